@@ -1,0 +1,91 @@
+"""Where a levityd is: the address forms and the places both sides agree on. Runs in: client, arbiter. Owns: nothing."""
+
+import os
+
+from levity.errors import BadAddress
+
+__all__ = ["Address", "default_address", "parse_address", "state_directory"]
+
+# sun_path is 108 bytes with its NUL (unix(7)).
+SOCKET_PATH_LIMIT = 107
+
+
+class Address:
+    """Either a unix socket's `path` (host is "") or a TCP `host` and `port`."""
+
+    __slots__ = ("host", "path", "port")
+
+    def __init__(self, host: str = "", port: int = 0, path: str = "") -> None:
+        self.host = host
+        self.port = port
+        self.path = path
+
+    @property
+    def is_unix(self) -> bool:
+        """Whether this is a unix socket."""
+        return bool(self.path)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Address) and str(self) == str(other)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def __repr__(self) -> str:
+        return f"<Address {self}>"
+
+
+def parse_address(text: str) -> Address:
+    """Read `HOST:PORT`, `[IPV6]:PORT` or `unix:/path`; BadAddress says what is wrong with anything else."""
+    if text.startswith("unix:"):
+        return _unix_address(text[len("unix:") :])
+    if "/" in text:
+        raise BadAddress(f"address {text!r}: a unix socket is written unix:{text}")
+    host, colon, port = text.rpartition(":")
+    if not colon:
+        raise BadAddress(f"address {text!r}: the port is missing; write HOST:PORT, [IPV6]:PORT or unix:/path")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise BadAddress(f"address {text!r}: an IPv6 address is written [{host}]:{port}")
+    if not host:
+        raise BadAddress(f"address {text!r}: the host is missing; 127.0.0.1:{port} is this machine")
+    if not (port.isascii() and port.isdigit() and int(port[:6]) <= 65535 and len(port) <= 5):
+        raise BadAddress(f"address {text!r}: {port!r} is no port (a number from 0 to 65535)")
+    return Address(host=host, port=int(port))
+
+
+def _unix_address(path: str) -> Address:
+    if not path:
+        raise BadAddress("address 'unix:': the path is missing")
+    path = os.path.abspath(path)
+    if "\0" in path:
+        raise BadAddress(f"address {'unix:' + path!r}: a path holds no NUL")
+    if len(os.fsencode(path)) > SOCKET_PATH_LIMIT:
+        raise BadAddress(f"address 'unix:{path}': the path is longer than the {SOCKET_PATH_LIMIT} bytes a socket may have")
+    return Address(path=path)
+
+
+def state_directory(environ: "os._Environ[str] | dict[str, str]") -> str:
+    """Return the state directory of a levityd that is not told one: an absolute path."""
+    if given := environ.get("LEVITY_STATE_DIR"):
+        return os.path.abspath(given)
+    if os.geteuid() == 0:
+        return "/var/lib/levity"
+    # The XDG base directory specification: a relative path there is to be ignored.
+    base = environ.get("XDG_STATE_HOME", "")
+    if not base.startswith("/"):
+        base = os.path.expanduser("~/.local/state")
+    return os.path.join(base, "levity")
+
+
+def default_address(environ: "os._Environ[str] | dict[str, str]") -> Address:
+    """Return the address when none is given: `$LEVITY_ADDR`, else the socket in the default state directory."""
+    if given := environ.get("LEVITY_ADDR"):
+        return parse_address(given)
+    return _unix_address(os.path.join(state_directory(environ), "levity.sock"))

@@ -1,0 +1,144 @@
+"""JSON-RPC 2.0 messages: write, parse and check them. Runs in: every process. Owns: nothing. Never: does I/O.
+
+https://www.jsonrpc.org/specification, without batches. What JSON leaves open is refused: duplicate keys, NaN and infinity,
+nesting beyond the parser's depth, and anything but one object.
+"""
+
+import json
+
+from levity.errors import InvalidRequest, LevityError, ProtocolError, from_wire
+from levity.protocol.frames import json_frame
+
+__all__ = [
+    "PROTOCOL_VERSION",
+    "Reply",
+    "Request",
+    "dump_object",
+    "error_frame",
+    "notification_frame",
+    "parse_object",
+    "parse_reply",
+    "parse_request",
+    "request_frame",
+    "result_frame",
+]
+
+PROTOCOL_VERSION = 1
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    JsonObject = dict[str, Any]
+
+
+def _unique(pairs: "list[tuple[str, Any]]") -> "JsonObject":
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return result
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError("a number is too large")
+    return number
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
+_encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+
+
+def parse_object(body: bytes) -> "JsonObject":
+    """Return the JSON object that `body` holds; ProtocolError for anything else."""
+    try:
+        value = _decoder.decode(body.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        # RecursionError: CPython's C scanner raises it for deep nesting, and it is no ValueError.
+        detail = "nested too deep" if isinstance(error, RecursionError) else str(error)[:200]
+        raise ProtocolError(f"a message is not valid JSON: {detail}") from None
+    if not isinstance(value, dict):
+        raise ProtocolError("a message is not a JSON object")
+    return value
+
+
+def dump_object(value: "JsonObject") -> bytes:
+    """Encode a JSON object as ASCII, so that surrogates travel as escapes."""
+    return _encoder.encode(value).encode("ascii")
+
+
+class Request:
+    """A request, or a notification when `id` is None."""
+
+    __slots__ = ("id", "method", "params")
+
+    def __init__(self, id: "int | str | None", method: str, params: "JsonObject") -> None:
+        self.id = id
+        self.method = method
+        self.params = params
+
+    def __repr__(self) -> str:
+        return f"<Request {self.id!r} {self.method}>"
+
+
+class Reply:
+    """A reply to request `id`: a result, or the error it was refused with."""
+
+    __slots__ = ("error", "id", "result")
+
+    def __init__(self, id: "int | str | None", result: "JsonObject", error: LevityError | None = None) -> None:
+        self.id = id
+        self.result = result
+        self.error = error
+
+    def __repr__(self) -> str:
+        return f"<Reply {self.id!r} {self.error or 'ok'}>"
+
+
+def request_frame(id: "int | str", method: str, params: "JsonObject") -> bytes:
+    """Return the frame of a request."""
+    return json_frame(dump_object({"jsonrpc": "2.0", "id": id, "method": method, "params": params}))
+
+
+def notification_frame(method: str, params: "JsonObject") -> bytes:
+    """Return the frame of a notification: nothing answers it."""
+    return json_frame(dump_object({"jsonrpc": "2.0", "method": method, "params": params}))
+
+
+def result_frame(id: "int | str | None", result: "JsonObject") -> bytes:
+    """Return the frame of a reply that went well."""
+    return json_frame(dump_object({"jsonrpc": "2.0", "id": id, "result": result}))
+
+
+def error_frame(id: "int | str | None", error: LevityError) -> bytes:
+    """Return the frame of a refusal: the error's code and message."""
+    body = {"code": error.code, "message": error.message}
+    return json_frame(dump_object({"jsonrpc": "2.0", "id": id, "error": body}))
+
+
+def parse_request(body: bytes) -> Request:
+    """Return the request in a frame's body; ProtocolError if it is no JSON, InvalidRequest if it is no request."""
+    value = parse_object(body)
+    id_, method, params = value.get("id"), value.get("method"), value.get("params", {})
+    if value.get("jsonrpc") != "2.0" or not isinstance(method, str) or not isinstance(params, dict):
+        raise InvalidRequest("a message is not a JSON-RPC 2.0 request with named parameters")
+    if id_ is not None and (isinstance(id_, bool) or not isinstance(id_, int | str)):
+        raise InvalidRequest("a request's id is neither a number nor a string")
+    return Request(id_, method, params)
+
+
+def parse_reply(body: bytes) -> Reply:
+    """Return the reply in a frame's body; ProtocolError if it is none."""
+    value = parse_object(body)
+    id_, error = value.get("id"), value.get("error")
+    if isinstance(error, dict) and isinstance(error.get("code"), int) and isinstance(error.get("message"), str):
+        return Reply(id_, {}, from_wire(error["code"], error["message"]))
+    result = value.get("result")
+    if error is not None or not isinstance(result, dict):
+        raise ProtocolError("a message is neither a result nor an error")
+    return Reply(id_, result)
