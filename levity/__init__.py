@@ -1,0 +1,91 @@
+"""levity: run commands on a host for people who are somewhere else.
+
+    import levity
+
+    with levity.Client("127.0.0.1:4321", timeout=30.0) as client:
+        id = client.start(["ls", "-l"])
+        print(client.query(id).state)
+        for stream, data in client.logs(id):
+            ...
+
+Everything that levity raises derives from `levity.LevityError`. A name is imported when it is first used, so that
+`import levity` costs next to nothing.
+"""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from levity.client import Client
+    from levity.errors import (
+        AmbiguousTask,
+        BadAddress,
+        BadDirectory,
+        CommandNotFound,
+        Conflict,
+        HostError,
+        InternalError,
+        InvalidRequest,
+        LevityError,
+        NoSpace,
+        NotExecutable,
+        PeerError,
+        ProtocolError,
+        RequestError,
+        ServerTimeout,
+        ServerUnreachable,
+        StartError,
+        Unavailable,
+        UnknownMethod,
+        UnknownTask,
+    )
+    from levity.states import State
+    from levity.task import TaskRecord
+    from levity.version import __version__
+
+__all__ = [
+    "AmbiguousTask",
+    "BadAddress",
+    "BadDirectory",
+    "Client",
+    "CommandNotFound",
+    "Conflict",
+    "HostError",
+    "InternalError",
+    "InvalidRequest",
+    "LevityError",
+    "NoSpace",
+    "NotExecutable",
+    "PeerError",
+    "ProtocolError",
+    "RequestError",
+    "ServerTimeout",
+    "ServerUnreachable",
+    "StartError",
+    "State",
+    "TaskRecord",
+    "Unavailable",
+    "UnknownMethod",
+    "UnknownTask",
+    "__version__",
+]
+
+# Every other public name is an error.
+_HOMES = {
+    "Client": "levity.client",
+    "State": "levity.states",
+    "TaskRecord": "levity.task",
+    "__version__": "levity.version",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name on its first use (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module 'levity' has no attribute {name!r}")
+    home = __import__(_HOMES.get(name, "levity.errors"), fromlist=[name])
+    value: object = getattr(home, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

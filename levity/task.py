@@ -1,0 +1,107 @@
+"""What levityd tells about a task. Runs in: client. Owns: nothing."""
+
+import os
+
+from levity.errors import InvalidRequest, ProtocolError
+from levity.protocol.text import text_to_bytes
+from levity.states import State
+
+__all__ = ["TaskRecord"]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    JsonObject = dict[str, Any]
+
+
+class TaskRecord:
+    """A task as it was at the moment levityd answered; it does not change afterwards.
+
+    * `id`, `state` (a `State`), `reason` (in words)
+    * `exit_code`: 0-255, 128+N when signal N ended it, None while there is none; `signal`: that signal's name, or None
+    * `argv`, `cwd` (None: levityd's own), `env` (what `start` was given): as `os.fsdecode` gives them
+    * `grace_s`: seconds between SIGTERM and SIGKILL
+    * `pid`, `shim_pid`: the task's process and the one that watches it, None when there is none
+    * `accepted_at`, `started_at`, `signalled_at`, `ended_at`: RFC 3339, UTC, with nanoseconds, or None
+    * `stdout_bytes`, `stderr_bytes`: known once it is over
+    * `raw`: the record as it came, with what a newer levityd added
+    """
+
+    id: str
+    state: State
+    exit_code: int | None
+    signal: str | None
+    reason: str
+    grace_s: float
+    argv: list[str]
+    cwd: str | None
+    env: dict[str, str]
+    pid: int | None
+    shim_pid: int | None
+    accepted_at: str | None
+    started_at: str | None
+    signalled_at: str | None
+    ended_at: str | None
+    stdout_bytes: int | None
+    stderr_bytes: int | None
+    raw: "JsonObject"
+
+    __slots__ = (
+        "accepted_at",
+        "argv",
+        "cwd",
+        "ended_at",
+        "env",
+        "exit_code",
+        "grace_s",
+        "id",
+        "pid",
+        "raw",
+        "reason",
+        "shim_pid",
+        "signal",
+        "signalled_at",
+        "started_at",
+        "state",
+        "stderr_bytes",
+        "stdout_bytes",
+    )
+
+    def __init__(self, raw: "JsonObject") -> None:
+        """Read a record off the wire; ProtocolError if it is none."""
+        self.raw = raw
+        try:
+            for name in _AS_THEY_ARE:
+                setattr(self, name, raw.get(name))
+            self.id = raw["id"] + ""
+            self.state = State(raw["state"])
+            self.reason = raw.get("reason") or ""
+            self.argv = [_local_text(word) for word in raw["argv"]]
+            self.cwd = None if raw.get("cwd") is None else _local_text(raw["cwd"])
+            self.env = {_local_text(name): _local_text(value) for name, value in (raw.get("env") or {}).items()}
+        except (KeyError, TypeError, ValueError, AttributeError, InvalidRequest) as error:
+            raise ProtocolError(f"levityd sent a task record that makes no sense: {error!r}") from error
+
+    def __repr__(self) -> str:
+        return f"<TaskRecord {self.id} {self.state}>"
+
+
+_AS_THEY_ARE = (
+    "exit_code",
+    "signal",
+    "grace_s",
+    "pid",
+    "shim_pid",
+    "accepted_at",
+    "started_at",
+    "signalled_at",
+    "ended_at",
+    "stdout_bytes",
+    "stderr_bytes",
+)
+
+
+def _local_text(text: str) -> str:
+    """Return the wire's text as this process writes the same bytes (they differ where the locale is not UTF-8)."""
+    return os.fsdecode(text_to_bytes(text))
