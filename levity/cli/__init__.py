@@ -1,0 +1,1 @@
+"""The `levity` command: a module per command, imported when it is run."""

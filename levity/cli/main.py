@@ -1,0 +1,97 @@
+"""The `levity` command: global options, dispatch, and the one place where an error becomes a line. Runs in: client.
+
+Owns: the process's exit code. Nothing is imported that the given command does not need: most of what `levity query`
+takes is imports.
+"""
+
+import sys
+
+__all__ = ["COMMANDS", "main"]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import ModuleType
+
+# Each has a module of its name in this package, with OPTIONS and run(parsed, client).
+COMMANDS = ("start", "query", "signal", "logs", "list", "info")
+
+# A shell's code for what SIGINT and SIGPIPE ended.
+_INTERRUPTED = 130
+
+
+def main(argv: "Sequence[str] | None" = None) -> int:
+    """Run the command line `argv` (without the program's name; None: sys.argv) and return the exit code."""
+    try:
+        return _guarded(sys.argv[1:] if argv is None else list(argv))
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def _guarded(words: list[str]) -> int:
+    from levity.cli.output import ReaderGone, complain, fill_standard_descriptors
+    from levity.errors import LevityError
+
+    try:
+        fill_standard_descriptors()
+        return _run(words)
+    except ReaderGone as error:
+        return error.exit_status
+    except LevityError as error:
+        complain(error.message)
+        return error.exit_status
+    except Exception as error:
+        if sys.flags.dev_mode:
+            raise
+        complain(f"a fault in levity itself: {type(error).__name__}: {error}; `python -X dev -m levity` shows where")
+        return 1
+
+
+def _run(words: list[str]) -> int:
+    from levity.cli.options import GLOBAL, UsageError, parse
+
+    parsed = parse("levity", GLOBAL, words)
+    if parsed.has("help"):
+        return _help([])
+    if parsed.has("version"):
+        return _version()
+    if not parsed.words:
+        raise UsageError("levity", "no command was given")
+    command, *rest = parsed.words
+    if command == "help":
+        return _help(rest)
+    if command not in COMMANDS:
+        raise UsageError("levity", f"there is no command {command!r}; there are {', '.join(COMMANDS)}, help")
+    module = _load(command)
+    options = parse(command, module.OPTIONS, rest, anywhere=command != "start")
+    if options.has("help"):
+        return _help([command])
+    return _ask(module, parsed.last("address"), parsed.seconds("timeout"), options)
+
+
+def _ask(module: "ModuleType", address: str | None, timeout_s: float | None, options: object) -> int:
+    from levity.client import Client
+
+    # A `with` would need no less: the Client connects only when the command asks something.
+    with Client(address) if timeout_s is None else Client(address, timeout_s) as client:
+        code: int = module.run(options, client)
+        return code
+
+
+def _load(command: str) -> "ModuleType":
+    module: ModuleType = __import__(f"levity.cli.{command}", fromlist=["run"])
+    return module
+
+
+def _help(words: list[str]) -> int:
+    from levity.cli.help import run
+
+    return run(words)
+
+
+def _version() -> int:
+    from levity.cli.output import write_text
+    from levity.version import __version__
+
+    write_text(f"levity {__version__}\n")
+    return 0

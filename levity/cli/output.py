@@ -1,0 +1,90 @@
+"""Standard output and error, as bytes, every failure told. Runs in: client. Owns: descriptors 0, 1 and 2.
+
+Not sys.stdout: it buffers, encodes, and tells of a full disk only while the interpreter is shutting down.
+"""
+
+import os
+import sys
+
+from levity.errors import LevityError
+
+__all__ = ["ReaderGone", "complain", "fill_standard_descriptors", "printable", "write", "write_text"]
+
+STDOUT, STDERR = 1, 2
+_NAMES = {STDOUT: "standard output", STDERR: "standard error"}
+
+
+class ReaderGone(LevityError):
+    """Whoever read our output has left (`| head`): no fault, no message, the code of a program that SIGPIPE ended."""
+
+    exit_status = 141
+
+
+def fill_standard_descriptors() -> None:
+    """Open /dev/null in place of a standard descriptor that is closed, or the connection would get its number.
+
+    Opened for reading, so that output to it is still refused instead of lost.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDONLY)
+
+
+def write(fd: int, data: bytes) -> None:
+    """Write all of `data`, blocking; ReaderGone or LevityError when that cannot be."""
+    rest = memoryview(data)
+    while rest:
+        try:
+            rest = rest[os.write(fd, rest) :]
+        except BlockingIOError:
+            _wait_writable(fd)
+        except BrokenPipeError:
+            raise ReaderGone("") from None
+        except OSError as error:
+            raise LevityError(f"cannot write to {_NAMES[fd]}: {error.strerror}") from error
+
+
+def write_text(text: str) -> None:
+    """Write to standard output; what the locale cannot say is escaped, a byte of a file name is itself again."""
+    write(STDOUT, text.encode(sys.getfilesystemencoding(), _text_errors(text)))
+
+
+def complain(message: str) -> None:
+    """Write one line to standard error; if even that fails there is nobody to tell."""
+    line = f"levity: {printable(message)}\n".encode(sys.getfilesystemencoding(), "backslashreplace")
+    try:
+        write(STDERR, line)
+    except LevityError:
+        pass
+
+
+def printable(text: str) -> str:
+    """Return `text` with control characters, line ends and bytes that are no text escaped as Python writes them."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _escape(char) for char in text)
+
+
+def _escape(char: str) -> str:
+    code = ord(char)
+    # PEP 383: U+DC80..U+DCFF stand for single bytes.
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else ascii(char)[1:-1]
+
+
+def _text_errors(text: str) -> str:
+    try:
+        text.encode(sys.getfilesystemencoding(), "surrogateescape")
+    except UnicodeEncodeError:
+        return "backslashreplace"
+    return "surrogateescape"
+
+
+def _wait_writable(fd: int) -> None:
+    """Wait for room: somebody who shares our terminal or pipe made it non-blocking."""
+    import select
+
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    poll.poll()

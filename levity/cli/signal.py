@@ -1,0 +1,14 @@
+"""`levity signal`: ask a task to end. Runs in: client. Owns: nothing."""
+
+from levity.cli.options import HELP, Option, Parsed
+from levity.client import Client
+
+__all__ = ["OPTIONS", "run"]
+
+OPTIONS = (Option("grace", "", "SECONDS"), HELP)
+
+
+def run(parsed: Parsed, client: Client) -> int:
+    """Run the command; no news is good news."""
+    client.signal(parsed.only_word("task id"), parsed.seconds("grace"))
+    return 0
