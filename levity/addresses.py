@@ -67,7 +67,9 @@ def _unix_address(path: str) -> Address:
     if "\0" in path:
         raise BadAddress(f"address {'unix:' + path!r}: a path holds no NUL")
     if len(os.fsencode(path)) > SOCKET_PATH_LIMIT:
-        raise BadAddress(f"address 'unix:{path}': the path is longer than the {SOCKET_PATH_LIMIT} bytes a socket may have")
+        raise BadAddress(
+            f"address 'unix:{path}': the path is longer than the {SOCKET_PATH_LIMIT} bytes a socket may have"
+        )
     return Address(path=path)
 
 

@@ -1,7 +1,8 @@
 """Frames: cut a byte stream into them, and write them. Runs in: every process. Owns: nothing. Never: does I/O.
 
 A frame is a 4-byte big-endian length (of all that follows), a 1-byte kind and a body. Kind 0 is a JSON object,
-kinds 1 and 2 are bytes of a task's stdout and stderr led by their time, 8 bytes big-endian, nanoseconds since the epoch.
+kinds 1 and 2 are bytes of a task's stdout and stderr led by their time: 8 bytes big-endian, nanoseconds since the
+epoch.
 """
 
 from levity.errors import ProtocolError
@@ -123,7 +124,7 @@ class FrameDecoder:
         return Frame(kind, bytes(self._buffer[start + _CHUNK_HEAD : end]), time_ns)
 
     def _need_data(self) -> _NeedData:
-        # Frames are cut off the front only here, once per feed, so that many small frames do not move the rest each time.
+        # Frames are cut off the front only here, once per feed: many small ones do not move the rest each time.
         if self._position:
             del self._buffer[: self._position]
             self._position = 0

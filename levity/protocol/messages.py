@@ -1,7 +1,7 @@
 """JSON-RPC 2.0 messages: write, parse and check them. Runs in: every process. Owns: nothing. Never: does I/O.
 
-https://www.jsonrpc.org/specification, without batches. What JSON leaves open is refused: duplicate keys, NaN and infinity,
-nesting beyond the parser's depth, and anything but one object.
+https://www.jsonrpc.org/specification, without batches. What JSON leaves open is refused: duplicate keys, NaN and
+infinity, nesting beyond the parser's depth, and anything but one object.
 """
 
 import json
