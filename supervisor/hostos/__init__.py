@@ -1,0 +1,1 @@
+"""What differs between operating systems, behind equal names, chosen by trying (Linux is the one that is tested)."""

@@ -1,0 +1,36 @@
+"""A process's own descriptors put in order. Runs in: arbiter, engine, front-end, shim. Owns: nothing."""
+
+import os
+import resource
+from collections.abc import Iterable
+
+__all__ = ["close_all_but", "normalise_standard_streams", "raise_descriptor_limit"]
+
+
+def normalise_standard_streams() -> None:
+    """Open /dev/null on each of 0, 1, 2 that is closed, so that no later file lands there."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+
+
+def close_all_but(kept: Iterable[int]) -> None:
+    """Close every descriptor above 2 but those in `kept`."""
+    try:
+        highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+    except (OSError, ValueError):
+        highest = min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 65536)
+    start = 3
+    for fd in sorted({fd for fd in kept if fd > 2}):
+        os.closerange(start, fd)
+        start = fd + 1
+    os.closerange(start, highest + 1)
+
+
+def raise_descriptor_limit() -> None:
+    """Raise the soft limit on open files to the hard one: the engine holds one for each live task."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError):
+        pass  # An unlimited hard limit above what the kernel allows: the soft one stays.

@@ -1,0 +1,47 @@
+"""What /proc tells about processes. Runs in: shim, engine. Owns: nothing.
+
+Lean on purpose: a shim is one per task, and psutil would cost each of them more than a MiB.
+"""
+
+import os
+
+__all__ = ["boot_id", "descendants", "start_ticks"]
+
+
+def boot_id() -> str:
+    """Return what names this boot of the machine; "" where the system does not tell."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def _stat_fields(pid: int) -> list[bytes]:
+    """Return the fields of /proc/PID/stat from the third on; [] for a process that is gone or hidden."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            return file.read().rpartition(b")")[2].split()
+    except OSError:
+        return []
+
+
+def start_ticks(pid: int) -> int:
+    """Return when a process started, in clock ticks since boot (not moved by a change of the wall clock); 0 if unknown."""
+    fields = _stat_fields(pid)
+    return int(fields[22 - 3]) if fields else 0
+
+
+def descendants(root: int) -> list[tuple[int, int]]:
+    """Return (pid, start ticks) of every living descendant of `root`, parents before their children; zombies left out."""
+    children: dict[int, list[tuple[int, int]]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit() and (fields := _stat_fields(int(name))) and fields[0] not in (b"Z", b"X"):
+            children.setdefault(int(fields[1]), []).append((int(name), int(fields[22 - 3])))
+    found: list[tuple[int, int]] = []
+    pending = [root]
+    while pending:
+        below = children.get(pending.pop(0), [])
+        found += below
+        pending += [pid for pid, _ticks in below]
+    return found

@@ -1,0 +1,29 @@
+"""Process titles, as ps(1) shows them. Runs in: every supervisor process. Owns: this process's argument memory."""
+
+from supervisor.hostos.kernel import set_name, write_memory
+
+__all__ = ["set_title"]
+
+
+def _argument_area() -> tuple[int, int]:
+    """Return where the kernel reads this process's command line: address and size; (0, 0) where that is not known."""
+    try:
+        with open("/proc/self/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return 0, 0
+    # proc(5): arg_start and arg_end are fields 48 and 49; the first after the ")" is field 3.
+    start, end = (int(fields[48 - 3]), int(fields[49 - 3])) if len(fields) > 46 else (0, 0)
+    return start, max(0, end - start)
+
+
+_area = _argument_area()
+
+
+def set_title(title: str, name: str) -> None:
+    """Show `title` as this process's command line, cut to the room there is, and `name` (15 bytes) as its short name."""
+    set_name(name)
+    start, size = _area
+    if start:
+        # The last byte stays NUL: otherwise the kernel goes on reading into the environment.
+        write_memory(start, title.encode("utf-8", "surrogateescape")[: size - 1].ljust(size, b"\0"))

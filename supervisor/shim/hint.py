@@ -1,0 +1,45 @@
+"""Tell the engine to look at a task. Runs in: shim. Owns: nothing: the socket is one for all shims.
+
+A hint says only "look at this id": the engine reads the task's directory, so a lost hint costs time, never truth. The
+socket's path is relative to the working directory, the state directory: no length limit, and it moves along.
+"""
+
+import socket
+
+from supervisor.spool.layout import ENGINE_SOCKET
+
+__all__ = ["Hint", "hint_socket"]
+
+# The engine's queue holds few datagrams (net.unix.max_dgram_qlen, 10 by default).
+_FIRST_RETRY_S = 0.002
+_LAST_RETRY_S = 1.0
+
+
+def hint_socket() -> socket.socket:
+    """Return the socket that hints are sent from: unbound and unconnected, made by the zygote for all its shims."""
+    sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    sender.setblocking(False)
+    return sender
+
+
+class Hint:
+    """The hint of one task; `retry_at` is when to call `send` again, None when it is delivered or nobody listens."""
+
+    def __init__(self, task_id: str, sender: socket.socket) -> None:
+        self.retry_at: float | None = None
+        self._payload = task_id.encode()
+        self._delay_s = _FIRST_RETRY_S
+        self._socket = sender
+
+    def send(self, now: float) -> None:
+        """Send the hint, or plan to send it again when the engine's queue is full."""
+        try:
+            self._socket.sendto(self._payload, ENGINE_SOCKET)
+        except BlockingIOError:
+            self.retry_at = now + self._delay_s
+            self._delay_s = min(self._delay_s * 2, _LAST_RETRY_S)
+        except OSError:
+            self.retry_at = None  # No engine: the next one looks at every task when it starts.
+        else:
+            self.retry_at = None
+            self._delay_s = _FIRST_RETRY_S

@@ -1,0 +1,70 @@
+"""Signal a task's tree, and nobody else. Runs in: shim. Owns: nothing.
+
+The leader is not reaped before its tree is gone, so its pid, which is also its group's, cannot be anybody else's. Every
+other process is signalled through a pidfd that is opened first and proven by the start time afterwards.
+"""
+
+import os
+import signal
+
+from supervisor.hostos.procfs import descendants, start_ticks
+
+__all__ = ["has_living_children", "reap_all_but", "signal_group", "signal_tree"]
+
+
+def has_living_children() -> bool:
+    """Whether any child, adopted ones included, is not a zombie. Without one a subreaper has no descendants.
+
+    waitid(2) without WEXITED does not look at zombies and fails with ECHILD when there is nothing else.
+    """
+    try:
+        os.waitid(os.P_ALL, 0, os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def reap_all_but(leader: int) -> os.waitid_result | None:
+    """Reap adopted children that are over; return how the leader ended, unreaped, once it has.
+
+    From then on nothing more is reaped here: waitid(2) shows the leader, the oldest child, first.
+    """
+    while True:
+        try:
+            info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return None
+        if info is None or info.si_pid == leader:
+            return info
+        os.waitpid(info.si_pid, 0)
+
+
+def signal_group(leader: int, numbers: tuple[int, ...]) -> None:
+    """Send signals to the group of the unreaped leader."""
+    for number in numbers:
+        try:
+            os.killpg(leader, number)
+        except (ProcessLookupError, PermissionError):
+            # Nobody is left in it, or nobody that we may signal (a set-user-id program).
+            return
+
+
+def signal_tree(leader: int, numbers: tuple[int, ...]) -> None:
+    """Send signals to the group and to every living descendant of this process outside it."""
+    signal_group(leader, numbers)
+    for pid, ticks in descendants(os.getpid()):
+        try:
+            if os.getpgid(pid) != leader:
+                _signal_process(pid, ticks, numbers)
+        except (ProcessLookupError, PermissionError):
+            continue
+
+
+def _signal_process(pid: int, ticks: int, numbers: tuple[int, ...]) -> None:
+    pidfd = os.pidfd_open(pid)
+    try:
+        if start_ticks(pid) == ticks:
+            for number in numbers:
+                signal.pidfd_send_signal(pidfd, number)
+    finally:
+        os.close(pidfd)

@@ -1,0 +1,144 @@
+"""The zygote: fork a shim for each id it is told. Runs in: zygote, exec'd by the engine with `python -I -S`.
+
+Owns: its end of the engine's socket (descriptor 0). Never opens the database, a listening socket or a pipe to the
+front-end, so no shim can inherit one. It ends when the engine does; its shims go on.
+
+From the engine: an id (one packet each). To the engine: `gone ID STATUS` once that shim has left with an exit status (128+N
+when signal N ended it), or when the fork failed: then the status is its errno.
+"""
+
+import errno
+import gc
+import os
+import select
+import signal
+import socket
+
+from supervisor.hostos import titles
+from supervisor.hostos.descriptors import close_all_but
+from supervisor.hostos.procfs import boot_id
+from supervisor.shim.hint import hint_socket
+from supervisor.shim.main import Surroundings, watch
+from supervisor.spool.layout import is_task_id
+
+__all__ = ["main"]
+
+# Lower than any task's: when memory is short, the kernel shall take the task, not the one who would record it.
+_OOM_SCORE_ADJ = b"-900"
+_IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def main() -> None:
+    """Serve the engine until it closes its end of the socket."""
+    titles.set_title("levityd: zygote", "levity-zygote")
+    engine = socket.socket(fileno=os.dup(0))
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    close_all_but([engine.fileno()])
+    # A service manager that stops levityd signals the whole group: tasks and their shims are not what it means.
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    surroundings = _surroundings()
+    gc.disable()
+    gc.freeze()  # Shims share these objects' memory for as long as nobody writes to their headers.
+    _Zygote(engine, surroundings).serve()
+    os._exit(0)
+
+
+def _surroundings() -> Surroundings:
+    environment = {name: value for name, value in os.environb.items() if not name.startswith(b"LEVITY_")}
+    oom_score_adj = b"0"
+    try:
+        with open("/proc/self/oom_score_adj", "r+b", buffering=0) as file:
+            oom_score_adj = file.read().strip()
+            file.write(_OOM_SCORE_ADJ)
+    except OSError:
+        pass  # Only root may lower it.
+    home = os.fsencode(os.path.expanduser("~"))
+    return Surroundings(environment, home, boot_id(), oom_score_adj, hint_socket())
+
+
+class _Zygote:
+    def __init__(self, engine: socket.socket, surroundings: Surroundings) -> None:
+        self._engine = engine
+        self._surroundings = surroundings
+        self._shims: dict[int, str] = {}
+        self._wakeup_read, self._wakeup_write = os.pipe()
+        os.set_blocking(self._wakeup_read, False)
+        os.set_blocking(self._wakeup_write, False)
+        signal.set_wakeup_fd(self._wakeup_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+
+    def serve(self) -> None:
+        poller = select.poll()
+        poller.register(self._engine, select.POLLIN)
+        poller.register(self._wakeup_read, select.POLLIN)
+        while True:
+            ready = [fd for fd, _events in poller.poll()]
+            if self._wakeup_read in ready:
+                self._reap()
+            if self._engine.fileno() in ready and not self._take_request():
+                return
+
+    def _take_request(self) -> bool:
+        try:
+            packet = self._engine.recv(64)
+        except ConnectionError:
+            return False
+        task_id = packet.decode("ascii", "replace")
+        if is_task_id(task_id):
+            self._fork(task_id)
+        return bool(packet)
+
+    def _fork(self, task_id: str) -> None:
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._tell(f"gone {task_id} {error.errno}")
+            return
+        if pid == 0:
+            _be_shim(task_id, self._surroundings, (self._engine.detach(), self._wakeup_read, self._wakeup_write))
+        self._shims[pid] = task_id
+
+    def _reap(self) -> None:
+        try:
+            os.read(self._wakeup_read, 4096)
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                if task_id := self._shims.pop(ended[0], None):
+                    code = os.waitstatus_to_exitcode(ended[1])
+                    self._tell(f"gone {task_id} {code if code >= 0 else 128 - code}")
+        except (BlockingIOError, ChildProcessError):
+            pass
+
+    def _tell(self, text: str) -> None:
+        try:
+            self._engine.send(text.encode())
+        except OSError:
+            pass  # The engine is gone; the next packet from it, an end of file, says so.
+
+
+def _be_shim(task_id: str, surroundings: Surroundings, inherited: tuple[int, ...]) -> None:
+    """The child's side of the fork: never returns."""
+    status = errno.EIO
+    try:
+        signal.set_wakeup_fd(-1)
+        for fd in inherited:
+            os.close(fd)
+        status = watch(task_id, surroundings)
+    except BaseException as error:  # The outermost boundary: a shim has nobody to tell.
+        _leave_trace(task_id, error)
+    finally:
+        os._exit(status)
+
+
+def _leave_trace(task_id: str, error: BaseException) -> None:
+    """Append to the state directory's crash log. Only a bug of ours, or a host that refuses everything, comes here."""
+    import traceback  # Every other shim is spared its memory.
+
+    try:
+        with open("shim-crash.log", "a") as file:
+            print(f"shim of task {task_id}:", file=file)
+            traceback.print_exception(error, file=file)
+    except OSError:
+        pass

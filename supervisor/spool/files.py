@@ -1,0 +1,75 @@
+"""Small files, written whole or not at all. Runs in: shim, engine. Owns: nothing."""
+
+import json
+import os
+
+from supervisor.spool.records import JsonObject, RecordVersionError
+
+__all__ = ["load_record", "sync_directory", "write_record"]
+
+VERSION = 1
+# No record is larger than a request may be; a larger file is not one of ours.
+_SIZE_LIMIT = 32 * 1024 * 1024
+
+
+def write_record(directory_fd: int, name: str, record: JsonObject, *, durable: bool) -> None:
+    """Put `record` into file `name`, replacing what was there: temporary file, rename; OSError when that fails.
+
+    With `durable`, both the bytes and the name are on the disk when this returns (fsync(2) of file and directory).
+    """
+    temporary = f"{name}.tmp"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(temporary, flags, 0o600, dir_fd=directory_fd)
+    try:
+        data = memoryview(json.dumps({"version": VERSION, **record}).encode("ascii"))
+        while data:
+            data = data[os.write(fd, data) :]
+        if durable:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(temporary, name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
+    if durable:
+        os.fsync(directory_fd)
+
+
+def load_record(directory_fd: int, name: str) -> JsonObject | None:
+    """Return the record in file `name`; None if there is none or it is no whole record.
+
+    RecordVersionError for a record that a newer levity wrote: it must not be misread.
+    """
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=directory_fd)
+    except FileNotFoundError:
+        return None
+    try:
+        data = _read_whole(fd)
+    finally:
+        os.close(fd)
+    try:
+        record = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict) or not isinstance(record.get("version"), int):
+        return None
+    if record["version"] > VERSION:
+        raise RecordVersionError(f"{name} has version {record['version']}; this levity reads up to {VERSION}")
+    return record
+
+
+def _read_whole(fd: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while size <= _SIZE_LIMIT and (part := os.read(fd, 65536)):
+        parts.append(part)
+        size += len(part)
+    return b"".join(parts)
+
+
+def sync_directory(path: str) -> None:
+    """Make the names in a directory durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,63 @@
+"""The names in a state directory. Runs in: every supervisor process. Owns: nothing."""
+
+import re
+
+__all__ = [
+    "CONTROL",
+    "ENGINE_SOCKET",
+    "EXIT",
+    "LOCK",
+    "SHIM",
+    "SPEC",
+    "STARTED",
+    "STREAMS",
+    "TASKS",
+    "index_name",
+    "is_task_id",
+    "parse_segment",
+    "segment_name",
+    "task_path",
+]
+
+TASKS = "tasks"
+ENGINE_SOCKET = "engine.sock"
+
+SPEC = "spec.json"
+SHIM = "shim.json"
+# What SHIM becomes as soon as the command is executed.
+STARTED = "shim.json.started"
+EXIT = "exit.json"
+LOCK = "lock"
+CONTROL = "control"
+
+# The number on the wire and in the index of each stream, and its name in files and for people.
+STREAMS = {1: "stdout", 2: "stderr"}
+
+_TASK_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_SEGMENT = re.compile(r"(stdout|stderr|index)\.([0-9]{16,20})(?:\.log)?")
+
+
+def is_task_id(text: str) -> bool:
+    """Whether `text` is a task's id: a UUID in lower case (so it is a safe file name, too)."""
+    return len(text) == 36 and _TASK_ID.fullmatch(text) is not None
+
+
+def task_path(task_id: str) -> str:
+    """Return a task's directory, relative to the state directory."""
+    return f"{TASKS}/{task_id}"
+
+
+def segment_name(stream: str, offset: int) -> str:
+    """Return the file that holds a stream from `offset` on; padded, so that `cat stdout.*` has them in order."""
+    return f"{stream}.{offset:016d}.log"
+
+
+def index_name(first_sequence: int) -> str:
+    """Return the index file whose first record has this sequence number."""
+    return f"index.{first_sequence:016d}"
+
+
+def parse_segment(name: str) -> tuple[str, int] | None:
+    """Return (stream or "index", offset) of a file name; None for any other file."""
+    match = _SEGMENT.fullmatch(name)
+    return (match[1], int(match[2])) if match else None

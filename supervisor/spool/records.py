@@ -1,0 +1,25 @@
+"""The JSON records of a task's directory: what their keys mean. Runs in: shim, engine, front-end. Owns: nothing.
+
+spec.json   id, argv, cwd, env, grace_s, accepted_ns: what was asked
+shim.json   pid, start_ticks, boot_id: who watches; then task_pid, started_ns; then signalled_ns, grace_s
+exit.json   state, exit_code, signal, reason, ended_ns, and the times above; stdout_bytes, stderr_bytes
+
+Times are nanoseconds since the epoch. Every record has a `version`.
+"""
+
+__all__ = ["DEFAULT_GRACE_S", "JsonObject", "RecordVersionError"]
+
+# How long a task has between SIGTERM and SIGKILL when neither its start nor the signal said so.
+DEFAULT_GRACE_S = 5.0
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    JsonObject = dict[str, Any]
+else:
+    JsonObject = dict
+
+
+class RecordVersionError(Exception):
+    """A record was written by a newer levity."""
