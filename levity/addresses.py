@@ -63,12 +63,17 @@ def parse_address(text: str) -> Address:
 def _unix_address(path: str) -> Address:
     if not path:
         raise BadAddress("address 'unix:': the path is missing")
-    path = os.path.abspath(path)
+    # Before abspath, which in some versions of Python drops what follows a NUL.
     if "\0" in path:
         raise BadAddress(f"address {'unix:' + path!r}: a path holds no NUL")
-    if len(os.fsencode(path)) > SOCKET_PATH_LIMIT:
+    path = os.path.abspath(path)
+    try:
+        length = len(os.fsencode(path))
+    except UnicodeEncodeError:
+        raise BadAddress(f"address {'unix:' + path!r}: the path holds what no file name can") from None
+    if length > SOCKET_PATH_LIMIT:
         raise BadAddress(
-            f"address 'unix:{path}': the path is longer than the {SOCKET_PATH_LIMIT} bytes a socket may have"
+            f"address {'unix:' + path!r}: the path is longer than the {SOCKET_PATH_LIMIT} bytes a socket may have"
         )
     return Address(path=path)
 

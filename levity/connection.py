@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Target = tuple[int, object]
 
 # Large enough that a frame of output takes few calls, small enough that a short answer costs no page of fresh memory.
-RECEIVE_BYTES = 128 * 1024
+RECEIVE_BYTES = 256 * 1024
 
 
 class Connection:

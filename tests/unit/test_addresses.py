@@ -1,0 +1,100 @@
+"""Address forms and default places. Runs in: pytest."""
+
+import os
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from levity.addresses import Address, default_address, parse_address, state_directory
+from levity.errors import BadAddress
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:4321", Address("127.0.0.1", 4321)),
+        ("host.example:1", Address("host.example", 1)),
+        ("0.0.0.0:0", Address("0.0.0.0", 0)),
+        ("localhost:65535", Address("localhost", 65535)),
+        ("[::1]:4321", Address("::1", 4321)),
+        ("[fe80::1%eth0]:4321", Address("fe80::1%eth0", 4321)),
+        ("unix:/run/levity.sock", Address(path="/run/levity.sock")),
+        ("unix:/a b:1", Address(path="/a b:1")),
+    ],
+)
+def test_forms(text: str, address: Address) -> None:
+    assert parse_address(text) == address
+    assert str(address) == text
+    assert hash(parse_address(text)) == hash(address)
+    assert address.is_unix == text.startswith("unix:")
+
+
+def test_a_relative_path_is_made_absolute() -> None:
+    assert parse_address("unix:x.sock").path == os.path.abspath("x.sock")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "port is missing"),
+        ("localhost", "port is missing"),
+        (":4321", "host is missing"),
+        ("[]:4321", "host is missing"),
+        ("::1:4321", r"written \[::1\]:4321"),
+        ("host:", "is no port"),
+        ("host:http", "is no port"),
+        ("host:-1", "is no port"),
+        ("host:65536", "is no port"),
+        ("host:00004321", "is no port"),
+        ("host:٤٣٢١", "is no port"),
+        ("host: 1", "is no port"),
+        ("host:1\n", "is no port"),
+        ("/run/levity.sock", "written unix:/run/levity.sock"),
+        ("unix:", "path is missing"),
+        ("unix:/" + "x" * 107, "longer than the 107 bytes"),
+        ("unix:/" + "é" * 54, "longer than the 107 bytes"),
+        ("unix:/a\0b", "NUL"),
+    ],
+)
+def test_what_is_no_address(text: str, why: str) -> None:
+    with pytest.raises(BadAddress, match=why):
+        parse_address(text)
+
+
+@given(st.text(st.characters()) | st.text("unix:/[].0123456789", max_size=12))
+@example("unix:/\ud800")
+@example("unix:\0")
+def test_any_text_is_an_address_that_reads_back_or_refused(text: str) -> None:
+    for candidate in (text, f"unix:{text}", f"{text}:4321", f"[{text}]:4321"):
+        try:
+            address = parse_address(candidate)
+        except BadAddress:
+            continue
+        assert parse_address(str(address)) == address
+
+
+def test_the_default_is_the_variable_then_the_socket() -> None:
+    assert default_address({"LEVITY_ADDR": "[::1]:9"}) == Address("::1", 9)
+    assert default_address({"LEVITY_STATE_DIR": "/s"}) == Address(path="/s/levity.sock")
+    assert default_address({"LEVITY_ADDR": "", "LEVITY_STATE_DIR": "/s"}) == Address(path="/s/levity.sock")
+    with pytest.raises(BadAddress):
+        default_address({"LEVITY_ADDR": "nonsense"})
+    with pytest.raises(BadAddress, match="longer"):
+        default_address({"LEVITY_STATE_DIR": "/" + "x" * 200})
+
+
+def test_the_state_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert state_directory({"LEVITY_STATE_DIR": "rel"}) == os.path.abspath("rel")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert state_directory({"XDG_STATE_HOME": "/x"}) == "/var/lib/levity"
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("HOME", "/home/trent")
+    assert state_directory({"XDG_STATE_HOME": "/x"}) == "/x/levity"
+    assert state_directory({"XDG_STATE_HOME": "rel"}) == "/home/trent/.local/state/levity"
+    assert state_directory({}) == "/home/trent/.local/state/levity"
+
+
+def test_not_equal_to_what_is_no_address() -> None:
+    assert Address("h", 1) != "h:1"
+    assert repr(Address("h", 1)) == "<Address h:1>"
