@@ -1,0 +1,1 @@
+"""What the tests share: a real levityd, the real client, waiting, and looking for leftovers."""

@@ -1,0 +1,40 @@
+"""Find the processes of one levityd by the mark in their environment. Owns: nothing."""
+
+from collections.abc import Iterator
+
+import psutil
+
+__all__ = ["MARK", "marked", "roles", "title"]
+
+# Not LEVITY_*: levityd takes those out of its zygote's environment, and this one shall reach shims and tasks too.
+MARK = "TEST_LEVITYD_MARK"
+
+
+def title(process: psutil.Process) -> str:
+    """Return what ps shows of a process; "" for one that is gone or a zombie."""
+    try:
+        arguments = process.cmdline()
+    except psutil.Error:
+        return ""
+    return arguments[0] if arguments and arguments[0].startswith("levityd:") else " ".join(arguments)
+
+
+def marked(mark: str) -> Iterator[psutil.Process]:
+    """Yield every living process that was started with this mark."""
+    for pid in psutil.pids():  # Not process_iter: its cache is not meant for the two threads of the race tests.
+        try:
+            process = psutil.Process(pid)
+            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == mark:
+                yield process
+        except psutil.Error:
+            continue
+
+
+def roles(mark: str) -> dict[str, list[int]]:
+    """Return pids by role: "arbiter", "front-end", "engine", "zygote", "shim ID"; other processes are not listed."""
+    found: dict[str, list[int]] = {}
+    for process in marked(mark):
+        head, colon, role = title(process).partition("levityd: ")
+        if colon and not head:
+            found.setdefault(role, []).append(process.pid)
+    return found
