@@ -3,8 +3,8 @@
 Owns: its end of the engine's socket (descriptor 0). Never opens the database, a listening socket or a pipe to the
 front-end, so no shim can inherit one. It ends when the engine does; its shims go on.
 
-From the engine: an id (one packet each). To the engine: `gone ID STATUS` once that shim has left with an exit status (128+N
-when signal N ended it), or when the fork failed: then the status is its errno.
+From the engine: an id (one packet each). To the engine: `gone ID STATUS` once that shim has left with an exit status (-N when
+signal N ended it), or when the fork failed: then the status is its errno.
 """
 
 import errno
@@ -106,8 +106,7 @@ class _Zygote:
             os.read(self._wakeup_read, 4096)
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 if task_id := self._shims.pop(ended[0], None):
-                    code = os.waitstatus_to_exitcode(ended[1])
-                    self._tell(f"gone {task_id} {code if code >= 0 else 128 - code}")
+                    self._tell(f"gone {task_id} {os.waitstatus_to_exitcode(ended[1])}")
         except (BlockingIOError, ChildProcessError):
             pass
 
