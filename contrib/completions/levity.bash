@@ -1,0 +1,94 @@
+# bash completion for levity. Copy it to /usr/share/bash-completion/completions/levity, or source it from ~/.bashrc.
+
+# Ids of tasks, from the levityd that the command line so far means; none when it does not answer within a second.
+_levity_ids() {
+    local -a place=()
+    local i
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        case ${COMP_WORDS[i]} in
+            -a | --address)
+                # readline splits HOST:PORT at the colon.
+                local address="" j
+                for ((j = i + 1; j < COMP_CWORD; j++)); do
+                    case ${COMP_WORDS[j]} in
+                        query | signal | logs) break ;;
+                        *) address+=${COMP_WORDS[j]} ;;
+                    esac
+                done
+                place=(-a "$address")
+                break
+                ;;
+        esac
+    done
+    command levity "${place[@]}" -t 1 list "$@" 2>/dev/null | while read -r id _; do
+        [[ $id == ID ]] || printf '%s\n' "$id"
+    done | head -n 500
+}
+
+_levity() {
+    local commands="start query signal logs list info help"
+    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
+    local command="" at=0 i skip=0
+    COMPREPLY=()
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        case ${COMP_WORDS[i]} in
+            start | query | signal | logs | list | info | help)
+                command=${COMP_WORDS[i]} at=$i
+                break
+                ;;
+        esac
+    done
+    if [[ -z $command ]]; then
+        case $previous in
+            -a | --address | -t | --timeout) return ;;
+        esac
+        mapfile -t COMPREPLY < <(compgen -W "$commands -a --address -t --timeout -h --help --version" -- "$current")
+        return
+    fi
+    case $command in
+        start)
+            # The first word that is no option begins the task's command: that is completed as usual from there on.
+            for ((i = at + 1; i < COMP_CWORD; i++)); do
+                case ${COMP_WORDS[i]} in
+                    --) i=$((i + 1)) && break ;;
+                    -d | --directory | -D | --define | --grace) skip=1 && i=$((i + 1)) ;;
+                    =) i=$((i + 1)) ;; # readline splits NAME=VALUE
+                    -*) ;;
+                    *) break ;;
+                esac
+            done
+            if ((i < COMP_CWORD)); then
+                mapfile -t COMPREPLY < <(compgen -f -- "$current")
+            elif ((skip)) && [[ $previous == -d || $previous == --directory ]]; then
+                mapfile -t COMPREPLY < <(compgen -d -- "$current")
+            elif ((skip)) && [[ $previous == -D || $previous == --define || $previous == --grace ]]; then
+                return
+            elif [[ $current == -* && $previous != -- ]]; then
+                mapfile -t COMPREPLY < <(compgen -W "-d --directory -D --define --grace --json -h --help --" -- "$current")
+            else
+                mapfile -t COMPREPLY < <(compgen -c -- "$current")
+            fi
+            ;;
+        query | logs)
+            local options="-h --help"
+            [[ $command == query ]] && options+=" --json"
+            if [[ $current == -* ]]; then
+                mapfile -t COMPREPLY < <(compgen -W "$options" -- "$current")
+            else
+                mapfile -t COMPREPLY < <(compgen -W "$(_levity_ids --all)" -- "$current")
+            fi
+            ;;
+        signal)
+            if [[ $current == -* ]]; then
+                mapfile -t COMPREPLY < <(compgen -W "--grace -h --help" -- "$current")
+            elif [[ $previous != --grace ]]; then
+                mapfile -t COMPREPLY < <(compgen -W "$(_levity_ids)" -- "$current")
+            fi
+            ;;
+        list) mapfile -t COMPREPLY < <(compgen -W "--all --json -h --help" -- "$current") ;;
+        info) mapfile -t COMPREPLY < <(compgen -W "--json -h --help" -- "$current") ;;
+        help) mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$current") ;;
+    esac
+}
+
+complete -o filenames -F _levity levity

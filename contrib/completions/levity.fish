@@ -1,0 +1,62 @@
+# fish completion for levity. Copy it to ~/.config/fish/completions/levity.fish.
+
+set -l commands start query signal logs list info help
+
+# Ids of tasks with their state and command; none when levityd does not answer within a second.
+function __levity_ids
+    set -l words (commandline -opc)
+    set -l place
+    for i in (seq 2 (count $words))
+        if contains -- $words[$i] -a --address
+            set place -a $words[(math $i + 1)]
+        end
+    end
+    command levity $place -t 1 list $argv 2>/dev/null | head -n 500 | string replace -rf '^([0-9a-f-]{36}) +(.*)' '$1\t$2'
+end
+
+# Whether the task's own command line has begun: what follows is not levity's.
+function __levity_in_task
+    __fish_seen_subcommand_from start; or return 1
+    set -l words (commandline -opc)
+    set -l after (contains -i -- start $words)
+    set -l is_value no
+    for word in $words[(math $after + 1)..-1]
+        if test $is_value = yes
+            set is_value no
+        else if contains -- $word -d --directory -D --define --grace
+            set is_value yes
+        else if test "$word" = --; or not string match -q -- '-*' $word
+            return 0
+        end
+    end
+    return 1
+end
+
+complete -c levity -f
+complete -c levity -n "not __fish_seen_subcommand_from $commands" -s a -l address -x -d 'where levityd is'
+complete -c levity -n "not __fish_seen_subcommand_from $commands" -s t -l timeout -x -d 'how long a request may take'
+complete -c levity -n "not __fish_seen_subcommand_from $commands" -l version -d 'print the version'
+complete -c levity -n 'not __levity_in_task' -s h -l help -d 'print how to use it'
+
+complete -c levity -n "not __fish_seen_subcommand_from $commands" -a start -d 'run a command on the host'
+complete -c levity -n "not __fish_seen_subcommand_from $commands" -a query -d 'print the state of a task'
+complete -c levity -n "not __fish_seen_subcommand_from $commands" -a signal -d 'ask a task to quit'
+complete -c levity -n "not __fish_seen_subcommand_from $commands" -a logs -d 'print the output of a task'
+complete -c levity -n "not __fish_seen_subcommand_from $commands" -a list -d 'print a line for each task'
+complete -c levity -n "not __fish_seen_subcommand_from $commands" -a info -d 'print what levityd says of itself'
+complete -c levity -n "not __fish_seen_subcommand_from $commands" -a help -d 'print how to use a command'
+
+set -l in_start '__fish_seen_subcommand_from start; and not __levity_in_task'
+complete -c levity -n "$in_start" -s d -l directory -x -a '(__fish_complete_directories)' -d 'the directory on the host'
+complete -c levity -n "$in_start" -s D -l define -x -d 'set an environment variable: NAME=VALUE'
+complete -c levity -n "$in_start" -l grace -x -d 'seconds between SIGTERM and SIGKILL'
+complete -c levity -n "$in_start" -l json -d 'print the record'
+complete -c levity -n "$in_start" -a '(__fish_complete_command)'
+complete -c levity -n __levity_in_task -F
+
+complete -c levity -n '__fish_seen_subcommand_from query logs' -a '(__levity_ids --all)'
+complete -c levity -n '__fish_seen_subcommand_from signal' -a '(__levity_ids)'
+complete -c levity -n '__fish_seen_subcommand_from signal' -l grace -x -d 'seconds between SIGTERM and SIGKILL'
+complete -c levity -n '__fish_seen_subcommand_from query list info' -l json -d 'print it for programs'
+complete -c levity -n '__fish_seen_subcommand_from list' -l all -d 'also what is over'
+complete -c levity -n '__fish_seen_subcommand_from help' -a "$commands"
