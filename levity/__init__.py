@@ -77,14 +77,17 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    """Import a public name on its first use (PEP 562)."""
-    if name not in __all__:
-        raise AttributeError(f"module 'levity' has no attribute {name!r}")
-    home = __import__(_HOMES.get(name, "levity.errors"), fromlist=[name])
-    value: object = getattr(home, name)
-    globals()[name] = value
-    return value
+# Hidden from type checkers, to whom it would mean that every name is there.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Import a public name on its first use (PEP 562)."""
+        if name not in __all__:
+            raise AttributeError(f"module 'levity' has no attribute {name!r}")
+        home = __import__(_HOMES.get(name, "levity.errors"), fromlist=[name])
+        value: object = getattr(home, name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

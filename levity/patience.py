@@ -61,10 +61,10 @@ class Patience:
         if unreachable and not (self.connected or isinstance(error, ConnectionLost)):
             raise error
         self.connected = True
-        left = self.deadline.left()
-        if left <= 0:
+        # A try with no time left would only hide what really happened behind a timeout.
+        if self.deadline.left() <= self._pause_s:
             raise type(error)(f"{error.message} (tried again for {self.deadline.timeout_s:g} s)") from error
-        sleep(min(self._pause_s, left))
+        sleep(self._pause_s)
         self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
 
 

@@ -22,10 +22,12 @@ def run(parsed: Parsed, client: Client) -> int:
     """Run the command."""
     parsed.no_words()
     as_json = parsed.has("json")
-    if not as_json:
-        write_text(_LINE.format("ID", "STATE", "CODE", "STARTED", "COMMAND"))
+    # Held back until there is an answer: an error comes alone.
+    head = "" if as_json else _LINE.format("ID", "STATE", "CODE", "STARTED", "COMMAND")
     for record in client.list(parsed.has("all")):
-        write_text(dump_object(record.raw).decode() + "\n" if as_json else _line(record))
+        write_text(head + (dump_object(record.raw).decode() + "\n" if as_json else _line(record)))
+        head = ""
+    write_text(head)
     return 0
 
 

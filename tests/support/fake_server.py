@@ -1,0 +1,223 @@
+"""A scripted levityd for the client's tests: real sockets, one thread a connection, nothing behind it.
+
+Runs in: tests. Owns: its listening socket, its threads and their sockets, all gone after `with`.
+"""
+
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any, Self
+
+from levity.errors import LevityError
+from levity.protocol.frames import Frame, FrameDecoder, chunk_head
+from levity.protocol.messages import (
+    Request,
+    error_frame,
+    notification_frame,
+    parse_request,
+    result_frame,
+)
+
+__all__ = ["FakeServer", "Peer", "answering", "record"]
+
+JsonObject = dict[str, Any]
+# Long enough for a loaded machine; a test that needs it is failing.
+LIMIT_S = 20.0
+
+
+class Hangup(Exception):
+    """The client went away, as it may at any time."""
+
+
+class Peer:
+    """The server's end of one connection, driven by a script; `number` counts the connections from 0."""
+
+    def __init__(self, sock: socket.socket, number: int, server: "FakeServer") -> None:
+        self.number = number
+        self.server = server
+        self._socket = sock
+        self._decoder = FrameDecoder()
+
+    def send(self, data: bytes) -> None:
+        try:
+            self._socket.sendall(data)
+        except OSError as error:
+            raise Hangup from error
+
+    def hello(self, **changes: object) -> None:
+        self.send(notification_frame("hello", {"server": "levityd/0.1.0", "protocol": 1, "nonce": "00ff"} | changes))
+
+    def request(self) -> Request:
+        """Wait for the next request."""
+        while not isinstance(frame := self._decoder.next_frame(), Frame):
+            self._decoder.feed(self._receive())
+        request = parse_request(frame.body)
+        self.server.requests.append(request)
+        return request
+
+    def reply(self, request: Request, answer: "JsonObject | LevityError") -> None:
+        self.send(
+            error_frame(request.id, answer) if isinstance(answer, LevityError) else result_frame(request.id, answer)
+        )
+
+    def output(self, stream: int, data: bytes, time_ns: int = 1) -> None:
+        self.send(chunk_head(stream, time_ns, len(data)) + data)
+
+    def wait_gone(self) -> None:
+        """Wait until the client closes."""
+        while self._receive():
+            pass
+
+    def _receive(self) -> bytes:
+        try:
+            chunk = self._socket.recv(65536)
+        except OSError as error:
+            raise Hangup from error
+        if not chunk:
+            raise Hangup
+        return chunk
+
+
+Script = Callable[[Peer], None]
+
+
+class FakeServer:
+    """Listens, and serves the n-th connection with the n-th script; the last one serves all that follow.
+
+    A connection is closed when its script returns. `requests` are those received, of all connections.
+    """
+
+    def __init__(self, *scripts: Script, path: str = "", host: str = "127.0.0.1") -> None:
+        self._scripts = scripts
+        self._path = path
+        self._host = host
+        self._port = 0
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        self._sockets: list[socket.socket] = []  # guarded by self._lock
+        self._count = 0
+        self._listener: socket.socket | None = None
+        self.requests: list[Request] = []
+        self.failures: list[BaseException] = []
+
+    @property
+    def address(self) -> str:
+        if self._path:
+            return f"unix:{self._path}"
+        return f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
+
+    @property
+    def connections(self) -> int:
+        return self._count
+
+    def methods(self) -> list[str]:
+        return [request.method for request in self.requests]
+
+    def __enter__(self) -> Self:
+        self.listen()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop_listening()
+        with self._lock:
+            for sock in self._sockets:
+                _shutdown(sock)
+        for thread in self._threads:
+            thread.join(LIMIT_S)
+            assert not thread.is_alive(), "a script of the fake server does not end"
+        assert not self.failures, self.failures
+
+    def listen(self) -> None:
+        """Listen, again at the same place after `stop_listening`."""
+        if self._path:
+            listener = socket.socket(socket.AF_UNIX)
+            listener.bind(self._path)
+        else:
+            listener = socket.socket(socket.AF_INET6 if ":" in self._host else socket.AF_INET)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((self._host, self._port))
+            self._port = listener.getsockname()[1]
+        listener.listen()
+        self._listener = listener
+        self._spawn(self._accept, listener)
+
+    def stop_listening(self) -> None:
+        """Refuse connections from now on; those that are there go on."""
+        if self._listener:
+            # Wakes the thread in accept(), which close() alone does not.
+            _shutdown(self._listener)
+            self._listener.close()
+            self._listener = None
+            if self._path:
+                import os
+
+                os.unlink(self._path)
+
+    def _spawn(self, target: Callable[..., None], *args: object) -> None:
+        thread = threading.Thread(target=target, args=args, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                sock, _ = listener.accept()
+            except OSError:
+                return
+            with self._lock:
+                self._sockets.append(sock)
+                number, self._count = self._count, self._count + 1
+            self._spawn(self._serve, sock, number)
+
+    def _serve(self, sock: socket.socket, number: int) -> None:
+        script = self._scripts[min(number, len(self._scripts) - 1)]
+        try:
+            with sock:
+                script(Peer(sock, number, self))
+        except Hangup:
+            pass
+        except BaseException as error:  # noqa: BLE001 - told by __exit__, in the test's thread
+            self.failures.append(error)
+
+
+def _shutdown(sock: socket.socket) -> None:
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
+
+
+def answering(*answers: "JsonObject | LevityError") -> Script:
+    """Return a script that greets and gives these answers in turn, the last one for ever."""
+    left = list(answers)
+
+    def script(peer: Peer) -> None:
+        peer.hello()
+        while True:
+            request = peer.request()
+            peer.reply(request, left.pop(0) if len(left) > 1 else left[0])
+
+    return script
+
+
+def record(**changes: object) -> JsonObject:
+    """Return a task's record as a levityd would send it."""
+    return {
+        "id": "3f2a9c1e-0b7d-4e55-9a51-2f0c6d1b8e42",
+        "state": "Running",
+        "argv": ["sleep", "60"],
+        "cwd": None,
+        "env": {},
+        "exit_code": None,
+        "signal": None,
+        "reason": "",
+        "grace_s": 5.0,
+        "pid": 4711,
+        "shim_pid": 4710,
+        "accepted_at": "2026-11-23T20:09:00.000000001Z",
+        "started_at": "2026-11-23T20:09:00.002000001Z",
+        "signalled_at": None,
+        "ended_at": None,
+        "stdout_bytes": None,
+        "stderr_bytes": None,
+    } | changes

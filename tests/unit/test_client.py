@@ -1,0 +1,236 @@
+"""What the client asks and what it makes of the answers. Runs in: pytest."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import levity
+from levity import Client, State, TaskRecord
+from levity.errors import (
+    BadAddress,
+    CommandNotFound,
+    InvalidRequest,
+    LevityError,
+    NotExecutable,
+    ProtocolError,
+    UnknownTask,
+)
+from tests.support.fake_server import FakeServer, answering, record
+
+UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    with FakeServer(answering(record())) as fake:
+        yield fake
+
+
+def test_start_sends_what_was_asked_and_returns_the_id(server: FakeServer) -> None:
+    with Client(server.address) as client:
+        assert client.start(["ls", "-l"], cwd="/tmp", env={"A": "b=c"}, grace_s=2.5) == record()["id"]
+    (request,) = server.requests
+    assert request.method == "task.start"
+    params = request.params
+    assert UUID4.fullmatch(params.pop("id"))
+    assert params == {"argv": ["ls", "-l"], "cwd": "/tmp", "env": {"A": "b=c"}, "grace_s": 2.5}
+
+
+def test_start_needs_a_command_only(server: FakeServer) -> None:
+    with Client(server.address) as client:
+        client.start(("true",))
+        client.start(["true"], task_id="own")
+    first, second = (request.params for request in server.requests)
+    assert first.pop("id") != second.pop("id") == "own"
+    assert first == second == {"argv": ["true"], "cwd": None, "env": {}}
+
+
+def test_every_byte_reaches_the_host(server: FakeServer) -> None:
+    raw = bytes(range(1, 256))
+    name = raw.replace(b"=", b"")
+    with Client(server.address) as client:
+        client.start([b"echo", raw], cwd=b"/" + raw, env={name: raw})
+        client.start(["echo", os.fsdecode(raw)], cwd=Path(os.fsdecode(b"/" + raw)), env={os.fsdecode(name): raw})
+    wire = raw.decode("utf-8", "surrogateescape")
+    for request in server.requests:
+        assert request.params["argv"] == ["echo", wire]
+        assert request.params["cwd"] == "/" + wire
+        assert request.params["env"] == {name.decode("utf-8", "surrogateescape"): wire}
+
+
+NONSENSE: list[tuple[dict[str, Any], str]] = [
+    ({"argv": []}, "the command is empty"),
+    ({"argv": [""]}, "the command is empty"),
+    ({"argv": "ls -l"}, "list of words"),
+    ({"argv": b"ls"}, "list of words"),
+    ({"argv": None}, "list of words"),
+    ({"argv": 5}, "list of words"),
+    ({"argv": ["ls", 5]}, "argument 1 is neither text nor bytes"),
+    ({"argv": ["ls", "a\0b"]}, "argument 1 holds a NUL"),
+    ({"argv": ["ls", "\ud800"]}, "argument 1 is neither text nor bytes"),
+    ({"argv": ["ls"], "cwd": "a\0b"}, "the working directory holds a NUL"),
+    ({"argv": ["ls"], "env": {"": "x"}}, "empty or holds '='"),
+    ({"argv": ["ls"], "env": {"a=b": "x"}}, "empty or holds '='"),
+    ({"argv": ["ls"], "env": {"a\0b": "x"}}, "variable holds a NUL"),
+    ({"argv": ["ls"], "env": {"a": "x\0"}}, "variable 'a' holds a NUL"),
+    ({"argv": ["ls"], "env": {"a": None}}, "neither text nor bytes"),
+    ({"argv": ["ls"], "env": ["a=b"]}, "to be a dict"),
+    ({"argv": ["ls"], "grace_s": -1}, "grace period"),
+    ({"argv": ["ls"], "grace_s": float("nan")}, "grace period"),
+    ({"argv": ["ls"], "grace_s": float("inf")}, "grace period"),
+    ({"argv": ["ls"], "grace_s": "5"}, "grace period"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "why"), NONSENSE)
+def test_what_no_host_could_run_is_refused_without_asking(arguments: dict[str, Any], why: str) -> None:
+    with Client("127.0.0.1:1") as client, pytest.raises(InvalidRequest, match=why):
+        client.start(**arguments)
+
+
+def test_a_command_over_all_bounds_is_refused_without_asking() -> None:
+    with Client("127.0.0.1:1") as client, pytest.raises(NotExecutable, match="too long"):
+        client.start(["echo", "x" * 17_000_000])
+
+
+def test_query_gives_the_record() -> None:
+    ended = record(
+        state="Finished", exit_code=143, signal="SIGTERM", reason="signalled by alice", cwd="/srv", env={"A": "\udcff"}
+    )
+    with FakeServer(answering(ended)) as server, Client(server.address) as client:
+        task = client.query("3f2a")
+    assert server.requests[0].params == {"id": "3f2a"}
+    assert isinstance(task, TaskRecord)
+    assert task.state is State.FINISHED
+    assert task.state.is_end
+    assert (task.exit_code, task.signal, task.reason) == (143, "SIGTERM", "signalled by alice")
+    assert (task.argv, task.cwd, task.env) == (["sleep", "60"], "/srv", {"A": os.fsdecode(b"\xff")})
+    assert (task.pid, task.shim_pid, task.grace_s) == (4711, 4710, 5.0)
+    assert task.started_at == "2026-11-23T20:09:00.002000001Z"
+    assert task.ended_at is None
+    assert task.raw == ended
+    assert repr(task) == "<TaskRecord 3f2a9c1e-0b7d-4e55-9a51-2f0c6d1b8e42 Finished>"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"state": "Paused"}, {"id": 5}, {"argv": None}, {"argv": [1]}, {"argv": ["\ud800"]}, {"env": []}]
+)
+def test_a_record_that_makes_no_sense(changes: dict[str, Any]) -> None:
+    raw = record(**changes)
+    if changes == {"env": []}:
+        raw["env"] = ["x"]
+    with (
+        FakeServer(answering(raw)) as server,
+        Client(server.address) as client,
+        pytest.raises(ProtocolError, match="no sense"),
+    ):
+        client.query("3f2a")
+
+
+def test_signal(server: FakeServer) -> None:
+    with Client(server.address) as client:
+        assert client.signal("3f2a").id == record()["id"]
+        client.signal("3f2a", grace_s=0)
+        with pytest.raises(InvalidRequest):
+            client.signal("3f2a", grace_s=-1)
+    assert server.methods() == ["task.signal", "task.signal"]
+    assert [request.params for request in server.requests] == [{"id": "3f2a"}, {"id": "3f2a", "grace_s": 0}]
+
+
+def test_list_goes_through_all_pages() -> None:
+    pages: list[dict[str, Any]] = [
+        {"tasks": [record(id="a"), record(id="b")], "next": "b"},
+        {"tasks": [], "next": "c"},
+        {"tasks": [record(id="c")], "next": None},
+    ]
+    with FakeServer(answering(*pages)) as server, Client(server.address) as client:
+        assert [task.id for task in client.list(all=True)] == ["a", "b", "c"]
+    assert [request.params["after"] for request in server.requests] == [None, "b", "c"]
+    assert all(request.params["all"] is True for request in server.requests)
+
+
+@pytest.mark.parametrize("page", [{}, {"tasks": None}, {"tasks": [5], "next": None}, {"tasks": {}}])
+def test_a_list_that_is_none(page: dict[str, Any]) -> None:
+    with FakeServer(answering(page)) as server, Client(server.address) as client, pytest.raises(ProtocolError):
+        list(client.list())
+
+
+def test_info() -> None:
+    with FakeServer(answering({"version": "0.1.0", "live": 3})) as server, Client(server.address) as client:
+        assert client.info() == {"version": "0.1.0", "live": 3}
+
+
+def test_one_connection_for_all_requests_made_when_it_is_needed(server: FakeServer) -> None:
+    client = Client(server.address)
+    assert repr(client) == f"<Client {server.address} not connected>"
+    with client:
+        for _ in range(3):
+            client.query("3f2a")
+        assert repr(client) == f"<Client {server.address} connected>"
+    assert server.connections == 1
+    assert [request.id for request in server.requests] == [1, 2, 3]
+    client.close()
+    client.query("3f2a")
+    assert server.connections == 2
+    client.close()
+
+
+def test_an_error_answers_one_request_and_the_connection_stays() -> None:
+    script = answering(UnknownTask("no task 'x'"), CommandNotFound("no command 'lss'"), record())
+    with FakeServer(script) as server, Client(server.address) as client:
+        with pytest.raises(UnknownTask, match="no task 'x'"):
+            client.query("x")
+        with pytest.raises(CommandNotFound):
+            client.start(["lss"])
+        assert client.query("3f2a").state is State.RUNNING
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("task_id", ["", None, 5, b"3f2a"])
+def test_what_is_no_id_is_not_asked_for(task_id: Any) -> None:
+    client = Client("127.0.0.1:1")
+    for ask in (client.query, client.signal, client.logs):
+        with pytest.raises(InvalidRequest, match="is no task id"):
+            ask(task_id)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), 1e7, "5", None])
+def test_a_timeout_that_makes_no_sense(timeout: Any) -> None:
+    with pytest.raises(InvalidRequest, match="timeout"):
+        Client("127.0.0.1:1", timeout=timeout)
+
+
+def test_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BadAddress):
+        Client("")
+    monkeypatch.setenv("LEVITY_ADDR", "127.0.0.1:7")
+    assert str(Client().address) == "127.0.0.1:7"
+    monkeypatch.delenv("LEVITY_ADDR")
+    monkeypatch.setenv("LEVITY_STATE_DIR", str(tmp_path))
+    assert str(Client().address) == f"unix:{tmp_path}/levity.sock"
+
+
+def test_every_kind_of_address_is_reached(tmp_path: Path) -> None:
+    for place in ({"path": str(tmp_path / "s")}, {"host": "::1"}, {"host": "127.0.0.1"}):
+        with FakeServer(answering(record()), **place) as server, Client(server.address) as client:
+            assert client.query("3f2a").id == record()["id"]
+
+
+def test_a_host_name_is_looked_up(server: FakeServer) -> None:
+    # It has more than one address where IPv6 is on, and only the second answers.
+    with Client(server.address.replace("127.0.0.1", "localhost")) as client:
+        assert client.query("3f2a").id == record()["id"]
+
+
+def test_the_package_gives_all_that_is_public() -> None:
+    for name in levity.__all__:
+        assert getattr(levity, name) is not None
+    assert levity.__version__ == "0.1.0"
+    assert set(levity.__all__) <= set(dir(levity))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        levity.nonsense  # type: ignore[attr-defined]  # noqa: B018
+    assert issubclass(levity.ServerTimeout, LevityError)

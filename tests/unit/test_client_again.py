@@ -1,0 +1,305 @@
+"""Broken connections: what the client asks again, how long, and what it gives up at once. Runs in: pytest."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from levity import Client
+from levity.errors import LevityError, ProtocolError, ServerTimeout, ServerUnreachable, Unavailable, UnknownTask
+from levity.patience import ConnectionLost, Patience
+from tests.support.fake_server import FakeServer, Peer, answering, record
+
+TIMEOUT_S = 20.0
+# In the last moments the time may be over in the middle of a try.
+GIVEN_UP = (ServerUnreachable, ServerTimeout)
+
+
+def breaks_before_the_greeting(peer: Peer) -> None:
+    """Accept and hang up: a front-end killed at that moment."""
+
+
+def breaks_in_the_greeting(peer: Peer) -> None:
+    peer.send(b"\0\0\0\x50\0{")
+
+
+def breaks_after_the_greeting(peer: Peer) -> None:
+    peer.hello()
+
+
+def breaks_after_the_request(peer: Peer) -> None:
+    peer.hello()
+    peer.request()
+
+
+def breaks_in_the_answer(peer: Peer) -> None:
+    peer.hello()
+    peer.request()
+    peer.send(b"\0\0\1\0\0{")
+
+
+BREAKS = [
+    breaks_before_the_greeting,
+    breaks_in_the_greeting,
+    breaks_after_the_greeting,
+    breaks_after_the_request,
+    breaks_in_the_answer,
+]
+
+
+@pytest.mark.parametrize("breaks", BREAKS)
+def test_a_broken_request_is_made_again(breaks: Callable[[Peer], None]) -> None:
+    with FakeServer(breaks, breaks, answering(record())) as server, Client(server.address, TIMEOUT_S) as client:
+        assert client.start(["true"]) == record()["id"]
+    assert server.connections == 3
+    starts = server.requests
+    assert {request.method for request in starts} == {"task.start"}
+    assert len({request.params["id"] for request in starts}) == 1, "a start sent twice is to run once"
+
+
+def once(peer: Peer) -> None:
+    peer.hello()
+    peer.reply(peer.request(), record())
+
+
+def test_a_kept_connection_that_broke_meanwhile_is_made_again() -> None:
+    with FakeServer(once) as server, Client(server.address, TIMEOUT_S) as client:
+        for _ in range(4):
+            assert client.query("3f2a").id == record()["id"]
+    assert server.connections == 4
+
+
+class Pauses:
+    """Stands in for sleep(): notes how long, and does something at the n-th time instead of letting time pass."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int = -1, act: Callable[[], None] = lambda: None) -> None:
+        self.taken: list[float] = []
+        self._at = at
+        self._act = act
+        monkeypatch.setattr("levity.patience.sleep", self._sleep)
+
+    def _sleep(self, seconds: float) -> None:
+        self.taken.append(seconds)
+        if len(self.taken) == self._at:
+            self._act()
+
+
+@pytest.mark.parametrize("unix", [False, True])
+def test_a_levityd_that_restarts_is_waited_for(unix: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dies(peer: Peer) -> None:
+        peer.hello()
+        peer.request()
+        peer.server.stop_listening()
+
+    with FakeServer(dies, answering(record()), path=str(tmp_path / "s") if unix else "") as server:
+        pauses = Pauses(monkeypatch, at=8, act=server.listen)
+        with Client(server.address, TIMEOUT_S) as client:
+            assert client.start(["true"]) == record()["id"]
+    assert pauses.taken == [0.01, 0.02, 0.04, 0.08, 0.16, 0.25, 0.25, 0.25]
+    assert len({request.params["id"] for request in server.requests}) == 1
+
+
+def test_a_levityd_that_was_there_before_this_request_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def dies(peer: Peer) -> None:
+        peer.hello()
+        peer.reply(peer.request(), record())
+        peer.server.stop_listening()
+
+    with FakeServer(dies, answering(record())) as server:
+        pauses = Pauses(monkeypatch, at=3, act=server.listen)
+        with Client(server.address, TIMEOUT_S) as client:
+            client.query("3f2a")
+            client.query("3f2a")
+    assert len(pauses.taken) == 3
+
+
+def test_nobody_there_fails_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pauses = Pauses(monkeypatch)
+    with FakeServer(once) as server:
+        address = server.address
+    for nowhere in (address, f"unix:{tmp_path}/none"):
+        with Client(nowhere) as client, pytest.raises(ServerUnreachable, match=rf"no levityd listens at {nowhere}"):
+            client.query("3f2a")
+    assert pauses.taken == []
+
+
+def test_one_that_never_comes_back_is_given_up_in_time() -> None:
+    def dies(peer: Peer) -> None:
+        peer.hello()
+        peer.server.stop_listening()
+
+    with (
+        FakeServer(dies) as server,
+        Client(server.address, timeout=0.2) as client,
+        pytest.raises(GIVEN_UP),
+    ):
+        client.query("3f2a")
+
+
+def test_one_that_always_hangs_up_is_given_up_in_time() -> None:
+    with (
+        FakeServer(breaks_before_the_greeting) as server,
+        Client(server.address, timeout=0.2) as client,
+        pytest.raises(GIVEN_UP),
+    ):
+        client.query("3f2a")
+    assert server.connections > 2
+
+
+def test_unavailable_is_asked_again() -> None:
+    script = answering(Unavailable("the engine restarts"), Unavailable("the engine restarts"), record())
+    with FakeServer(script) as server, Client(server.address, TIMEOUT_S) as client:
+        assert client.query("3f2a").id == record()["id"]
+    assert (server.connections, len(server.requests)) == (1, 3)
+
+
+def test_unavailable_for_too_long() -> None:
+    with (
+        FakeServer(answering(Unavailable("the engine restarts"))) as server,
+        Client(server.address, timeout=0.1) as client,
+        pytest.raises((Unavailable, ServerTimeout)),
+    ):
+        client.query("3f2a")
+
+
+def test_patience_ends_with_what_really_happened(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("levity.patience.monotonic", lambda: now)
+    pauses = Pauses(monkeypatch)
+    patience = Patience(1.0)
+    patience.wait(ConnectionLost("broke"))
+    patience.wait(ServerUnreachable("refused"))
+    now += 0.961
+    with pytest.raises(Unavailable, match=r"the engine restarts \(tried again for 1 s\)"):
+        patience.wait(Unavailable("the engine restarts"))
+    patience.renew(1.0)
+    patience.wait(ServerUnreachable("refused"))
+    assert pauses.taken == [0.01, 0.02, 0.01]
+
+
+def test_patience_has_none_where_nobody_was_met() -> None:
+    with pytest.raises(ServerUnreachable, match=r"^refused$"):
+        Patience(1.0).wait(ServerUnreachable("refused"))
+
+
+def test_an_answer_that_came_too_late_is_not_the_next_ones() -> None:
+    def silent(peer: Peer) -> None:
+        peer.hello()
+        peer.request()
+        peer.wait_gone()
+
+    with FakeServer(silent, answering(record(id="new"))) as server, Client(server.address, timeout=0.1) as client:
+        with pytest.raises(ServerTimeout, match=r"did not answer within 0.1 s"):
+            client.query("old")
+        client.timeout_s = TIMEOUT_S
+        assert client.query("new").id == "new"
+
+
+def says(data: bytes) -> Callable[[Peer], None]:
+    def script(peer: Peer) -> None:
+        peer.send(data)
+        peer.wait_gone()
+
+    return script
+
+
+def greets(**changes: object) -> Callable[[Peer], None]:
+    def script(peer: Peer) -> None:
+        peer.hello(**changes)
+        peer.wait_gone()
+
+    return script
+
+
+def answers(data: bytes) -> Callable[[Peer], None]:
+    def script(peer: Peer) -> None:
+        peer.hello()
+        peer.request()
+        peer.send(data)
+        peer.wait_gone()
+
+    return script
+
+
+def frame(text: str) -> bytes:
+    return (len(text) + 1).to_bytes(4, "big") + b"\0" + text.encode()
+
+
+@pytest.mark.parametrize(
+    ("script", "error", "why"),
+    [
+        (says(b"SSH-2.0-OpenSSH_9.2\r\n"), ProtocolError, "is no levityd .*; check the address"),
+        (says(b"HTTP/1.1 400 Bad Request\r\n\r\n"), ProtocolError, "is no levityd"),
+        (says(b"\0\1\0\0\0"), ProtocolError, "the limit is 16384"),
+        (says(b"\0\0\0\x0a\1" + bytes(9)), ProtocolError, "output comes before the greeting"),
+        (says(frame("[]")), ProtocolError, "is no levityd"),
+        (says(frame("{}")), ProtocolError, "is no levityd"),
+        (says(frame('{"jsonrpc":"2.0","method":"howdy"}')), ProtocolError, "the greeting is missing"),
+        (says(frame('{"jsonrpc":"2.0","id":1,"result":{}}')), ProtocolError, "the greeting is missing"),
+        (says(frame('{"jsonrpc":"2.0","id":null,"error":{"code":20,"message":"too many"}}')), LevityError, "too many"),
+        (greets(protocol=2), ProtocolError, "speaks version 2 of the protocol, this client version 1"),
+        (greets(protocol=None), ProtocolError, "speaks version None"),
+        (answers(b"HTTP/1.1"), ProtocolError, "not levity's protocol"),
+        (answers(frame('{"id":2,"result":{}}')), ProtocolError, "answered request 2, but 1 was asked"),
+        (answers(frame('{"result":{}}')), ProtocolError, "answered request None"),
+        (answers(frame('{"id":1}')), ProtocolError, "neither a result nor an error"),
+        (answers(b"\0\0\0\x0a\1" + bytes(9)), ProtocolError, "output that nobody asked for"),
+        (answers(frame('{"id":null,"error":{"code":1,"message":"no task"}}')), UnknownTask, "no task"),
+    ],
+)
+def test_wrong_words_are_told_and_not_asked_for_again(
+    script: Callable[[Peer], None], error: type[LevityError], why: str
+) -> None:
+    with (
+        FakeServer(script) as server,
+        Client(server.address, TIMEOUT_S) as client,
+        pytest.raises(error, match=why),
+    ):
+        client.query("3f2a")
+    assert server.connections == 1
+
+
+def test_no_greeting_at_all() -> None:
+    with (
+        FakeServer(Peer.wait_gone) as server,
+        Client(server.address, timeout=0.1) as client,
+        pytest.raises(ServerTimeout, match=r"no levityd greeted at .* within 0.1 s"),
+    ):
+        client.query("3f2a")
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("no-such-host.invalid:4321", "the host 'no-such-host.invalid' is not known"),
+        (f"{'x' * 70}.example:4321", "is not known"),
+        ("\xe9..example:4321", "is not known"),
+        ("a\0b:4321", "holds no NUL"),
+        ("unix:/", "cannot connect to unix:/|no levityd listens"),
+    ],
+)
+def test_addresses_that_lead_nowhere(address: str, why: str) -> None:
+    with Client(address) as client, pytest.raises(LevityError, match=why):
+        client.query("3f2a")
+
+
+def test_a_socket_that_may_not_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object, where: object) -> None:
+        raise PermissionError(13, "Permission denied", where)
+
+    class Refusing:
+        AF_UNIX = SOCK_STREAM = 1
+
+        class socket:  # noqa: N801 - stands in for _socket.socket
+            def __init__(self, *_: object) -> None: ...
+
+            def settimeout(self, _: float) -> None: ...
+
+            connect = refuse
+
+            def close(self) -> None: ...
+
+    # As root no permission is ever missing, so the kernel's answer is played.
+    monkeypatch.setattr("levity.connection._socket", Refusing)
+    with Client(f"unix:{tmp_path}/s") as client, pytest.raises(ServerUnreachable, match="Permission denied"):
+        client.query("3f2a")

@@ -1,0 +1,103 @@
+"""What the client loads: most of what a command takes is imports. Runs in: pytest."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.fake_server import FakeServer, answering, record
+from tests.support.paths import ROOT, clean_environment
+
+# dataclasses alone takes as long as two bare interpreters.
+FORBIDDEN = frozenset(
+    (
+        "argparse",
+        "asyncio",
+        "contextlib",
+        "dataclasses",
+        "datetime",
+        "inspect",
+        "logging",
+        "multiprocessing",
+        "pathlib",
+        "psutil",
+        "selectors",
+        "shlex",
+        "socket",
+        "sqlite3",
+        "ssl",
+        "subprocess",
+        "tempfile",
+        "threading",
+        "tomllib",
+        "typing",
+        "uuid",
+    )
+)
+# A list is quoted with shlex, and nothing there depends on a millisecond.
+ALLOWED = {"list": {"shlex"}}
+
+DUMP = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from levity.cli.main import main
+status = main(sys.argv[1:])
+print(*sys.modules, file=sys.stderr)
+sys.exit(status)
+"""
+
+
+def modules_of(*arguments: str) -> set[str]:
+    # -S: site may load anything, depending on what else is installed.
+    command = [sys.executable, "-I", "-S", "-c", DUMP, *arguments]
+    done = subprocess.run(command, capture_output=True, env=clean_environment(), timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(done.stderr.decode().split())
+
+
+@pytest.mark.parametrize(
+    "arguments", [["query", "3f2a"], ["start", "ls"], ["signal", "3f2a"], ["info"], ["list"], ["help"], ["--version"]]
+)
+def test_no_command_loads_what_is_dear(arguments: list[str]) -> None:
+    answer = record() | {"tasks": [], "next": None}
+    with FakeServer(answering(answer)) as server:
+        loaded = modules_of("-a", server.address, *arguments)
+    assert not loaded & (FORBIDDEN - ALLOWED.get(arguments[0], set()))
+
+
+def test_logs_load_nothing_dear_either() -> None:
+    with FakeServer(answering({"stdout": 0, "stderr": 0})) as server:
+        assert not modules_of("-a", server.address, "logs", "3f2a") & FORBIDDEN
+
+
+def test_a_query_loads_only_what_it_runs() -> None:
+    with FakeServer(answering(record())) as server:
+        loaded = modules_of("-a", server.address, "query", "3f2a")
+    ours = {name for name in loaded if name.partition(".")[0] == "levity"}
+    assert ours == {
+        "levity",
+        "levity.addresses",
+        "levity.cli",
+        "levity.cli.main",
+        "levity.cli.options",
+        "levity.cli.output",
+        "levity.cli.query",
+        "levity.client",
+        "levity.connection",
+        "levity.errors",
+        "levity.patience",
+        "levity.protocol",
+        "levity.protocol.frames",
+        "levity.protocol.messages",
+        "levity.protocol.text",
+        "levity.states",
+        "levity.task",
+    }
+    # It loads stringprep and unicodedata: 5 ms.
+    assert "encodings.idna" not in loaded
+
+
+def test_the_package_itself_loads_nothing() -> None:
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import levity; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, timeout=30, check=True)
+    assert [name for name in done.stdout.decode().split() if name.startswith("levity")] == ["levity"]
