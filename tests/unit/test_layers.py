@@ -1,6 +1,7 @@
 """What the source itself must look like: who may import what, what is never used, how long a piece may get."""
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -25,14 +26,16 @@ IMPORTED_IN_ONE_PLACE = ["ctypes", "psutil", "sqlite3", "ssl"]
 
 UNPICKLERS = {"_pickle", "cloudpickle", "dill", "marshal", "pickle", "shelve"}
 
-# What each package of supervisor/ may import, apart from itself, levity and the standard library. A shim outlives all
-# others and must stay lean; front-end and engine talk through a pipe and know nothing of each other's insides.
-LAYERS = {
+# What each part of supervisor/ may import, apart from itself, levity and the standard library. A shim outlives the others
+# and must stay lean; front-end and engine talk through a pipe and know nothing of each other's insides.
+LAYERS: dict[str, set[str]] = {
     "hostos": set(),
     "spool": {"hostos"},
     "shim": {"hostos", "spool"},
-    "engine": {"hostos", "spool", "shim"},
-    "frontend": {"hostos", "spool"},
+    "settings": set(),
+    "child": {"hostos", "spool", "settings"},
+    "engine": {"hostos", "spool", "shim", "settings", "child"},
+    "frontend": {"hostos", "spool", "settings", "child"},
 }
 
 
@@ -86,12 +89,21 @@ def test_supervisor_imports_nothing_but_levity_psutil_and_the_tls_extra() -> Non
         assert not strangers, f"{name_of(path)} imports {strangers}"
 
 
-@pytest.mark.parametrize("package", LAYERS)
-def test_packages_of_supervisor_import_downwards(package: str) -> None:
-    allowed = LAYERS[package] | {package}
-    for path in (ROOT / "supervisor" / package).rglob("*.py"):
+@pytest.mark.parametrize("part", LAYERS)
+def test_parts_of_supervisor_import_downwards(part: str) -> None:
+    directory = ROOT / "supervisor" / part
+    sources = files(f"supervisor/{part}") if directory.is_dir() else [directory.with_suffix(".py")]
+    for path in sources:
         used = {name.split(".")[1] for name in imports(path) if name.startswith("supervisor.")}
-        assert used <= allowed, f"{name_of(path)} imports supervisor's {used - allowed}"
+        assert used <= LAYERS[part] | {part}, f"{name_of(path)} imports supervisor's {used - LAYERS[part] - {part}}"
+
+
+def test_a_shim_is_lean() -> None:
+    """Its memory is counted a thousandfold, and an import in a shim is one that an upgrade can break."""
+    heavy = "asyncio dataclasses inspect logging multiprocessing pathlib psutil sqlite3 ssl subprocess tempfile"
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import supervisor.shim.zygote; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
+    assert not set(done.stdout.split()) & set(heavy.split())
 
 
 @pytest.mark.parametrize("module", IMPORTED_IN_ONE_PLACE)
