@@ -26,7 +26,7 @@ IMPORTED_IN_ONE_PLACE = ["ctypes", "psutil", "sqlite3", "ssl"]
 
 UNPICKLERS = {"_pickle", "cloudpickle", "dill", "marshal", "pickle", "shelve"}
 
-# What each part of supervisor/ may import, apart from itself, levity and the standard library. A shim outlives the others
+# What each part of supervisor/ may import, beside itself, levity and the standard library. A shim outlives the others
 # and must stay lean; front-end and engine talk through a pipe and know nothing of each other's insides.
 LAYERS: dict[str, set[str]] = {
     "hostos": set(),
