@@ -1,0 +1,1 @@
+"""The arbiter: starts and restarts engine and front-end, and holds what must outlive them. Parses no byte of a client."""

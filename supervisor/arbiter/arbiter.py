@@ -1,0 +1,161 @@
+"""Keep engine and front-end alive and joined. Runs in: arbiter. Owns: the children, the listening socket, the signals."""
+
+import heapq
+import os
+import selectors
+import signal
+import sys
+import time
+from multiprocessing.connection import Connection
+
+from supervisor.arbiter.backoff import UNREADY_LIMIT
+from supervisor.arbiter.children import Child, new_pipe
+from supervisor.arbiter.listener import Listener
+from supervisor.arbiter.refusal import CONFIGURATION, SOFTWARE, RefusedError
+from supervisor.engine.main import run_engine
+from supervisor.frontend.main import run_frontend
+from supervisor.settings import Settings
+
+__all__ = ["Arbiter"]
+
+_STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+# Orderly within 5 s, also with a child that is stuck.
+_STOP_S = 4.0
+
+
+class Arbiter:
+    """The loop of the levityd that the operator started."""
+
+    def __init__(self, settings: Settings, listener: Listener) -> None:
+        self._settings = settings
+        self._listener = listener
+        self.engine = Child("engine", self._be_engine)
+        self.frontend = Child("front-end", self._be_frontend)
+        self._children = (self.engine, self.frontend)
+        self._selector = selectors.DefaultSelector()
+        self._restarts: list[tuple[float, str]] = []
+        self._announced = False
+        self._stop_asked = False
+        self._kill_at: float | None = None
+        self._left_behind = 0
+        self._wakeup_fd = _wake_on_signals(self._ask_to_stop)
+
+    def __repr__(self) -> str:
+        return f"<Arbiter {self.engine} {self.frontend}>"
+
+    def run(self) -> int:
+        """Return how many tasks are left running once told to stop; RefusedError if it cannot go on."""
+        self._selector.register(self._wakeup_fd, selectors.EVENT_READ)
+        ours, theirs = new_pipe()
+        self._start(self.engine, ours)
+        self._start(self.frontend, theirs)
+        try:
+            while not self._stop_asked:
+                self._turn()
+            self._stop()
+        finally:
+            for child in self._children:
+                child.kill()
+                child.bury()
+        return self._left_behind
+
+    def _be_engine(self, control: Connection, pipe: Connection) -> None:
+        run_engine(control, pipe, self._settings.state_dir)
+
+    def _be_frontend(self, control: Connection, pipe: Connection) -> None:
+        run_frontend(control, pipe, self._listener.socket)
+
+    def _ask_to_stop(self, _number: int, _frame: object) -> None:
+        self._stop_asked = True
+
+    def _start(self, child: Child, pipe: Connection) -> None:
+        child.start(pipe)
+        assert child.control is not None
+        self._selector.register(child.control, selectors.EVENT_READ, child)
+
+    def _turn(self, until: float | None = None) -> None:
+        """Wait for a word, a death, a signal or the next restart, and act on it."""
+        times = [self._restarts[0][0]] if self._restarts else []
+        if until is not None:
+            times.append(until)
+        timeout_s = max(0.0, min(times) - time.monotonic()) if times else None
+        for key, _events in self._selector.select(timeout_s):
+            if key.data is None:
+                os.read(self._wakeup_fd, 4096)
+            else:
+                self._listen_to(key.data)
+        Child.reap_strays({child.process.pid for child in self._children if child.process is not None})
+        while self._restarts and self._restarts[0][0] <= time.monotonic():
+            self._restart(heapq.heappop(self._restarts)[1])
+
+    def _listen_to(self, child: Child) -> None:
+        # A child that is dead has closed its end; one that is not, but has, is of no use either.
+        word = child.receive()
+        if word is None:
+            self._bury(child)
+        elif "fatal" in word:
+            raise RefusedError(str(word["fatal"]), CONFIGURATION)
+        elif "ready" in word:
+            child.is_ready = True
+            self._announce()
+        elif "stopped" in word:
+            self._left_behind = int(word["live"])
+
+    def _bury(self, child: Child) -> None:
+        self._selector.unregister(child.control)
+        child.kill()
+        child.bury()
+        if self._kill_at is not None:
+            return
+        delay_s = child.backoff.died(time.monotonic(), was_ready=child.is_ready)
+        if delay_s is None:
+            raise RefusedError(
+                f"the {child.role} ended {UNREADY_LIMIT} times before it was ready; see the lines above. "
+                "Running tasks go on; start levityd again once the cause is gone",
+                SOFTWARE,
+            )
+        heapq.heappush(self._restarts, (time.monotonic() + delay_s, child.role))
+
+    def _restart(self, role: str) -> None:
+        child, other = self._children if role == self.engine.role else self._children[::-1]
+        for_child, for_other = new_pipe()
+        self._start(child, for_child)
+        if other.is_alive:
+            other.hand_over(for_other)
+        else:
+            for_other.close()  # It is waiting to be restarted itself, and brings a pipe for both then.
+
+    def _announce(self) -> None:
+        if not self._announced and all(child.is_ready for child in self._children):
+            self._announced = True
+            print(f"Listening on {self._listener.address}", file=sys.stderr, flush=True)
+
+    def _stop(self) -> None:
+        """End the front-end first, so that what it still passes on is answered, then the engine."""
+        self._restarts.clear()
+        self._kill_at = time.monotonic() + _STOP_S
+        for child in (self.frontend, self.engine):
+            child.tell_to_stop()
+            while child.is_alive and time.monotonic() < self._kill_at:
+                self._turn(self._kill_at)
+
+
+def _wake_on_signals(ask_to_stop: "Handler") -> int:
+    read_end, write_end = os.pipe()
+    os.set_blocking(read_end, False)
+    os.set_blocking(write_end, False)
+    signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    for number in _STOPPING:
+        # nohup(1) has SIGHUP ignored: that stays.
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, ask_to_stop)
+    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+    return read_end
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Handler = Callable[[int, object], None]
+

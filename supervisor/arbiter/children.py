@@ -1,0 +1,103 @@
+"""A child of the arbiter: forked, talked to, started again. Runs in: arbiter. Owns: its process and control connection."""
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import send_handle
+
+from supervisor.arbiter.backoff import Backoff
+from supervisor.spool.records import JsonObject
+
+__all__ = ["Child", "new_pipe"]
+
+# Forking is safe here, and only here: the arbiter has one thread.
+_context = multiprocessing.get_context("fork")
+
+
+def new_pipe() -> tuple[Connection, Connection]:
+    """Return the two ends of a pipe, bytes both ways."""
+    return _context.Pipe(duplex=True)
+
+
+class Child:
+    """The engine or the front-end. `run(control, pipe)` is what the forked process does; it does not return."""
+
+    def __init__(self, role: str, run: Callable[[Connection, Connection], None]) -> None:
+        self.role = role
+        self.is_ready = False
+        self.process: multiprocessing.process.BaseProcess | None = None
+        self.control: Connection | None = None
+        self.backoff = Backoff()
+        self._run = run
+
+    def __repr__(self) -> str:
+        return f"<Child {self.role} {self.process and self.process.pid}{' ready' * self.is_ready}>"
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has been started and not been buried."""
+        return self.process is not None
+
+    def start(self, pipe: Connection) -> None:
+        """Fork it, with its end of the pipe to the other child."""
+        self.is_ready = False
+        ours, theirs = _context.Pipe(duplex=True)
+        self.process = _context.Process(target=self._run, args=(theirs, pipe), name=self.role)
+        self.process.start()
+        theirs.close()
+        pipe.close()
+        self.control = ours
+
+    def hand_over(self, pipe: Connection) -> None:
+        """Give it its end of a new pipe, the other child having been started anew."""
+        if self.control is not None and self.process is not None and self.process.pid is not None:
+            try:
+                self.control.send_bytes(b'{"do":"peer"}')
+                send_handle(self.control, pipe.fileno(), self.process.pid)
+            except OSError:
+                pass  # It has just died, too; that shows at once.
+        pipe.close()
+
+    def tell_to_stop(self) -> None:
+        """Ask it to end."""
+        if self.control is not None:
+            try:
+                self.control.send_bytes(b'{"do":"stop"}')
+            except OSError:
+                pass
+
+    def kill(self) -> None:
+        """End it without asking."""
+        if self.process is not None:
+            self.process.kill()
+
+    def receive(self) -> JsonObject | None:
+        """Return what it says; None at the end of the file."""
+        assert self.control is not None
+        try:
+            word = json.loads(self.control.recv_bytes(65536))
+        except (EOFError, OSError, ValueError):
+            return None
+        return word if isinstance(word, dict) else None
+
+    def bury(self) -> None:
+        """Take leave of a process that has ended or is about to."""
+        if self.process is not None and self.control is not None:
+            self.process.join()
+            self.process.close()
+            self.control.close()
+            self.process = self.control = None
+
+    @staticmethod
+    def reap_strays(own: set[int | None]) -> None:
+        """Reap children that are not ours: as process 1 of a container every orphan becomes one."""
+        while True:
+            try:
+                info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if info is None or info.si_pid in own:
+                return
+            os.waitpid(info.si_pid, 0)

@@ -1,0 +1,88 @@
+"""The `levityd` command. Runs in: arbiter."""
+
+import argparse
+import os
+import sys
+
+from levity.addresses import Address, parse_address, state_directory
+from levity.errors import BadAddress
+from levity.version import __version__
+from supervisor.arbiter.arbiter import Arbiter
+from supervisor.arbiter.listener import Listener
+from supervisor.arbiter.refusal import RefusedError
+from supervisor.arbiter.statedir import enter_state_dir, lock_state_dir
+from supervisor.hostos.descriptors import close_all_but, normalise_standard_streams
+from supervisor.hostos.titles import set_title
+from supervisor.settings import Settings
+
+__all__ = ["main"]
+
+_DESCRIPTION = """\
+Run commands on this host for levity clients. Stays in the foreground; tasks go on when it ends, and it finds them again when it
+is started with the same state directory. WARNING: it runs arbitrary commands for whoever is let in."""
+
+_EPILOG = """\
+ADDRESS is HOST:PORT (port 0: any free one), [IPV6]:PORT or unix:/path; none is the unix socket in the state directory.
+Only loopback and unix addresses are accepted until there is access control.
+
+environment: LEVITY_STATE_DIR   the state directory, if --state-dir is not given
+exit status: 0 stopped by a signal; 1 the address or state directory is taken; 2 usage; 70 broken; 78 a setting is wrong
+
+example: levityd 127.0.0.1:4321      then, elsewhere: levity -a 127.0.0.1:4321 start -- make -C /src"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run levityd until it is told to stop; return its exit status."""
+    options = _parser().parse_args(argv)
+    normalise_standard_streams()
+    try:
+        settings = _settings(options)
+        return _run(settings)
+    except (RefusedError, BadAddress) as error:
+        print(f"levityd: {error.message}", file=sys.stderr, flush=True)
+        return error.status if isinstance(error, RefusedError) else error.exit_status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "levityd", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("address", nargs="?", metavar="ADDRESS", help="where to listen (default: the unix socket)")
+    parser.add_argument("--state-dir", metavar="DIR", help="where tasks and their output are kept")
+    parser.add_argument("--version", action="version", version=f"levityd {__version__}")
+    return parser
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    state_dir = os.path.abspath(options.state_dir) if options.state_dir else state_directory(os.environ)
+    text = options.address or f"unix:{os.path.join(state_dir, 'levity.sock')}"
+    return Settings(address=parse_address(text), state_dir=state_dir)
+
+
+def _run(settings: Settings) -> int:
+    close_all_but([])
+    os.umask(0o077)
+    if interval := os.environ.get("LEVITY_SWITCH_INTERVAL"):
+        sys.setswitchinterval(float(interval))  # For `make tests-race`.
+    set_title("levityd: arbiter", "levity-arbiter")
+    enter_state_dir(settings.state_dir)
+    lock_state_dir(settings.state_dir)
+    listener = Listener(settings.address)
+    try:
+        listener.listen()
+        left_behind = Arbiter(settings, listener).run()
+    finally:
+        listener.close()
+    _say_farewell(settings, left_behind)
+    return 0
+
+
+def _say_farewell(settings: Settings, left_behind: int) -> None:
+    tasks = f"{left_behind} task{'s' * (left_behind != 1)}"
+    again = _again(settings.address, settings.state_dir)
+    text = f"{tasks} left running; to find them again: {again}" if left_behind else "no task is left running"
+    print(f"levityd: stopped; {text}", file=sys.stderr, flush=True)
+
+
+def _again(address: Address, state_dir: str) -> str:
+    return f"levityd --state-dir {state_dir} {address}, then levity -a {address} list"

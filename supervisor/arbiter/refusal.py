@@ -1,0 +1,17 @@
+"""Why levityd does not start. Runs in: arbiter. Owns: nothing."""
+
+__all__ = ["CONFIGURATION", "FAILED", "SOFTWARE", "RefusedError"]
+
+FAILED = 1
+# sysexits.h: a setting is wrong; levityd itself is broken.
+CONFIGURATION = 78
+SOFTWARE = 70
+
+
+class RefusedError(Exception):
+    """levityd cannot run: one line for the operator, and the exit status."""
+
+    def __init__(self, message: str, status: int = FAILED) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status

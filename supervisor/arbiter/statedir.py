@@ -1,0 +1,61 @@
+"""The state directory: made, checked and taken by one levityd. Runs in: arbiter. Owns: the lock on it."""
+
+import os
+import stat
+import time
+
+from supervisor.arbiter.refusal import CONFIGURATION, RefusedError
+from supervisor.hostos.locks import lock_holder, try_lock
+from supervisor.settings import LOCK_FILE, LockByte
+
+__all__ = ["enter_state_dir", "lock_state_dir"]
+
+_REMNANT_WAIT_S = 5.0
+
+
+def enter_state_dir(path: str) -> None:
+    """Make the directory if need be, check that it is ours alone, and make it the working directory."""
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            pass
+        _check(path)
+        os.chdir(path)
+    except OSError as error:
+        raise RefusedError(
+            f"state directory {path}: {error.strerror}; give another one with --state-dir or LEVITY_STATE_DIR", CONFIGURATION
+        ) from error
+
+
+def _check(path: str) -> None:
+    found = os.lstat(path)
+    wrong = ""
+    if not stat.S_ISDIR(found.st_mode):
+        wrong = "is a symbolic link" if stat.S_ISLNK(found.st_mode) else "is not a directory"
+    elif found.st_uid != os.geteuid():
+        wrong = f"belongs to user {found.st_uid}, not to {os.geteuid()} who runs levityd"
+    elif found.st_mode & 0o077:
+        wrong = f"has mode {stat.S_IMODE(found.st_mode):04o}; others could read tasks and their output: chmod 700 {path}"
+    if wrong:
+        raise RefusedError(f"state directory {path} {wrong}", CONFIGURATION)
+
+
+def lock_state_dir(path: str) -> int:
+    """Take the state directory for this process; return the descriptor that must stay open. Refused while another has it."""
+    fd = os.open(LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    if not try_lock(fd, LockByte.ARBITER):
+        holder = lock_holder(fd, LockByte.ARBITER)
+        raise RefusedError(f"another levityd (process {holder}) has the state directory {path}; stop it, or give another one")
+    _wait_for_remnants(fd)
+    return fd
+
+
+def _wait_for_remnants(fd: int) -> None:
+    """An arbiter that was killed leaves children that end by themselves; until they have, two engines would be at work."""
+    give_up_at = time.monotonic() + _REMNANT_WAIT_S
+    while holder := lock_holder(fd, LockByte.ENGINE) or lock_holder(fd, LockByte.FRONT_END):
+        if time.monotonic() > give_up_at:
+            raise RefusedError(f"process {holder} of an earlier levityd does not end; kill it and start levityd again")
+        time.sleep(0.01)

@@ -1,0 +1,134 @@
+"""The engine process. Runs in: engine, forked by the arbiter. Owns: the loop, the registry, the zygote, the hint socket."""
+
+import os
+import socket
+import sys
+from multiprocessing.connection import Connection
+
+from levity.errors import LevityError
+from levity.protocol.messages import Request, error_frame, result_frame
+from supervisor.child import be_child, receive_peer, receive_word, take_lock, tell
+from supervisor.engine.channel import Channel
+from supervisor.engine.loop import Loop
+from supervisor.engine.nursery import Nursery
+from supervisor.engine.operations import Operations
+from supervisor.engine.recovery import live_specs, open_registry
+from supervisor.engine.registry import NewerRegistryError, Registry, RegistryCorruptError
+from supervisor.engine.tasks import Tasks
+from supervisor.settings import LockByte
+from supervisor.spool.layout import ENGINE_SOCKET, is_task_id
+from supervisor.spool.records import JsonObject
+
+__all__ = ["run_engine"]
+
+_COMMIT_RETRY_S = 1.0
+_HINTS_A_TURN = 64
+
+
+def run_engine(control: Connection, pipe: Connection, state_dir: str) -> None:
+    """Be the engine until the arbiter says stop or is gone. Never returns: the process ends here."""
+    be_child("engine", "levity-engine", [control.fileno(), pipe.fileno()])
+    status = 1
+    try:
+        if refusal := take_lock(LockByte.ENGINE):
+            tell(control, fatal=refusal)
+        else:
+            _Engine(control, pipe, state_dir, open_registry()).run()
+        status = 0
+    except NewerRegistryError as error:
+        tell(control, fatal=f"registry.db was written by a newer levity ({error}); upgrade levity, or move the file away")
+    except RegistryCorruptError as error:
+        _say(f"registry.db turned out to be damaged ({error}); starting again to make it anew")
+    except Exception as error:  # The outermost boundary: say what happened in one line; the arbiter starts a new engine.
+        _say_bug(error)
+    finally:
+        os._exit(status)
+
+
+class _Engine:
+    def __init__(self, control: Connection, pipe: Connection, state_dir: str, registry: Registry) -> None:
+        self._control = control
+        self._registry = registry
+        self._loop = Loop()
+        self._hints = _hint_socket()
+        self._tasks = Tasks(self._loop, registry, self._ask)
+        self._operations = Operations(self._tasks, registry, state_dir)
+        self._nursery = Nursery(self._loop, self._tasks.shim_gone, self._tasks.ask_again)
+        self._commit_failed = False
+        self._channel = self._open_channel(os.dup(pipe.fileno()))
+        pipe.close()
+
+    def run(self) -> None:
+        self._loop.watch(self._control.fileno(), self._on_control)
+        self._loop.watch(self._hints.fileno(), self._on_hints)
+        for spec in live_specs(self._registry):
+            self._tasks.adopt(spec)
+        self._commit()
+        tell(self._control, ready=True, live=len(self._tasks.live))
+        self._loop.run(self._commit)
+        self._commit()
+        tell(self._control, stopped=True, live=len(self._tasks.live))
+
+    def _ask(self, task_id: str) -> None:
+        self._nursery.ask(task_id)
+
+    def _open_channel(self, fd: int) -> Channel:
+        # Nothing to do when it is lost: the arbiter sends an end of a new one.
+        return Channel(self._loop, fd, self._on_request, lambda _channel: None)
+
+    def _on_request(self, channel: Channel, request: Request) -> None:
+        def answer(result: JsonObject | LevityError) -> None:
+            failed = isinstance(result, LevityError)
+            channel.send(error_frame(request.id, result) if failed else result_frame(request.id, result))
+
+        self._operations.handle(request, answer)
+
+    def _on_control(self, _events: int) -> None:
+        word = receive_word(self._control)
+        if word.get("do") == "peer":
+            self._channel.close()
+            self._channel = self._open_channel(receive_peer(self._control))
+        else:
+            self._loop.stop()
+
+    def _on_hints(self, _events: int) -> None:
+        for _turn in range(_HINTS_A_TURN):
+            try:
+                hint = self._hints.recv(64).decode("ascii", "replace")
+            except BlockingIOError:
+                return
+            if is_task_id(hint):
+                self._tasks.look(hint)
+
+    def _commit(self) -> None:
+        if self._commit_failed or self._registry.commit():
+            return
+        # A full disk, or a stranger's lock on the file. What is queued answers queries meanwhile.
+        self._commit_failed = True
+        self._loop.later(_COMMIT_RETRY_S, self._commit_again)
+
+    def _commit_again(self) -> None:
+        self._commit_failed = False
+
+
+def _hint_socket() -> socket.socket:
+    hints = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    hints.setblocking(False)
+    try:
+        os.unlink(ENGINE_SOCKET)
+    except FileNotFoundError:
+        pass
+    hints.bind(ENGINE_SOCKET)
+    return hints
+
+
+def _say(text: str) -> None:
+    print(f"levityd: engine: {text}", file=sys.stderr, flush=True)
+
+
+def _say_bug(error: Exception) -> None:
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = f" at {os.path.basename(place.tb_frame.f_code.co_filename)}:{place.tb_lineno}" if place else ""
+    _say(f"{type(error).__name__}: {error}{where}")

@@ -1,0 +1,113 @@
+"""Have the zygote fork shims. Runs in: engine. Owns: the zygote process and its socket.
+
+A zygote that dies is replaced at once; what to ask the new one for again is decided by whoever asked.
+"""
+
+import os
+import selectors
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable
+
+from supervisor.engine.loop import Loop
+
+__all__ = ["Nursery"]
+
+# Found by the interpreter without site: the folders that hold the packages levity and supervisor.
+_BOOT = "import sys; sys.path[:0] = {roots!r}; from supervisor.shim.zygote import main; main()"
+# Room for a title: "levityd: shim " and an id.
+_TITLE_ROOM = " " * 64
+_FIRST_RESTART_S, _LAST_RESTART_S = 0.01, 1.0
+
+
+class Nursery:
+    """Asks for shims. `on_gone(id, status)`: that shim has left. `on_restart()`: requests may have been lost."""
+
+    def __init__(self, loop: Loop, on_gone: Callable[[str, int], None], on_restart: Callable[[], None]) -> None:
+        self._loop = loop
+        self._on_gone = on_gone
+        self._on_restart = on_restart
+        self._outbox: deque[bytes] = deque()
+        self._restart_s = _FIRST_RESTART_S
+        self._socket: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._spawn()
+
+    def __repr__(self) -> str:
+        return f"<Nursery zygote {self._process and self._process.pid}, {len(self._outbox)} asked>"
+
+    def ask(self, task_id: str) -> None:
+        """Ask for a shim for this task."""
+        self._outbox.append(task_id.encode())
+        self._flush()
+
+    def _spawn(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _BOOT.format(roots=_package_roots()) + _TITLE_ROOM],
+                stdin=theirs.fileno(),
+            )
+        self._socket = ours
+        self._loop.watch(ours.fileno(), self._ready)
+
+    def _ready(self, events: int) -> None:
+        if events & selectors.EVENT_WRITE:
+            self._flush()
+        if events & selectors.EVENT_READ:
+            self._receive()
+
+    def _receive(self) -> None:
+        while self._socket is not None:
+            try:
+                packet = self._socket.recv(128)
+            except BlockingIOError:
+                return
+            except OSError:
+                packet = b""
+            if not packet:
+                self._lose()
+                return
+            self._restart_s = _FIRST_RESTART_S
+            _word, task_id, status = packet.decode().split()
+            self._on_gone(task_id, int(status))
+
+    def _flush(self) -> None:
+        if self._socket is None:
+            return
+        try:
+            while self._outbox:
+                self._socket.send(self._outbox[0])
+                self._outbox.popleft()
+        except BlockingIOError:
+            pass
+        except OSError:
+            return  # The end of file that follows tells.
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._outbox else 0)
+        self._loop.watch(self._socket.fileno(), self._ready, wanted)
+
+    def _lose(self) -> None:
+        assert self._socket is not None and self._process is not None
+        self._loop.forget(self._socket.fileno())
+        self._socket.close()
+        self._socket = None
+        self._process.kill()  # It closed its end, so it is going or broken.
+        self._process.wait()
+        self._outbox.clear()
+        self._loop.later(self._restart_s, self._restart)
+        self._restart_s = min(self._restart_s * 2, _LAST_RESTART_S)
+
+    def _restart(self) -> None:
+        self._spawn()
+        self._on_restart()
+
+
+def _package_roots() -> list[str]:
+    import levity
+    import supervisor
+
+    roots = [os.path.dirname(path) for package in (levity, supervisor) for path in package.__path__]
+    return list(dict.fromkeys(roots))

@@ -1,0 +1,40 @@
+"""The record of a task as clients get it. Runs in: engine. Owns: nothing. Never: does I/O."""
+
+import time
+
+from levity.states import State
+from supervisor.spool.records import JsonObject
+
+__all__ = ["make_record"]
+
+# On the wire -> in the records on disk.
+_TIMES = {"started_at": "started_ns", "signalled_at": "signalled_ns", "ended_at": "ended_ns"}
+
+
+def make_record(spec: JsonObject, state: State, facts: JsonObject) -> JsonObject:
+    """Return the record: what was asked, the state, and the facts from shim.json or exit.json (docs/protocol.md)."""
+    record = {
+        "id": spec["id"],
+        "state": state,
+        "exit_code": facts.get("exit_code"),
+        "signal": facts.get("signal"),
+        "reason": facts.get("reason", ""),
+        "argv": spec["argv"],
+        "cwd": spec["cwd"],
+        "env": spec["env"],
+        "grace_s": facts.get("grace_s", spec["grace_s"]),
+        "pid": facts.get("task_pid"),
+        "shim_pid": facts.get("pid"),
+        "accepted_at": _rfc3339(spec["accepted_ns"]),
+    }
+    record.update({name: _rfc3339(facts.get(key)) for name, key in _TIMES.items()})
+    record.update({name: facts.get(name) for name in ("stdout_bytes", "stderr_bytes")})
+    return record
+
+
+def _rfc3339(time_ns: int | None) -> str | None:
+    """Return a time in UTC with nanoseconds (RFC 3339)."""
+    if time_ns is None:
+        return None
+    seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{nanoseconds:09d}Z"

@@ -1,0 +1,65 @@
+"""Bring registry and directories together when an engine starts. Runs in: engine. Owns: nothing."""
+
+import os
+import sys
+
+from supervisor.engine import directory
+from supervisor.engine.registry import Registry, RegistryCorruptError, Row, set_aside
+from supervisor.spool.files import load_record
+from supervisor.spool.layout import EXIT, TASKS, task_path
+from supervisor.spool.records import JsonObject, RecordVersionError
+
+__all__ = ["live_specs", "open_registry"]
+
+_REGISTRY = "registry.db"
+
+
+def open_registry() -> Registry:
+    """Open the registry, making it anew if it is damaged; bring in every task it does not know."""
+    os.makedirs(TASKS, mode=0o700, exist_ok=True)
+    try:
+        registry = Registry(_REGISTRY)
+        return _complete(registry)
+    except RegistryCorruptError as error:
+        aside = set_aside(_REGISTRY)
+        _say(f"{_REGISTRY} was damaged ({error}): moved to {aside}, made anew from {TASKS}/")
+        return _complete(Registry(_REGISTRY))
+
+
+def _complete(registry: Registry) -> Registry:
+    for task_id in set(directory.task_ids()) - registry.all_ids():
+        try:
+            row = _read_task(task_id)
+        except (RecordVersionError, OSError) as error:
+            _say(f"task {task_id} cannot be read and is left alone: {error}")
+            continue
+        if row is None:
+            directory.remove(task_id)  # Half made: nobody was told of it.
+        else:
+            registry.put(row)
+    registry.commit()
+    return registry
+
+
+def _read_task(task_id: str) -> Row | None:
+    directory_fd = os.open(task_path(task_id), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        spec, outcome = directory.load_spec(task_id), load_record(directory_fd, EXIT)
+    finally:
+        os.close(directory_fd)
+    if spec is None and outcome is None:
+        return None
+    return Row(task_id, spec if spec is not None else _lost_spec(task_id), outcome)
+
+
+def _lost_spec(task_id: str) -> JsonObject:
+    return {"id": task_id, "argv": [], "cwd": None, "env": {}, "grace_s": 0.0, "accepted_ns": 0}
+
+
+def live_specs(registry: Registry) -> list[JsonObject]:
+    """Return the specs of all tasks that may still be running."""
+    return [row.spec for row in registry.live()]
+
+
+def _say(text: str) -> None:
+    print(f"levityd: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,44 @@
+"""Why a command did not start, in words. Runs in: engine. Owns: nothing. Never: does I/O."""
+
+import errno
+import os
+
+from levity.errors import BadDirectory, CommandNotFound, HostError, InternalError, LevityError, NoSpace, NotExecutable
+from supervisor.shim.launch import CHDIR_FLAG, EXEC_FLAG
+from supervisor.spool.records import JsonObject
+
+__all__ = ["host_error", "start_error"]
+
+_WORDS = {
+    errno.ENOEXEC: "no program the kernel knows (a script needs a first line like #!/bin/sh)",
+    errno.E2BIG: "the arguments and environment are too long",
+    errno.EACCES: "permission denied",
+    errno.ETXTBSY: "the file is open for writing",
+}
+
+
+def start_error(status: int, spec: JsonObject) -> LevityError:
+    """Return the error for the exit status of a shim whose task did not run (supervisor/shim/launch.py)."""
+    if status <= 0:
+        return InternalError("the process that was to watch over the task was killed before it could start it; try again")
+    number = status & 0x3F
+    if status & EXEC_FLAG:
+        return _exec_error(number, spec["argv"][0])
+    if status & CHDIR_FLAG:
+        return BadDirectory(f"cannot enter the working directory {spec['cwd']!r}: {os.strerror(number)}")
+    return host_error(number, "the task cannot be started")
+
+
+def _exec_error(number: int, command: str) -> LevityError:
+    if number in (errno.ENOENT, errno.ENOTDIR):
+        if "/" in command:
+            return CommandNotFound(f"{command!r}: no such file, or the interpreter it names is missing")
+        return CommandNotFound(f"{command!r}: command not found on the host")
+    return NotExecutable(f"{command!r} cannot be executed: {_WORDS.get(number) or os.strerror(number)}")
+
+
+def host_error(number: int, what: str) -> LevityError:
+    """Return the error for what the host refused, by errno."""
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(f"{what}: no space left in levityd's state directory; make room and try again")
+    return HostError(f"{what}: {os.strerror(number)}")

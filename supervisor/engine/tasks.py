@@ -1,0 +1,217 @@
+"""Every live task's way from "accepted" to "over". Runs in: engine. Owns: the live tasks.
+
+There is one question, `look`: what does the task's directory say now? It is asked after a hint from a shim, when a shim is
+gone, and for every live task when the engine starts; a start is nothing but asking the zygote and then looking.
+"""
+
+import os
+import time
+from collections.abc import Callable
+
+from levity.errors import LevityError
+from levity.states import State
+from supervisor.engine import directory
+from supervisor.engine.control import send_command
+from supervisor.engine.directory import Observation
+from supervisor.engine.judge import Finding, judge
+from supervisor.engine.loop import Loop
+from supervisor.engine.loss import Loss
+from supervisor.engine.registry import Registry, Row
+from supervisor.engine.start_errors import host_error, start_error
+from supervisor.engine.task import Answer, LiveTask
+from supervisor.spool.records import JsonObject
+
+__all__ = ["Tasks"]
+
+# How often a shim may vanish before it has executed anything.
+_TRIES = 5
+# Who was promised nothing may come back and ask again for this long; then the task is not started any more.
+_UNCLAIMED_S = 60.0
+# A signal's answer waits for the shim's confirmation, unless the shim is stopped.
+_CONFIRM_S = 1.0
+
+
+class Tasks:
+    """The live tasks by id. `ask(id)` has the zygote fork a shim."""
+
+    def __init__(self, loop: Loop, registry: Registry, ask: Callable[[str], None]) -> None:
+        self.live: dict[str, LiveTask] = {}
+        self._loop = loop
+        self._registry = registry
+        self._ask = ask
+
+    def __repr__(self) -> str:
+        return f"<Tasks {len(self.live)} live>"
+
+    # Asked by clients
+
+    def start(self, spec: JsonObject, answer: Answer) -> None:
+        """Accept a new task and start it; `answer` is called once its command is executed or has failed to be."""
+        try:
+            directory.create(spec["id"], spec)
+        except OSError as error:
+            answer(host_error(error.errno or 0, "the task cannot be stored"))
+            return
+        task = self.live[spec["id"]] = LiveTask(spec)
+        self._registry.put(Row(task.id, spec, None))
+        task.started.append(answer)
+        self._ask_for(task)
+
+    def start_again(self, task: LiveTask, answer: Answer) -> None:
+        """A start was sent twice: answer it like the first; a task that nobody had claimed yet is started now."""
+        if task.state is not State.NOT_STARTED:
+            answer(task.record())
+            return
+        task.started.append(answer)
+        self._claim(task)
+        self.look(task.id)
+
+    def signal(self, task: LiveTask, grace_s: float | None, answer: Answer) -> None:
+        """Ask a task to quit; `answer` is called when its shim has confirmed it."""
+        task.signalled.append(answer)
+        if task.state is State.NOT_STARTED:
+            task.pending_signals.append(grace_s)
+            return
+        self._send_signal(task, grace_s)
+
+    def _send_signal(self, task: LiveTask, grace_s: float | None) -> None:
+        if not send_command(task.id, {} if grace_s is None else {"grace_s": grace_s}):
+            return  # No shim listens any more: the task's end is about to be seen, and answers.
+        self._loop.later(_CONFIRM_S, lambda: task.answer(task.signalled, task.record()))
+
+    # Told by the zygote, the shims and the kernel
+
+    def adopt(self, spec: JsonObject) -> None:
+        """Take over a task that was accepted before this engine started."""
+        task = self.live[spec["id"]] = LiveTask(spec)
+        self.look(task.id)
+
+    def shim_gone(self, task_id: str, status: int) -> None:
+        """The zygote saw a shim leave, or could not fork it."""
+        if task := self.live.get(task_id):
+            task.outstanding -= 1
+            self._look(task, status)
+
+    def ask_again(self) -> None:
+        """The zygote was replaced: what it was asked for may be lost. A shim that came of it nevertheless wins by its lock."""
+        for task in [task for task in self.live.values() if task.outstanding]:
+            task.outstanding = 0
+            self._look(task)
+
+    def look(self, task_id: str) -> None:
+        """Find out what has become of a task and act on it."""
+        if task := self.live.get(task_id):
+            self._look(task)
+
+    def _look(self, task: LiveTask, status: int = 0) -> None:
+        """Look at a task, given the exit status of its shim if that has just left."""
+        try:
+            seen = directory.observe(task.id)
+        except OSError:
+            seen = Observation(0, {}, None)  # Its directory is gone: so is what was known of it.
+        finding = judge(seen)
+        if finding is Finding.OVER and seen.exit is not None:
+            self._end(task, seen.exit)
+        elif finding is Finding.NEVER_STARTED:
+            self._try_start(task, status)
+        elif finding is Finding.LOST:
+            self._lose(task, seen.shim or {})
+        else:
+            self._watch(task, seen.holder)
+            if finding is Finding.RUNNING and seen.shim is not None:
+                self._see_running(task, seen.shim)
+
+    def _try_start(self, task: LiveTask, status: int) -> None:
+        """No shim has the task, and it was never executed."""
+        if task.outstanding:
+            return  # One is on its way.
+        if not task.started:
+            # Accepted by an engine that died before it answered. Whoever waits for the answer asks again.
+            if task.unclaimed is None:
+                task.unclaimed = self._loop.later(_UNCLAIMED_S, lambda: self._lose(task, {}))
+        elif status > 0 or task.tries >= _TRIES:
+            self._fail_start(task, start_error(status, task.spec))
+        else:
+            self._ask_for(task)
+
+    def _see_running(self, task: LiveTask, facts: JsonObject) -> None:
+        signalled = facts.get("signalled_ns") is not None
+        task.move(State.SIGNALLED if signalled else State.RUNNING, facts)
+        task.answer(task.started, task.record())
+        if signalled:
+            task.answer(task.signalled, task.record())
+        pending, task.pending_signals = task.pending_signals, []
+        for grace_s in pending:
+            self._send_signal(task, grace_s)
+
+    def _watch(self, task: LiveTask, holder: int) -> None:
+        """Have the kernel tell when the shim is gone: a pidfd, proven by the lock that is still held once it is open."""
+        if task.pidfd >= 0:
+            return
+        try:
+            pidfd = os.pidfd_open(holder)
+        except OSError:
+            self._loop.later(0.0, lambda: self.look(task.id))
+            return
+        if directory.observe(task.id).holder != holder:
+            os.close(pidfd)
+            self._loop.later(0.0, lambda: self.look(task.id))
+            return
+        task.pidfd = pidfd
+        task.was_watched = True
+        self._loop.watch(pidfd, lambda _events: self._shim_died(task))
+
+    def _shim_died(self, task: LiveTask) -> None:
+        self._unwatch(task)
+        self.look(task.id)
+
+    def _unwatch(self, task: LiveTask) -> None:
+        if task.pidfd >= 0:
+            self._loop.forget(task.pidfd)
+            os.close(task.pidfd)
+            task.pidfd = -1
+
+    # Ends
+
+    def _ask_for(self, task: LiveTask) -> None:
+        task.tries += 1
+        task.outstanding += 1
+        self._ask(task.id)
+
+    def _claim(self, task: LiveTask) -> None:
+        if task.unclaimed is not None:
+            task.unclaimed.cancel()
+            task.unclaimed = None
+
+    def _end(self, task: LiveTask, outcome: JsonObject) -> None:
+        task.move(State(outcome["state"]), outcome)
+        self._registry.put(Row(task.id, task.spec, outcome))
+        self._forget(task, task.record())
+
+    def _fail_start(self, task: LiveTask, error: LevityError) -> None:
+        """The command was never executed, and nobody was given the id: leave nothing of it."""
+        directory.remove(task.id)
+        self._registry.remove(task.id)
+        self._forget(task, error)
+
+    def _forget(self, task: LiveTask, answer: JsonObject | LevityError) -> None:
+        self._unwatch(task)
+        self._claim(task)
+        del self.live[task.id]
+        task.answer(task.started, answer)
+        task.answer(task.signalled, answer)
+
+    def _lose(self, task: LiveTask, shim: JsonObject) -> None:
+        """The shim is gone and will record nothing: see to it that nothing is left running, then record that."""
+        if task.loss is None:
+            self._unwatch(task)
+            self._claim(task)
+            task.loss = Loss(task.id, shim, watched=task.was_watched, now=time.monotonic())
+            self._pursue(task, task.loss)
+
+    def _pursue(self, task: LiveTask, loss: Loss) -> None:
+        delay_s = loss.step(time.monotonic())
+        if delay_s is None:
+            self._end(task, loss.outcome)
+        else:
+            self._loop.later(delay_s, lambda: self._pursue(task, loss))

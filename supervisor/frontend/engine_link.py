@@ -1,0 +1,179 @@
+"""The front-end's end of the pipe to the engine. Runs in: front-end, all threads. Owns: the pipe and what waits for it.
+
+Requests in flight are kept until they are answered. When the engine dies, they wait for the next one and are sent again:
+every request is idempotent, so that is safe, and no client notices.
+"""
+
+import itertools
+import os
+import select
+import threading
+from collections import deque
+
+from levity.errors import InternalError, LevityError, Unavailable
+from levity.protocol.frames import Frame, FrameDecoder
+from levity.protocol.messages import Reply, parse_reply, request_frame
+from supervisor.spool.records import JsonObject
+
+__all__ = ["EngineLink"]
+
+_READ_SIZE = 256 * 1024
+# A request that is in flight each time the engine dies may be what kills it.
+_SEND_LIMIT = 20
+
+
+class _Call:
+    """One request in flight."""
+
+    __slots__ = ("done", "frame", "reply", "sent")
+
+    def __init__(self, frame: bytes) -> None:
+        self.frame = frame
+        self.sent = 0
+        self.reply: Reply | None = None
+        self.done = threading.Event()
+
+
+class EngineLink:
+    """`call` from any thread; `connect` from the main thread whenever there is a new engine."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._calls: dict[int, _Call] = {}  # guarded by self._lock
+        self._fd = -1  # guarded by self._lock
+        self._outbox: deque[memoryview] = deque()  # guarded by self._lock
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self._arrivals: deque[int] = deque()
+
+    def __repr__(self) -> str:
+        return f"<EngineLink {len(self._calls)} in flight, {'connected' if self._fd >= 0 else 'waiting'}>"
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is in flight."""
+        return not self._calls
+
+    def call(self, method: str, params: JsonObject, timeout_s: float) -> JsonObject:
+        """Ask the engine and return its result; what it refused is raised, and Unavailable after `timeout_s`."""
+        number = next(self._numbers)
+        call = _Call(request_frame(number, method, params))
+        with self._lock:
+            self._calls[number] = call
+            self._send(call)
+        try:
+            if not call.done.wait(timeout_s):
+                raise Unavailable(f"levityd's engine did not answer within {timeout_s:g} s; ask again")
+        finally:
+            with self._lock:
+                self._calls.pop(number, None)
+        assert call.reply is not None
+        if call.reply.error is not None:
+            raise call.reply.error
+        return call.reply.result
+
+    def connect(self, fd: int) -> None:
+        """Use a new pipe from now on."""
+        os.set_blocking(fd, False)
+        self._arrivals.append(fd)
+        self._wake()
+
+    def run(self) -> None:
+        """Move bytes between the pipe and the callers, for ever. Runs in a thread of its own."""
+        decoder = FrameDecoder()
+        while True:
+            poller = select.poll()
+            poller.register(self._wake_read, select.POLLIN)
+            if self._fd >= 0:
+                poller.register(self._fd, select.POLLIN | (select.POLLOUT if self._outbox else 0))
+            ready = dict(poller.poll())
+            if self._wake_read in ready:
+                _drain(self._wake_read)
+            if self._fd in ready and not self._exchange(decoder):
+                self._disconnect()
+            if self._arrivals:
+                decoder = FrameDecoder()
+                self._take_over(self._arrivals.popleft())
+
+    def _exchange(self, decoder: FrameDecoder) -> bool:
+        """Read and write what is possible; False when the engine is gone."""
+        try:
+            with self._lock:
+                self._flush()
+            data = os.read(self._fd, _READ_SIZE)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        if not data:
+            return False
+        decoder.feed(data)
+        try:
+            while isinstance(frame := decoder.next_frame(), Frame):
+                self._deliver(parse_reply(frame.body))
+        except LevityError:
+            return False  # Our own engine does not send such a thing: it is broken.
+        return True
+
+    def _deliver(self, reply: Reply) -> None:
+        with self._lock:
+            call = self._calls.get(reply.id) if isinstance(reply.id, int) else None
+        if call is not None:
+            call.reply = reply
+            call.done.set()
+
+    def _disconnect(self) -> None:
+        with self._lock:
+            if self._fd >= 0:
+                os.close(self._fd)
+            self._fd = -1
+            self._outbox.clear()
+
+    def _take_over(self, fd: int) -> None:
+        self._disconnect()
+        with self._lock:
+            self._fd = fd
+            for number, call in self._calls.items():
+                if call.sent >= _SEND_LIMIT:
+                    call.reply = Reply(number, {}, InternalError(f"levityd's engine died {call.sent} times over this request"))
+                    call.done.set()
+                elif call.reply is None:
+                    self._send(call)
+
+    def _send(self, call: _Call) -> None:
+        if self._fd < 0:
+            return
+        call.sent += 1
+        self._outbox.append(memoryview(call.frame))
+        if len(self._outbox) == 1:
+            try:
+                self._flush()
+            except OSError:
+                pass  # The end of file that follows tells.
+        if self._outbox:
+            self._wake()
+
+    def _flush(self) -> None:
+        try:
+            while self._outbox:
+                done = os.write(self._fd, self._outbox[0])
+                self._outbox[0] = self._outbox[0][done:]
+                if not self._outbox[0]:
+                    self._outbox.popleft()
+        except BlockingIOError:
+            pass
+
+    def _wake(self) -> None:
+        try:
+            os.write(self._wake_write, b"w")
+        except BlockingIOError:
+            pass
+
+
+def _drain(fd: int) -> None:
+    try:
+        os.read(fd, 4096)
+    except BlockingIOError:
+        pass

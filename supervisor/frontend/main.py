@@ -1,0 +1,57 @@
+"""The front-end process. Runs in: front-end, forked by the arbiter. Owns: the server's threads and the link to the engine."""
+
+import os
+import socket
+import sys
+import threading
+import time
+from multiprocessing.connection import Connection
+
+from supervisor.child import be_child, receive_peer, receive_word, take_lock, tell
+from supervisor.frontend.engine_link import EngineLink
+from supervisor.frontend.server import Server
+from supervisor.hostos.kernel import preload_libgcc
+from supervisor.settings import LockByte
+
+__all__ = ["run_frontend"]
+
+# How long requests in flight may still take once levityd is told to stop.
+_FAREWELL_S = 1.0
+
+
+def run_frontend(control: Connection, pipe: Connection, listener: socket.socket) -> None:
+    """Be the front-end until the arbiter says stop or is gone. Never returns: the process ends here."""
+    be_child("front-end", "levity-frontend", [control.fileno(), pipe.fileno(), listener.fileno()])
+    status = 1
+    try:
+        preload_libgcc()
+        if refusal := take_lock(LockByte.FRONT_END):
+            tell(control, fatal=refusal)
+        else:
+            _serve(control, pipe, listener)
+        status = 0
+    except Exception as error:  # The outermost boundary: one line; the arbiter starts a new front-end.
+        print(f"levityd: front-end: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+    finally:
+        os._exit(status)
+
+
+def _serve(control: Connection, pipe: Connection, listener: socket.socket) -> None:
+    link = EngineLink()
+    link.connect(os.dup(pipe.fileno()))
+    pipe.close()
+    server = Server(listener, link)
+    for work in (link.run, server.serve_forever):
+        threading.Thread(target=work, daemon=True, name=work.__qualname__).start()
+    tell(control, ready=True)
+    while (word := receive_word(control)).get("do") == "peer":
+        link.connect(receive_peer(control))
+    if word:
+        _say_farewell(server, link)
+
+
+def _say_farewell(server: Server, link: EngineLink) -> None:
+    server.shutdown()
+    give_up_at = time.monotonic() + _FAREWELL_S
+    while not link.is_idle and time.monotonic() < give_up_at:
+        time.sleep(0.01)

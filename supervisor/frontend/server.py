@@ -1,0 +1,77 @@
+"""Accept connections, a thread each. Runs in: front-end. Owns: nothing: the listening socket is the arbiter's."""
+
+import errno
+import socket
+import socketserver
+import sys
+import threading
+import time
+from typing import Any
+
+from supervisor.frontend.engine_link import EngineLink
+from supervisor.frontend.session import Session
+
+__all__ = ["Server"]
+
+_CONNECTION_LIMIT = 1024
+_OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_PAUSE_S = 0.1
+
+
+class _Handler(socketserver.BaseRequestHandler):
+    server: "Server"
+
+    def handle(self) -> None:
+        Session(self.request, self.server.link).run()
+
+
+class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
+    """A server on a socket that is bound and listening already, TCP or unix."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, listener: socket.socket, link: EngineLink) -> None:
+        socketserver.BaseServer.__init__(self, listener.getsockname(), _Handler)
+        # Another front-end may still hold the same socket for a moment and take the connection that woke this one.
+        listener.setblocking(False)
+        self.socket = listener
+        self.link = link
+        self._free = threading.BoundedSemaphore(_CONNECTION_LIMIT)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a connection. Out of descriptors, pause: the connection stays in the backlog and would wake us at once."""
+        try:
+            connection, address = self.socket.accept()
+        except OSError as error:
+            if error.errno in _OUT_OF_RESOURCES:
+                time.sleep(_PAUSE_S)
+            raise
+        connection.setblocking(True)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if connection.family != socket.AF_UNIX:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection, address
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Start the connection's thread, if there may be one more."""
+        if not self._free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # No thread could be started.
+            self._free.release()
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve one connection to its end."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say in one line what went wrong with one connection; the others go on."""
+        error = sys.exc_info()[1]
+        print(f"levityd: front-end: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
