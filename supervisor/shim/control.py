@@ -32,7 +32,7 @@ class ControlFifo:
             return []
         *lines, rest = self._buffer.split(b"\n")
         self._buffer = rest if len(rest) <= _LINE_LIMIT else b""
-        return [command for line in lines if (command := _parse(line))]
+        return [command for line in lines if (command := _parse(line)) is not None]
 
 
 def _parse(line: bytes) -> JsonObject | None:
