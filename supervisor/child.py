@@ -1,7 +1,7 @@
 """What the arbiter's two children have in common. Runs in: engine, front-end. Owns: nothing.
 
-The arbiter talks to each over a `control` connection: JSON objects by send_bytes, and a descriptor after "peer". An end of
-file there means that the arbiter is dead: the child ends, too, so that the next levityd finds the field clear.
+The arbiter talks to each over a `control` connection: JSON objects by send_bytes, and a descriptor after "peer". An
+end of file there means that the arbiter is dead: the child ends, too, so that the next levityd finds the field clear.
 """
 
 import json
@@ -42,7 +42,9 @@ def take_lock(byte: int) -> str:
     while not try_lock(fd, byte):
         # The process before this one was killed and is on its way out; there is nothing to be woken by.
         if time.monotonic() > give_up_at:
-            return f"process {lock_holder(fd, byte)} of an earlier levityd is still there; end it and start levityd again"
+            return (
+                f"process {lock_holder(fd, byte)} of an earlier levityd is still there; end it and start levityd again"
+            )
         time.sleep(0.01)
     return ""
 

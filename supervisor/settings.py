@@ -1,4 +1,7 @@
-"""What levityd was told: one frozen object, checked at the edge, handed down in parts. Runs in: arbiter. Owns: nothing."""
+"""What levityd was told.
+
+One frozen object, checked at the edge, handed down in parts. Runs in: arbiter. Owns: nothing.
+"""
 
 from dataclasses import dataclass
 

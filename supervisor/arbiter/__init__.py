@@ -1,1 +1,4 @@
-"""The arbiter: starts and restarts engine and front-end, and holds what must outlive them. Parses no byte of a client."""
+"""The arbiter.
+
+Starts and restarts engine and front-end, and holds what must outlive them. Parses no byte of a client.
+"""

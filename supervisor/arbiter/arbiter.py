@@ -1,4 +1,7 @@
-"""Keep engine and front-end alive and joined. Runs in: arbiter. Owns: the children, the listening socket, the signals."""
+"""Keep engine and front-end alive and joined.
+
+Runs in: arbiter. Owns: the children, the listening socket, the signals.
+"""
 
 import heapq
 import os
@@ -102,6 +105,7 @@ class Arbiter:
             self._left_behind = int(word["live"])
 
     def _bury(self, child: Child) -> None:
+        assert child.control is not None
         self._selector.unregister(child.control)
         child.kill()
         child.bury()
@@ -158,4 +162,3 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     Handler = Callable[[int, object], None]
-

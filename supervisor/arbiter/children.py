@@ -1,4 +1,7 @@
-"""A child of the arbiter: forked, talked to, started again. Runs in: arbiter. Owns: its process and control connection."""
+"""A child of the arbiter.
+
+Forked, talked to, started again. Runs in: arbiter. Owns: its process and control connection.
+"""
 
 import json
 import multiprocessing

@@ -85,7 +85,9 @@ def _bind_tcp(address: Address) -> socket.socket:
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except (OSError, UnicodeError) as error:
-        raise RefusedError(f"cannot listen on {address}: {address.host!r} is no address of this host ({error})") from error
+        raise RefusedError(
+            f"cannot listen on {address}: {address.host!r} is no address of this host ({error})"
+        ) from error
     _check_loopback(address, str(where[0]))
     tcp = socket.socket(family, kind, protocol)
     tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -100,9 +102,9 @@ def _bind_tcp(address: Address) -> socket.socket:
 def _check_loopback(address: Address, host: str) -> None:
     if not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
         raise RefusedError(
-            f"refused to listen on {address}: without access control, which this version does not have yet, everybody who "
-            f"reaches that address could run commands here; use 127.0.0.1:{address.port} or the unix socket (no address), "
-            "and reach it from elsewhere through ssh -L",
+            f"refused to listen on {address}: this version has no access control yet, so everybody who reaches that "
+            f"address could run commands here; use 127.0.0.1:{address.port} or the unix socket (no address), and come "
+            "from elsewhere through ssh -L",
             CONFIGURATION,
         )
 
@@ -123,7 +125,9 @@ def _holder(address: Address) -> str:
     """Say who listens on a TCP port, as far as we may know it."""
     try:
         for connection in psutil.net_connections(kind="tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == address.port and connection.pid:
+            if connection.status != psutil.CONN_LISTEN or not connection.laddr or not connection.pid:
+                continue
+            if connection.laddr.port == address.port:
                 return f"process {connection.pid} ({psutil.Process(connection.pid).name()}) listens there"
     except (psutil.Error, OSError):
         pass

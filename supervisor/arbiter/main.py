@@ -18,8 +18,8 @@ from supervisor.settings import Settings
 __all__ = ["main"]
 
 _DESCRIPTION = """\
-Run commands on this host for levity clients. Stays in the foreground; tasks go on when it ends, and it finds them again when it
-is started with the same state directory. WARNING: it runs arbitrary commands for whoever is let in."""
+Run commands on this host for levity clients. Stays in the foreground; tasks go on when it ends, and it finds them
+again when it is started with the same state directory. WARNING: it runs arbitrary commands for whoever is let in."""
 
 _EPILOG = """\
 ADDRESS is HOST:PORT (port 0: any free one), [IPV6]:PORT or unix:/path; none is the unix socket in the state directory.

@@ -25,7 +25,8 @@ def enter_state_dir(path: str) -> None:
         os.chdir(path)
     except OSError as error:
         raise RefusedError(
-            f"state directory {path}: {error.strerror}; give another one with --state-dir or LEVITY_STATE_DIR", CONFIGURATION
+            f"state directory {path}: {error.strerror}; give another one with --state-dir or LEVITY_STATE_DIR",
+            CONFIGURATION,
         ) from error
 
 
@@ -37,23 +38,33 @@ def _check(path: str) -> None:
     elif found.st_uid != os.geteuid():
         wrong = f"belongs to user {found.st_uid}, not to {os.geteuid()} who runs levityd"
     elif found.st_mode & 0o077:
-        wrong = f"has mode {stat.S_IMODE(found.st_mode):04o}; others could read tasks and their output: chmod 700 {path}"
+        wrong = (
+            f"has mode {stat.S_IMODE(found.st_mode):04o}; others could read tasks and their output: chmod 700 {path}"
+        )
     if wrong:
         raise RefusedError(f"state directory {path} {wrong}", CONFIGURATION)
 
 
 def lock_state_dir(path: str) -> int:
-    """Take the state directory for this process; return the descriptor that must stay open. Refused while another has it."""
+    """Take the state directory for this process.
+
+    Return the descriptor that must stay open. Refused while another has it.
+    """
     fd = os.open(LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     if not try_lock(fd, LockByte.ARBITER):
         holder = lock_holder(fd, LockByte.ARBITER)
-        raise RefusedError(f"another levityd (process {holder}) has the state directory {path}; stop it, or give another one")
+        raise RefusedError(
+            f"another levityd (process {holder}) has the state directory {path}; stop it, or give another one"
+        )
     _wait_for_remnants(fd)
     return fd
 
 
 def _wait_for_remnants(fd: int) -> None:
-    """An arbiter that was killed leaves children that end by themselves; until they have, two engines would be at work."""
+    """An arbiter that was killed leaves children that end by themselves.
+
+    Until they have, two engines would be at work.
+    """
     give_up_at = time.monotonic() + _REMNANT_WAIT_S
     while holder := lock_holder(fd, LockByte.ENGINE) or lock_holder(fd, LockByte.FRONT_END):
         if time.monotonic() > give_up_at:

@@ -1,7 +1,7 @@
 """The engine's end of the pipe to the front-end. Runs in: engine. Owns: the descriptor it is given.
 
-The pipe is a byte stream: non-blocking, with levity's own frames, and a capped outbox. While the outbox is over its cap no
-further request is read, so a front-end that is stopped costs bounded memory.
+The pipe is a byte stream: non-blocking, with levity's own frames, and a capped outbox. While the outbox is over its
+cap no further request is read, so a front-end that is stopped costs bounded memory.
 """
 
 import os
@@ -24,7 +24,11 @@ class Channel:
     """Requests in, frames out. `on_lost` is called once, when the other end is gone or talks nonsense."""
 
     def __init__(
-        self, loop: Loop, fd: int, on_request: Callable[["Channel", Request], None], on_lost: Callable[["Channel"], None]
+        self,
+        loop: Loop,
+        fd: int,
+        on_request: Callable[["Channel", Request], None],
+        on_lost: Callable[["Channel"], None],
     ) -> None:
         self._loop = loop
         self._fd = fd

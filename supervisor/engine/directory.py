@@ -1,4 +1,7 @@
-"""Make, observe and remove a task's directory. Runs in: engine. Owns: nothing. The working directory is the state directory."""
+"""Make, observe and remove a task's directory.
+
+Runs in: engine. Owns: nothing. The working directory is the state directory.
+"""
 
 import os
 import shutil

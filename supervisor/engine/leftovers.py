@@ -16,8 +16,8 @@ _MARK = "LEVITY_TASK_ID"
 def kill_leftovers(task_id: str, session: int, group: int) -> int:
     """Send SIGKILL to every process of the task that is found, and return their number; call again until it is 0.
 
-    `session` and `group` are the shim's and the task's pid, or 0 when they prove nothing. psutil checks that a pid still
-    is the process it found before it signals.
+    `session` and `group` are the shim's and the task's pid, or 0 when they prove nothing. psutil checks that a pid
+    still is the process it found before it signals.
     """
     killed = 0
     for process in psutil.process_iter():

@@ -1,4 +1,7 @@
-"""A task whose shim is gone without a record: end what is left of it, then record that. Runs in: engine. Owns: nothing."""
+"""A task whose shim is gone without a record.
+
+End what is left of it, then record that. Runs in: engine. Owns: nothing.
+"""
 
 import time
 

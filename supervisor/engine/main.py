@@ -1,4 +1,7 @@
-"""The engine process. Runs in: engine, forked by the arbiter. Owns: the loop, the registry, the zygote, the hint socket."""
+"""The engine process.
+
+Runs in: engine, forked by the arbiter. Owns: the loop, the registry, the zygote, the hint socket.
+"""
 
 import os
 import socket
@@ -36,10 +39,13 @@ def run_engine(control: Connection, pipe: Connection, state_dir: str) -> None:
             _Engine(control, pipe, state_dir, open_registry()).run()
         status = 0
     except NewerRegistryError as error:
-        tell(control, fatal=f"registry.db was written by a newer levity ({error}); upgrade levity, or move the file away")
+        tell(
+            control, fatal=f"registry.db was written by a newer levity ({error}); upgrade levity, or move the file away"
+        )
     except RegistryCorruptError as error:
         _say(f"registry.db turned out to be damaged ({error}); starting again to make it anew")
-    except Exception as error:  # The outermost boundary: say what happened in one line; the arbiter starts a new engine.
+    # The outermost boundary: say what happened in one line; the arbiter starts a new engine.
+    except Exception as error:  # noqa: BLE001
         _say_bug(error)
     finally:
         os._exit(status)
@@ -78,8 +84,10 @@ class _Engine:
 
     def _on_request(self, channel: Channel, request: Request) -> None:
         def answer(result: JsonObject | LevityError) -> None:
-            failed = isinstance(result, LevityError)
-            channel.send(error_frame(request.id, result) if failed else result_frame(request.id, result))
+            if isinstance(result, LevityError):
+                channel.send(error_frame(request.id, result))
+            else:
+                channel.send(result_frame(request.id, result))
 
         self._operations.handle(request, answer)
 

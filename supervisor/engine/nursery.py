@@ -90,7 +90,8 @@ class Nursery:
         self._loop.watch(self._socket.fileno(), self._ready, wanted)
 
     def _lose(self) -> None:
-        assert self._socket is not None and self._process is not None
+        assert self._socket is not None
+        assert self._process is not None
         self._loop.forget(self._socket.fileno())
         self._socket.close()
         self._socket = None

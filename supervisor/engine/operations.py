@@ -90,7 +90,7 @@ class Operations:
         more = len(records) < len(rows) or len(rows) == limit
         answer({"tasks": records, "next": after if more else None})
 
-    def _info(self, params: JsonObject, answer: Answer) -> None:
+    def _info(self, _params: JsonObject, answer: Answer) -> None:
         answer(
             {
                 "version": __version__,
@@ -107,7 +107,9 @@ class Operations:
         if not found:
             raise UnknownTask(f"no task has the id {prefix[:64]!r}; `levity list --all` shows those there are")
         if len(found) > 1:
-            raise AmbiguousTask(f"{prefix!r} is the start of more than one id ({found[0]}, {found[1]}, ...); give more of it")
+            raise AmbiguousTask(
+                f"{prefix!r} is the start of more than one id ({found[0]}, {found[1]}, ...); give more of it"
+            )
         return found[0]
 
     def _record(self, task_id: str) -> JsonObject:

@@ -1,7 +1,7 @@
 """The registry: an index over the tasks' directories. Runs in: engine. Owns: the only SQLite connection there is.
 
-It is never the truth: writes are queued and committed once a turn of the loop, a failed commit is tried again, and a file
-that is damaged is moved aside and made anew from the directories.
+It is never the truth: writes are queued and committed once a turn of the loop, a failed commit is tried again, and a
+file that is damaged is moved aside and made anew from the directories.
 """
 
 import json
@@ -61,7 +61,10 @@ def set_aside(path: str) -> str:
 
 
 class Registry:
-    """The open registry. Every method may raise RegistryCorruptError: the caller sets the file aside and starts anew."""
+    """The open registry.
+
+    Every method may raise RegistryCorruptError: the caller sets the file aside and starts anew.
+    """
 
     def __init__(self, path: str) -> None:
         self._queue: dict[str, Row | None] = {}
@@ -138,7 +141,7 @@ class Registry:
         """Return a task by its whole id."""
         if task_id in self._queue:
             return self._queue[task_id]
-        rows = self._select("WHERE id = ?", (task_id,))
+        rows = self._select("SELECT id, spec, outcome FROM tasks WHERE id = ?", (task_id,))
         return rows[0] if rows else None
 
     def ids_from(self, prefix: str, limit: int) -> list[str]:
@@ -157,19 +160,20 @@ class Registry:
             raise RegistryCorruptError(str(error)) from error
 
     def page(self, after: int, limit: int, *, live_only: bool) -> list[tuple[int, Row]]:
-        """Return up to `limit` tasks that were accepted after the cursor `after` (0: from the first), with their cursors."""
-        where = "WHERE rowid > ? AND over = 0" if live_only else "WHERE rowid > ?"
+        """Return up to `limit` tasks that were accepted after the cursor `after` (0.
+
+        From the first), with their cursors.
+        """
+        query = "SELECT rowid, id, spec, outcome FROM tasks WHERE rowid > ? AND (over = 0 OR over = ?) ORDER BY rowid LIMIT ?"
         try:
-            rows = self._db.execute(
-                f"SELECT rowid, id, spec, outcome FROM tasks {where} ORDER BY rowid LIMIT ?", (after, limit)
-            ).fetchall()
+            rows = self._db.execute(query, (after, 0 if live_only else 1, limit)).fetchall()
         except sqlite3.DatabaseError as error:
             raise RegistryCorruptError(str(error)) from error
         return [(rowid, _row(*columns)) for rowid, *columns in rows]
 
     def live(self) -> Iterator[Row]:
         """Yield the tasks that are not over."""
-        yield from self._select("WHERE over = 0", ())
+        yield from self._select("SELECT id, spec, outcome FROM tasks WHERE over = 0", ())
 
     def all_ids(self) -> set[str]:
         """Return every id there is."""
@@ -178,9 +182,9 @@ class Registry:
         except sqlite3.DatabaseError as error:
             raise RegistryCorruptError(str(error)) from error
 
-    def _select(self, where: str, values: tuple[str, ...]) -> list[Row]:
+    def _select(self, query: str, values: tuple[str, ...]) -> list[Row]:
         try:
-            rows = self._db.execute(f"SELECT id, spec, outcome FROM tasks {where}", values).fetchall()
+            rows = self._db.execute(query, values).fetchall()
         except sqlite3.DatabaseError as error:
             raise RegistryCorruptError(str(error)) from error
         return [_row(*row) for row in rows]

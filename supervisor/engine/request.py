@@ -15,7 +15,7 @@ _START_KEYS = frozenset({"id", "argv", "cwd", "env", "grace_s"})
 def check_start(params: JsonObject, now_ns: int) -> JsonObject:
     """Return the spec that a task.start asks for; InvalidRequest says what is wrong with it."""
     if unknown := set(params) - _START_KEYS:
-        raise InvalidRequest(f"unknown parameter {sorted(unknown)[0]!r}")
+        raise InvalidRequest(f"unknown parameter {min(unknown)!r}")
     task_id, argv = params.get("id"), params.get("argv")
     if not isinstance(task_id, str) or not is_task_id(task_id):
         raise InvalidRequest("the task's id is not a UUID in lower case")

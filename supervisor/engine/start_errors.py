@@ -20,7 +20,9 @@ _WORDS = {
 def start_error(status: int, spec: JsonObject) -> LevityError:
     """Return the error for the exit status of a shim whose task did not run (supervisor/shim/launch.py)."""
     if status <= 0:
-        return InternalError("the process that was to watch over the task was killed before it could start it; try again")
+        return InternalError(
+            "the process that was to watch over the task was killed before it could start it; try again"
+        )
     number = status & 0x3F
     if status & EXEC_FLAG:
         return _exec_error(number, spec["argv"][0])

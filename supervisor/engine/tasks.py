@@ -1,7 +1,8 @@
 """Every live task's way from "accepted" to "over". Runs in: engine. Owns: the live tasks.
 
-There is one question, `look`: what does the task's directory say now? It is asked after a hint from a shim, when a shim is
-gone, and for every live task when the engine starts; a start is nothing but asking the zygote and then looking.
+There is one question, `look`: what does the task's directory say now? It is asked after a hint from a shim, when a
+shim is gone, and for every live task when the engine starts; a start is nothing but asking the zygote and then
+looking.
 """
 
 import os
@@ -93,7 +94,10 @@ class Tasks:
             self._look(task, status)
 
     def ask_again(self) -> None:
-        """The zygote was replaced: what it was asked for may be lost. A shim that came of it nevertheless wins by its lock."""
+        """The zygote was replaced.
+
+        What it was asked for may be lost. A shim that came of it nevertheless wins by its lock.
+        """
         for task in [task for task in self.live.values() if task.outstanding]:
             task.outstanding = 0
             self._look(task)
@@ -145,7 +149,10 @@ class Tasks:
             self._send_signal(task, grace_s)
 
     def _watch(self, task: LiveTask, holder: int) -> None:
-        """Have the kernel tell when the shim is gone: a pidfd, proven by the lock that is still held once it is open."""
+        """Have the kernel tell when the shim is gone.
+
+        A pidfd, proven by the lock that is still held once it is open.
+        """
         if task.pidfd >= 0:
             return
         try:

@@ -1,7 +1,7 @@
 """The front-end's end of the pipe to the engine. Runs in: front-end, all threads. Owns: the pipe and what waits for it.
 
-Requests in flight are kept until they are answered. When the engine dies, they wait for the next one and are sent again:
-every request is idempotent, so that is safe, and no client notices.
+Requests in flight are kept until they are answered. When the engine dies, they wait for the next one and are sent
+again: every request is idempotent, so that is safe, and no client notices.
 """
 
 import itertools
@@ -137,7 +137,9 @@ class EngineLink:
             self._fd = fd
             for number, call in self._calls.items():
                 if call.sent >= _SEND_LIMIT:
-                    call.reply = Reply(number, {}, InternalError(f"levityd's engine died {call.sent} times over this request"))
+                    call.reply = Reply(
+                        number, {}, InternalError(f"levityd's engine died {call.sent} times over this request")
+                    )
                     call.done.set()
                 elif call.reply is None:
                     self._send(call)

@@ -1,4 +1,7 @@
-"""The front-end process. Runs in: front-end, forked by the arbiter. Owns: the server's threads and the link to the engine."""
+"""The front-end process.
+
+Runs in: front-end, forked by the arbiter. Owns: the server's threads and the link to the engine.
+"""
 
 import os
 import socket
@@ -30,7 +33,7 @@ def run_frontend(control: Connection, pipe: Connection, listener: socket.socket)
         else:
             _serve(control, pipe, listener)
         status = 0
-    except Exception as error:  # The outermost boundary: one line; the arbiter starts a new front-end.
+    except Exception as error:  # noqa: BLE001 The outermost boundary: one line; the arbiter starts a new front-end.
         print(f"levityd: front-end: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
     finally:
         os._exit(status)

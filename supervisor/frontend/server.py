@@ -40,7 +40,10 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self._free = threading.BoundedSemaphore(_CONNECTION_LIMIT)
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """Accept a connection. Out of descriptors, pause: the connection stays in the backlog and would wake us at once."""
+        """Accept a connection.
+
+        Out of descriptors, pause: the connection stays in the backlog and would wake us at once.
+        """
         try:
             connection, address = self.socket.accept()
         except OSError as error:
@@ -71,7 +74,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         finally:
             self._free.release()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 The base class names them.
         """Say in one line what went wrong with one connection; the others go on."""
         error = sys.exc_info()[1]
         print(f"levityd: front-end: {type(error).__name__}: {error}", file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
 """One client's connection. Runs in: front-end, a thread each. Owns: the client's socket.
 
-Nothing is acted on before a whole frame is there; the first bytes of any other protocol are a length over the limit, so a
-stray HTTP or TLS client is dropped at its first four bytes.
+Nothing is acted on before a whole frame is there; the first bytes of any other protocol are a length over the limit,
+so a stray HTTP or TLS client is dropped at its first four bytes.
 """
 
 import os
@@ -26,14 +26,14 @@ from supervisor.spool.records import JsonObject
 
 __all__ = ["Session"]
 
-# A client that connects has something to say: the first request must be here soon, and one that is begun must be finished.
+# A client that connects has something to say: the first request must be here soon, and one that is begun must be
+# finished.
 _FIRST_REQUEST_S = 10.0
 _REST_OF_REQUEST_S = 30.0
 # A client that takes nothing for so long is gone for good.
 _SEND_STALL_S = 300.0
 _ENGINE_S = 60.0
 _READ_SIZE = 64 * 1024
-
 
 
 class Session:
