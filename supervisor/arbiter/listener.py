@@ -8,11 +8,10 @@ import ipaddress
 import os
 import socket
 
-import psutil
-
 from levity.addresses import Address
 from supervisor.arbiter.refusal import CONFIGURATION, FAILED, RefusedError
 from supervisor.hostos.locks import lock_holder, try_lock
+from supervisor.hostos.processes import port_holder
 
 __all__ = ["Listener"]
 
@@ -116,19 +115,8 @@ def _real_address(tcp: socket.socket) -> Address:
 
 def _refused(address: Address, error: OSError) -> RefusedError:
     if error.errno == errno.EADDRINUSE:
-        return RefusedError(f"cannot listen on {address}: {_holder(address)}; stop it, or give another address")
+        return RefusedError(
+            f"cannot listen on {address}: {port_holder(address.port)} does; stop it, or give another address"
+        )
     status = CONFIGURATION if error.errno in (errno.EADDRNOTAVAIL, errno.ENOENT, errno.EACCES) else FAILED
     return RefusedError(f"cannot listen on {address}: {os.strerror(error.errno or 0)}", status)
-
-
-def _holder(address: Address) -> str:
-    """Say who listens on a TCP port, as far as we may know it."""
-    try:
-        for connection in psutil.net_connections(kind="tcp"):
-            if connection.status != psutil.CONN_LISTEN or not connection.laddr or not connection.pid:
-                continue
-            if connection.laddr.port == address.port:
-                return f"process {connection.pid} ({psutil.Process(connection.pid).name()}) listens there"
-    except (psutil.Error, OSError):
-        pass
-    return "another process listens there"

@@ -7,7 +7,7 @@ import time
 
 from levity.states import State
 from supervisor.engine import directory
-from supervisor.engine.leftovers import kill_leftovers
+from supervisor.hostos.processes import kill_tree_of
 from supervisor.hostos.procfs import boot_id
 from supervisor.spool.records import JsonObject
 
@@ -38,8 +38,7 @@ class Loss:
     def step(self, now: float) -> float | None:
         """Do the next bit. Return in how many seconds to call again; None once `outcome` is on the disk."""
         if not self._killed:
-            session, group = (self._shim.get("pid", 0), self._shim.get("task_pid", 0)) if self._watched else (0, 0)
-            if kill_leftovers(self.task_id, session, group) and now < self._give_up_at:
+            if self._kill() and now < self._give_up_at:
                 return _ROUND_S
             self._killed = True
         outcome = self._make_outcome()
@@ -51,6 +50,12 @@ class Loss:
             return _DISK_RETRY_S
         self.outcome = outcome
         return None
+
+    def _kill(self) -> int:
+        # Only while the engine was watching are the session and the group that the shim made still surely theirs: later,
+        # their numbers may belong to strangers, and only the mark in the environment is proof.
+        session, group = (self._shim.get("pid", 0), self._shim.get("task_pid", 0)) if self._watched else (0, 0)
+        return kill_tree_of(("LEVITY_TASK_ID", self.task_id), session, group)
 
     def _make_outcome(self) -> JsonObject:
         outcome: JsonObject = {"state": State.INTERNAL_SERVER_ERROR, "exit_code": None, "signal": None}
