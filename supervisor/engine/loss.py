@@ -52,8 +52,8 @@ class Loss:
         return None
 
     def _kill(self) -> int:
-        # Only while the engine was watching are the session and the group that the shim made still surely theirs: later,
-        # their numbers may belong to strangers, and only the mark in the environment is proof.
+        # Only while the engine was watching are the session and the group that the shim made surely theirs: later, the
+        # numbers may belong to strangers, and only the mark in the environment is proof.
         session, group = (self._shim.get("pid", 0), self._shim.get("task_pid", 0)) if self._watched else (0, 0)
         return kill_tree_of(("LEVITY_TASK_ID", self.task_id), session, group)
 

@@ -11,7 +11,7 @@ __all__ = ["kill_tree_of", "port_holder"]
 
 
 def port_holder(port: int) -> str:
-    """Say who listens on a TCP port: `process 123 (redis-server)`, or "another process" where that is hidden from us."""
+    """Say who listens on a TCP port: `process 123 (redis-server)`, or "another process" where we may not know."""
     try:
         for connection in psutil.net_connections(kind="tcp"):
             if connection.status != psutil.CONN_LISTEN or not connection.laddr or not connection.pid:
