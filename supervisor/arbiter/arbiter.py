@@ -7,7 +7,6 @@ import heapq
 import os
 import selectors
 import signal
-import sys
 import time
 from multiprocessing.connection import Connection
 
@@ -17,6 +16,7 @@ from supervisor.arbiter.listener import Listener
 from supervisor.arbiter.refusal import CONFIGURATION, SOFTWARE, RefusedError
 from supervisor.engine.main import run_engine
 from supervisor.frontend.main import run_frontend
+from supervisor.say import say
 from supervisor.settings import Settings
 
 __all__ = ["Arbiter"]
@@ -132,7 +132,7 @@ class Arbiter:
     def _announce(self) -> None:
         if not self._announced and all(child.is_ready for child in self._children):
             self._announced = True
-            print(f"Listening on {self._listener.address}", file=sys.stderr, flush=True)
+            say(f"Listening on {self._listener.address}")
 
     def _stop(self) -> None:
         """End the front-end first, so that what it still passes on is answered, then the engine."""

@@ -13,6 +13,7 @@ from supervisor.arbiter.refusal import RefusedError
 from supervisor.arbiter.statedir import enter_state_dir, lock_state_dir
 from supervisor.hostos.descriptors import close_all_but, normalise_standard_streams
 from supervisor.hostos.titles import set_title
+from supervisor.say import say
 from supervisor.settings import Settings
 
 __all__ = ["main"]
@@ -39,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         settings = _settings(options)
         return _run(settings)
     except (RefusedError, BadAddress) as error:
-        print(f"levityd: {error.message}", file=sys.stderr, flush=True)
+        say(f"levityd: {error.message}")
         return error.status if isinstance(error, RefusedError) else error.exit_status
 
 
@@ -81,7 +82,7 @@ def _say_farewell(settings: Settings, left_behind: int) -> None:
     tasks = f"{left_behind} task{'s' * (left_behind != 1)}"
     again = _again(settings.address, settings.state_dir)
     text = f"{tasks} left running; to find them again: {again}" if left_behind else "no task is left running"
-    print(f"levityd: stopped; {text}", file=sys.stderr, flush=True)
+    say(f"levityd: stopped; {text}")
 
 
 def _again(address: Address, state_dir: str) -> str:

@@ -5,7 +5,6 @@ Runs in: engine, forked by the arbiter. Owns: the loop, the registry, the zygote
 
 import os
 import socket
-import sys
 from multiprocessing.connection import Connection
 
 from levity.errors import LevityError
@@ -15,9 +14,10 @@ from supervisor.engine.channel import Channel
 from supervisor.engine.loop import Loop
 from supervisor.engine.nursery import Nursery
 from supervisor.engine.operations import Operations
-from supervisor.engine.recovery import live_specs, open_registry
+from supervisor.engine.recovery import live_specs, open_registry, quarantine_registry
 from supervisor.engine.registry import NewerRegistryError, Registry, RegistryCorruptError
 from supervisor.engine.tasks import Tasks
+from supervisor.say import say
 from supervisor.settings import LockByte
 from supervisor.spool.layout import ENGINE_SOCKET, is_task_id
 from supervisor.spool.records import JsonObject
@@ -43,7 +43,7 @@ def run_engine(control: Connection, pipe: Connection, state_dir: str) -> None:
             control, fatal=f"registry.db was written by a newer levity ({error}); upgrade levity, or move the file away"
         )
     except RegistryCorruptError as error:
-        _say(f"registry.db turned out to be damaged ({error}); starting again to make it anew")
+        quarantine_registry(error)  # The arbiter starts an engine that makes it anew.
     # The outermost boundary: say what happened in one line; the arbiter starts a new engine.
     except Exception as error:  # noqa: BLE001
         _say_bug(error)
@@ -130,13 +130,9 @@ def _hint_socket() -> socket.socket:
     return hints
 
 
-def _say(text: str) -> None:
-    print(f"levityd: engine: {text}", file=sys.stderr, flush=True)
-
-
 def _say_bug(error: Exception) -> None:
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next
     where = f" at {os.path.basename(place.tb_frame.f_code.co_filename)}:{place.tb_lineno}" if place else ""
-    _say(f"{type(error).__name__}: {error}{where}")
+    say(f"levityd: engine: {type(error).__name__}: {error}{where}")

@@ -4,12 +4,12 @@ import os
 import time
 from collections.abc import Callable
 
-from levity.errors import AmbiguousTask, Conflict, LevityError, UnknownMethod, UnknownTask
+from levity.errors import AmbiguousTask, Conflict, LevityError, Unavailable, UnknownMethod, UnknownTask
 from levity.protocol.messages import PROTOCOL_VERSION, Request, dump_object
 from levity.states import State
 from levity.version import __version__
 from supervisor.engine.record import make_record
-from supervisor.engine.registry import Registry, Row
+from supervisor.engine.registry import Registry, RegistryUnusableError, Row
 from supervisor.engine.request import check_start, grace_of, page_of, prefix_of
 from supervisor.engine.task import Answer
 from supervisor.engine.tasks import Tasks
@@ -47,6 +47,8 @@ class Operations:
             operation(request.params, answer)
         except LevityError as error:
             answer(error)
+        except RegistryUnusableError as error:
+            answer(Unavailable(f"levityd's registry cannot be read now ({error}); ask again"))
 
     def _start(self, params: JsonObject, answer: Answer) -> None:
         spec = check_start(params, time.time_ns())

@@ -1,15 +1,15 @@
 """Bring registry and directories together when an engine starts. Runs in: engine. Owns: nothing."""
 
 import os
-import sys
 
 from supervisor.engine import directory
-from supervisor.engine.registry import Registry, RegistryCorruptError, Row, set_aside
+from supervisor.engine.registry import Registry, RegistryCorruptError, RegistryUnusableError, Row, set_aside
+from supervisor.say import say
 from supervisor.spool.files import load_record
 from supervisor.spool.layout import EXIT, TASKS, task_path
 from supervisor.spool.records import JsonObject, RecordVersionError
 
-__all__ = ["live_specs", "open_registry"]
+__all__ = ["live_specs", "open_registry", "quarantine_registry"]
 
 _REGISTRY = "registry.db"
 
@@ -21,9 +21,18 @@ def open_registry() -> Registry:
         registry = Registry(_REGISTRY)
         return _complete(registry)
     except RegistryCorruptError as error:
-        aside = set_aside(_REGISTRY)
-        _say(f"{_REGISTRY} was damaged ({error}): moved to {aside}, made anew from {TASKS}/")
+        quarantine_registry(error)
         return _complete(Registry(_REGISTRY))
+    except RegistryUnusableError as error:
+        # No space, no permission, or a stranger's lock. Nothing is lost: the directories are the truth.
+        say(f"levityd: {_REGISTRY} cannot be used ({error}): it is kept in memory until levityd is started again")
+        return _complete(Registry(":memory:"))
+
+
+def quarantine_registry(error: RegistryCorruptError) -> None:
+    """Move a damaged registry aside; the next `open_registry` makes it anew."""
+    aside = set_aside(_REGISTRY)
+    say(f"levityd: {_REGISTRY} was damaged ({error}): moved to {aside}, made anew from {TASKS}/")
 
 
 def _complete(registry: Registry) -> Registry:
@@ -31,7 +40,7 @@ def _complete(registry: Registry) -> Registry:
         try:
             row = _read_task(task_id)
         except (RecordVersionError, OSError) as error:
-            _say(f"task {task_id} cannot be read and is left alone: {error}")
+            say(f"levityd: task {task_id} cannot be read and is left alone: {error}")
             continue
         if row is None:
             directory.remove(task_id)  # Half made: nobody was told of it.
@@ -59,7 +68,3 @@ def _lost_spec(task_id: str) -> JsonObject:
 def live_specs(registry: Registry) -> list[JsonObject]:
     """Return the specs of all tasks that may still be running."""
     return [row.spec for row in registry.live()]
-
-
-def _say(text: str) -> None:
-    print(f"levityd: {text}", file=sys.stderr, flush=True)

@@ -8,10 +8,11 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from supervisor.spool.records import JsonObject
 
-__all__ = ["NewerRegistryError", "Registry", "RegistryCorruptError", "Row", "set_aside"]
+__all__ = ["NewerRegistryError", "Registry", "RegistryCorruptError", "RegistryUnusableError", "Row", "set_aside"]
 
 SCHEMA_VERSION = 1
 # Marks the file as levity's own ("levi"), see pragma application_id.
@@ -36,8 +37,23 @@ class RegistryCorruptError(Exception):
     """The file is damaged, or no registry at all."""
 
 
+class RegistryUnusableError(Exception):
+    """The host does not let us use the file now (no space, no permission, a stranger's lock); it is none the worse."""
+
+
 class NewerRegistryError(Exception):
     """The file was written by a newer levity."""
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn what SQLite raises into what it means for the file."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise RegistryUnusableError(str(error)) from error
+    except sqlite3.DatabaseError as error:
+        raise RegistryCorruptError(str(error)) from error
 
 
 class Row:
@@ -67,22 +83,19 @@ def set_aside(path: str) -> str:
 class Registry:
     """The open registry.
 
-    Every method may raise RegistryCorruptError: the caller sets the file aside and starts anew.
+    Every method may raise RegistryUnusableError: try again later; or RegistryCorruptError: set the file aside and make it
+    anew.
     """
 
     def __init__(self, path: str) -> None:
         self._queue: dict[str, Row | None] = {}
-        try:
+        with _translated():
             self._db = sqlite3.connect(path, isolation_level=None, timeout=2.0)
             self._check_identity()
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
             if self._db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
                 raise RegistryCorruptError(path)
-        except sqlite3.OperationalError:
-            raise  # Locked by a stranger, no space, no permission: nothing is wrong with the file.
-        except sqlite3.DatabaseError as error:
-            raise RegistryCorruptError(str(error)) from error
 
     def __repr__(self) -> str:
         return f"<Registry {len(self._queue)} queued>"
@@ -118,13 +131,12 @@ class Registry:
         if not self._queue:
             return True
         try:
-            self._write()
-        except sqlite3.OperationalError:
+            with _translated():
+                self._write()
+        except RegistryUnusableError:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             return False
-        except sqlite3.DatabaseError as error:
-            raise RegistryCorruptError(str(error)) from error
         self._queue.clear()
         return True
 
@@ -158,18 +170,14 @@ class Registry:
         return sorted(found)[:limit]
 
     def _fetch(self, query: str, prefix: str, limit: int) -> list[tuple[str]]:
-        try:
+        with _translated():
             # "g" sorts behind every character of an id.
             return self._db.execute(query, (prefix, prefix + "g", limit)).fetchall()
-        except sqlite3.DatabaseError as error:
-            raise RegistryCorruptError(str(error)) from error
 
     def page(self, after: int, limit: int, *, live_only: bool) -> list[tuple[int, Row]]:
         """Return up to `limit` tasks accepted after the cursor `after` (0: from the first), each with its cursor."""
-        try:
+        with _translated():
             rows = self._db.execute(_LIVE_PAGE if live_only else _PAGE, (after, limit)).fetchall()
-        except sqlite3.DatabaseError as error:
-            raise RegistryCorruptError(str(error)) from error
         return [(rowid, _row(*columns)) for rowid, *columns in rows]
 
     def live(self) -> Iterator[Row]:
@@ -178,16 +186,12 @@ class Registry:
 
     def all_ids(self) -> set[str]:
         """Return every id there is."""
-        try:
+        with _translated():
             return {row[0] for row in self._db.execute("SELECT id FROM tasks")}
-        except sqlite3.DatabaseError as error:
-            raise RegistryCorruptError(str(error)) from error
 
     def _select(self, query: str, values: tuple[str, ...]) -> list[Row]:
-        try:
+        with _translated():
             rows = self._db.execute(query, values).fetchall()
-        except sqlite3.DatabaseError as error:
-            raise RegistryCorruptError(str(error)) from error
         return [_row(*row) for row in rows]
 
     def close(self) -> None:

@@ -5,7 +5,6 @@ Runs in: front-end, forked by the arbiter. Owns: the server's threads and the li
 
 import os
 import socket
-import sys
 import threading
 import time
 from multiprocessing.connection import Connection
@@ -14,6 +13,7 @@ from supervisor.child import be_child, receive_peer, receive_word, take_lock, te
 from supervisor.frontend.engine_link import EngineLink
 from supervisor.frontend.server import Server
 from supervisor.hostos.kernel import preload_libgcc
+from supervisor.say import say
 from supervisor.settings import LockByte
 
 __all__ = ["run_frontend"]
@@ -34,7 +34,7 @@ def run_frontend(control: Connection, pipe: Connection, listener: socket.socket)
             _serve(control, pipe, listener)
         status = 0
     except Exception as error:  # noqa: BLE001 The outermost boundary: one line; the arbiter starts a new front-end.
-        print(f"levityd: front-end: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        say(f"levityd: front-end: {type(error).__name__}: {error}")
     finally:
         os._exit(status)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from supervisor.frontend.engine_link import EngineLink
 from supervisor.frontend.session import Session
+from supervisor.say import say
 
 __all__ = ["Server"]
 
@@ -77,4 +78,4 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 The base class names them.
         """Say in one line what went wrong with one connection; the others go on."""
         error = sys.exc_info()[1]
-        print(f"levityd: front-end: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        say(f"levityd: front-end: {type(error).__name__}: {error}")
