@@ -12,7 +12,17 @@ from supervisor.spool.files import load_record, write_record
 from supervisor.spool.layout import EXIT, LOCK, SHIM, SPEC, TASKS, is_task_id, parse_segment, task_path
 from supervisor.spool.records import JsonObject
 
-__all__ = ["Observation", "create", "load_spec", "observe", "remove", "spool_sizes", "store_exit", "task_ids"]
+__all__ = [
+    "Observation",
+    "create",
+    "load_spec",
+    "observe",
+    "remove",
+    "shim_of",
+    "spool_sizes",
+    "store_exit",
+    "task_ids",
+]
 
 
 @dataclass(frozen=True)
@@ -38,7 +48,7 @@ def create(task_id: str, spec: JsonObject) -> None:
 
     Not durable yet: that costs milliseconds and is done by the task's own shim, before the command is executed.
     """
-    os.makedirs(task_path(task_id), mode=0o700, exist_ok=True)
+    os.mkdir(task_path(task_id), 0o700)
     try:
         directory_fd = _open(task_id)
         try:
@@ -60,16 +70,29 @@ def load_spec(task_id: str) -> JsonObject | None:
 
 
 def observe(task_id: str) -> Observation:
-    """Look at a task's directory; FileNotFoundError if it is gone."""
+    """Look at a task's directory; FileNotFoundError if it is gone.
+
+    The order matters, since a shim may come or go meanwhile. SHIM is written and removed only under the lock. So a
+    shim is gone for good only if its name was there before the lock was found free, and still is afterwards; and the
+    exit record, which it writes before it lets go of the lock, is looked for last.
+    """
     directory_fd = _open(task_id)
     try:
-        ended = load_record(directory_fd, EXIT)
-        if ended is not None:
-            return Observation(0, None, ended)
-        holder = _holder(directory_fd)
         shim = load_record(directory_fd, SHIM)
-        # The shim may have written the exit record and left since it was looked for.
-        return Observation(holder, shim, None if holder else load_record(directory_fd, EXIT))
+        holder = _holder(directory_fd)
+        if not holder:
+            after = load_record(directory_fd, SHIM)
+            shim = shim if shim and after and shim.get("pid") == after.get("pid") else None
+        return Observation(holder, shim, load_record(directory_fd, EXIT))
+    finally:
+        os.close(directory_fd)
+
+
+def shim_of(task_id: str) -> int:
+    """Return the pid of the shim that has the task now; 0 if none has."""
+    directory_fd = _open(task_id)
+    try:
+        return _holder(directory_fd)
     finally:
         os.close(directory_fd)
 

@@ -1,18 +1,19 @@
-"""A task whose shim is gone without a record.
+"""Tasks whose shim is gone without a record: end what is left of them, then record that.
 
-End what is left of it, then record that. Runs in: engine. Owns: nothing.
+Runs in: engine. Owns: nothing.
 """
 
 import time
 
 from levity.states import State
 from supervisor.engine import directory
-from supervisor.hostos.processes import kill_tree_of
+from supervisor.hostos.processes import kill_trees
 from supervisor.hostos.procfs import boot_id
 from supervisor.spool.records import JsonObject
 
-__all__ = ["Loss"]
+__all__ = ["Losses"]
 
+_MARK = "LEVITY_TASK_ID"
 # A killed process is gone within a tick; a tree that forks meanwhile takes some rounds.
 _ROUND_S = 0.02
 # What SIGKILL has not ended by then sleeps in the kernel or belongs to another user.
@@ -20,60 +21,104 @@ _KILL_LIMIT_S = 10.0
 _DISK_RETRY_S = 1.0
 
 
-class Loss:
-    """One such task. `shim`: what its shim.json said; `watched`: the shim died while this engine was watching it."""
+class _Loss:
+    """One lost task: what its shim.json said, and whether something of it may still run."""
 
-    def __init__(self, task_id: str, shim: JsonObject, *, watched: bool, now: float) -> None:
-        self.task_id = task_id
-        self.outcome: JsonObject = {}
-        self._shim = shim
-        self._watched = watched
-        self._give_up_at = now + _KILL_LIMIT_S
-        self._rebooted = "boot_id" in shim and shim["boot_id"] != boot_id()
-        self._killed = self._rebooted or not shim
+    __slots__ = ("give_up_at", "may_live", "shim", "watched")
+
+    def __init__(self, shim: JsonObject, *, watched: bool) -> None:
+        self.shim = shim
+        self.watched = watched
+        self.may_live = bool(shim) and not _was_rebooted(shim)
+        self.give_up_at: float | None = None
+
+    @property
+    def tree(self) -> tuple[int, int]:
+        """The session and the group that prove a process to be the task's; (0, 0) if its mark alone does.
+
+        Only while the engine was watching are they surely the task's own: later their numbers may belong to strangers.
+        """
+        return (self.shim.get("pid", 0), self.shim.get("task_pid", 0)) if self.watched else (0, 0)
+
+
+class Losses:
+    """All lost tasks. `step` does the next bit; `delay_s` says when to call it again."""
+
+    def __init__(self) -> None:
+        self._losses: dict[str, _Loss] = {}
 
     def __repr__(self) -> str:
-        return f"<Loss {self.task_id}{' stored' * bool(self.outcome)}>"
+        return f"<Losses {len(self._losses)}>"
 
-    def step(self, now: float) -> float | None:
-        """Do the next bit. Return in how many seconds to call again; None once `outcome` is on the disk."""
-        if not self._killed:
-            if self._kill() and now < self._give_up_at:
-                return _ROUND_S
-            self._killed = True
-        outcome = self._make_outcome()
-        try:
-            directory.store_exit(self.task_id, outcome)
-        except FileNotFoundError:
-            outcome["reason"] = "its directory was removed from levityd's state directory"
-        except OSError:
-            return _DISK_RETRY_S
-        self.outcome = outcome
+    def __contains__(self, task_id: str) -> bool:
+        return task_id in self._losses
+
+    def add(self, task_id: str, shim: JsonObject, *, watched: bool) -> None:
+        """Take on a task. `watched`: its shim died while this engine was watching it."""
+        self._losses[task_id] = _Loss(shim, watched=watched)
+
+    @property
+    def delay_s(self) -> float | None:
+        """In how many seconds `step` is due; None when there is nothing to do."""
+        if not self._losses:
+            return None
+        return _ROUND_S if any(loss.may_live for loss in self._losses.values()) else _DISK_RETRY_S
+
+    def step(self, now: float) -> dict[str, JsonObject]:
+        """Kill what is left; return the exit records of the tasks of which nothing is, now stored."""
+        self._kill(now)
+        done = {}
+        for task_id, loss in list(self._losses.items()):
+            if not loss.may_live and (outcome := _store(task_id, loss.shim)) is not None:
+                del self._losses[task_id]
+                done[task_id] = outcome
+        return done
+
+    def _kill(self, now: float) -> None:
+        suspects = {task_id: loss for task_id, loss in self._losses.items() if loss.may_live}
+        if not suspects:
+            return
+        found = kill_trees(_MARK, {task_id: loss.tree for task_id, loss in suspects.items()})
+        for task_id, loss in suspects.items():
+            if loss.give_up_at is None:
+                loss.give_up_at = now + _KILL_LIMIT_S
+            loss.may_live = task_id in found and now < loss.give_up_at
+
+
+def _was_rebooted(shim: JsonObject) -> bool:
+    return "boot_id" in shim and bool(shim["boot_id"] != boot_id())
+
+
+def _store(task_id: str, shim: JsonObject) -> JsonObject | None:
+    """Write the exit record; None when the disk does not take it now."""
+    outcome = _outcome(task_id, shim)
+    try:
+        directory.store_exit(task_id, outcome)
+    except FileNotFoundError:
+        outcome["reason"] = "its directory was removed from levityd's state directory"
+    except OSError:
         return None
+    return outcome
 
-    def _kill(self) -> int:
-        # Only while the engine was watching are the session and the group that the shim made surely theirs: later, the
-        # numbers may belong to strangers, and only the mark in the environment is proof.
-        session, group = (self._shim.get("pid", 0), self._shim.get("task_pid", 0)) if self._watched else (0, 0)
-        return kill_tree_of(("LEVITY_TASK_ID", self.task_id), session, group)
 
-    def _make_outcome(self) -> JsonObject:
-        outcome: JsonObject = {"state": State.INTERNAL_SERVER_ERROR, "exit_code": None, "signal": None}
-        outcome["reason"] = self._reason()
-        for key in ("pid", "task_pid", "started_ns", "signalled_ns", "grace_s"):
-            if key in self._shim:
-                outcome[key] = self._shim[key]
-        outcome["ended_ns"] = time.time_ns()
-        try:
-            sizes = directory.spool_sizes(self.task_id)
-        except OSError:
-            sizes = {}
-        outcome["stdout_bytes"], outcome["stderr_bytes"] = sizes.get("stdout"), sizes.get("stderr")
-        return outcome
+def _outcome(task_id: str, shim: JsonObject) -> JsonObject:
+    outcome: JsonObject = {"state": State.INTERNAL_SERVER_ERROR, "exit_code": None, "signal": None}
+    outcome["reason"] = _reason(shim)
+    for key in ("pid", "task_pid", "started_ns", "signalled_ns", "grace_s"):
+        if key in shim:
+            outcome[key] = shim[key]
+    outcome["ended_ns"] = time.time_ns()
+    try:
+        sizes = directory.spool_sizes(task_id)
+    except OSError:
+        sizes = {}
+    outcome["stdout_bytes"], outcome["stderr_bytes"] = sizes.get("stdout"), sizes.get("stderr")
+    return outcome
 
-    def _reason(self) -> str:
-        if not self._shim:
-            return "never started: levityd ended before it could start the command; start it again"
-        if self._rebooted:
-            return "the machine was restarted while the task ran; how it ended is not known"
-        return "monitor lost: the process that watched over the task was killed, and the task with it"
+
+def _reason(shim: JsonObject) -> str:
+    if not shim:
+        return "never started: levityd ended before it could start the command; start it again"
+    if _was_rebooted(shim):
+        return "the machine was restarted while the task ran; how it ended is not known"
+    return "monitor lost: the process that watched over the task was killed, and the task with it"

@@ -4,15 +4,16 @@ import os
 import time
 from collections.abc import Callable
 
-from levity.errors import AmbiguousTask, Conflict, LevityError, Unavailable, UnknownMethod, UnknownTask
+from levity.errors import AmbiguousTask, Conflict, InternalError, LevityError, Unavailable, UnknownMethod, UnknownTask
 from levity.protocol.messages import PROTOCOL_VERSION, Request, dump_object
 from levity.states import State
 from levity.version import __version__
 from supervisor.engine.record import make_record
-from supervisor.engine.registry import Registry, RegistryUnusableError, Row
+from supervisor.engine.registry import Registry, RegistryCorruptError, RegistryUnusableError, Row
 from supervisor.engine.request import check_start, grace_of, page_of, prefix_of
 from supervisor.engine.task import Answer
 from supervisor.engine.tasks import Tasks
+from supervisor.say import say
 from supervisor.spool.records import JsonObject
 
 __all__ = ["Operations"]
@@ -47,8 +48,13 @@ class Operations:
             operation(request.params, answer)
         except LevityError as error:
             answer(error)
+        except RegistryCorruptError:
+            raise
         except RegistryUnusableError as error:
             answer(Unavailable(f"levityd's registry cannot be read now ({error}); ask again"))
+        except Exception as error:  # noqa: BLE001 The outermost boundary of a request: it must not end the engine.
+            say(f"levityd: engine: {request.method}: {type(error).__name__}: {error}")
+            answer(InternalError("levityd failed over this request; its log says more"))
 
     def _start(self, params: JsonObject, answer: Answer) -> None:
         spec = check_start(params, time.time_ns())
@@ -83,7 +89,8 @@ class Operations:
         self._registry.commit()
         rows = self._registry.page(after, limit, live_only=live_only)
         for cursor, row in rows:
-            record = self._record(row.id)
+            task = self._tasks.live.get(row.id)
+            record = task.record() if task else _record_of(row)
             size += len(dump_object(record))
             if records and size > _PAGE_BYTES:
                 break

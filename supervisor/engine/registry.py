@@ -83,8 +83,8 @@ def set_aside(path: str) -> str:
 class Registry:
     """The open registry.
 
-    Every method may raise RegistryUnusableError: try again later; or RegistryCorruptError: set the file aside and make it
-    anew.
+    Every method may raise RegistryUnusableError: try again later; or RegistryCorruptError: set the file aside and make
+    it anew.
     """
 
     def __init__(self, path: str) -> None:

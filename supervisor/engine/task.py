@@ -5,7 +5,6 @@ from collections.abc import Callable
 from levity.errors import LevityError
 from levity.states import State, may_move
 from supervisor.engine.loop import Timer
-from supervisor.engine.loss import Loss
 from supervisor.engine.record import make_record
 from supervisor.spool.records import JsonObject
 
@@ -35,7 +34,6 @@ class LiveTask:
         self.signalled: list[Answer] = []
         self.pending_signals: list[float | None] = []
         self.unclaimed: Timer | None = None
-        self.loss: Loss | None = None
 
     def __repr__(self) -> str:
         return f"<LiveTask {self.id} {self.state}{' watched' if self.pidfd >= 0 else ''}>"

@@ -15,8 +15,8 @@ from supervisor.engine import directory
 from supervisor.engine.control import send_command
 from supervisor.engine.directory import Observation
 from supervisor.engine.judge import Finding, judge
-from supervisor.engine.loop import Loop
-from supervisor.engine.loss import Loss
+from supervisor.engine.loop import Loop, Timer
+from supervisor.engine.loss import Losses
 from supervisor.engine.registry import Registry, Row
 from supervisor.engine.start_errors import host_error, start_error
 from supervisor.engine.task import Answer, LiveTask
@@ -30,6 +30,8 @@ _TRIES = 5
 _UNCLAIMED_S = 60.0
 # A signal's answer waits for the shim's confirmation, unless the shim is stopped.
 _CONFIRM_S = 1.0
+# A shim that has just gone is seen for what it is the next time; out of descriptors, some must become free first.
+_WATCH_RETRY_S = 0.05
 
 
 class Tasks:
@@ -40,6 +42,8 @@ class Tasks:
         self._loop = loop
         self._registry = registry
         self._ask = ask
+        self._losses = Losses()
+        self._losses_timer: Timer | None = None
 
     def __repr__(self) -> str:
         return f"<Tasks {len(self.live)} live>"
@@ -158,15 +162,21 @@ class Tasks:
         try:
             pidfd = os.pidfd_open(holder)
         except OSError:
-            self._loop.later(0.0, lambda: self.look(task.id))
+            self._loop.later(_WATCH_RETRY_S, lambda: self.look(task.id))
             return
-        if directory.observe(task.id).holder != holder:
+        if not self._has_shim(task, holder):
             os.close(pidfd)
-            self._loop.later(0.0, lambda: self.look(task.id))
+            self._loop.later(_WATCH_RETRY_S, lambda: self.look(task.id))
             return
         task.pidfd = pidfd
         task.was_watched = True
         self._loop.watch(pidfd, lambda _events: self._shim_died(task))
+
+    def _has_shim(self, task: LiveTask, holder: int) -> bool:
+        try:
+            return directory.shim_of(task.id) == holder
+        except OSError:
+            return False
 
     def _shim_died(self, task: LiveTask) -> None:
         self._unwatch(task)
@@ -210,15 +220,16 @@ class Tasks:
 
     def _lose(self, task: LiveTask, shim: JsonObject) -> None:
         """The shim is gone and will record nothing: see to it that nothing is left running, then record that."""
-        if task.loss is None:
+        if task.id not in self._losses:
             self._unwatch(task)
             self._claim(task)
-            task.loss = Loss(task.id, shim, watched=task.was_watched, now=time.monotonic())
-            self._pursue(task, task.loss)
+            self._losses.add(task.id, shim, watched=task.was_watched)
+            if self._losses_timer is None:
+                self._pursue_losses()
 
-    def _pursue(self, task: LiveTask, loss: Loss) -> None:
-        delay_s = loss.step(time.monotonic())
-        if delay_s is None:
-            self._end(task, loss.outcome)
-        else:
-            self._loop.later(delay_s, lambda: self._pursue(task, loss))
+    def _pursue_losses(self) -> None:
+        """Do the next bit for all lost tasks together: one look at every process there is serves them all."""
+        for task_id, outcome in self._losses.step(time.monotonic()).items():
+            self._end(self.live[task_id], outcome)
+        delay_s = self._losses.delay_s
+        self._losses_timer = None if delay_s is None else self._loop.later(delay_s, self._pursue_losses)

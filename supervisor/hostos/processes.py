@@ -7,7 +7,7 @@ import os
 
 import psutil
 
-__all__ = ["kill_tree_of", "port_holder"]
+__all__ = ["kill_trees", "port_holder"]
 
 
 def port_holder(port: int) -> str:
@@ -23,28 +23,29 @@ def port_holder(port: int) -> str:
     return "another process"
 
 
-def kill_tree_of(mark: tuple[str, str], session: int, group: int) -> int:
-    """Send SIGKILL to every process of a tree that is found, and return their number; call again until it is 0.
+def kill_trees(mark: str, trees: dict[str, tuple[int, int]]) -> set[str]:
+    """Send SIGKILL to every process of the given trees, and return the trees of which one was found.
 
-    `mark` is a name and its value in the environment of every process of the tree. `session` and `group`, unless 0, are
-    proof enough as well. psutil checks that a pid still is the process that it looked at before it signals.
+    Call it again until that is none. A tree has a name, which is the value of `mark` in the environment of each of
+    its processes, and a session and a group that are proof enough as well, unless they are 0. psutil checks that a pid
+    still is the process that it looked at before it signals.
     """
-    killed = 0
+    by_number = {number: name for name, numbers in trees.items() for number in numbers if number}
+    found = set()
     for process in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and _belongs(process, mark, session, group):
+            name = _tree_of(process, mark, by_number)
+            if name in trees and process.pid != os.getpid():
                 process.kill()
-                killed += 1
-        except psutil.Error:
+                found.add(name)
+        except (psutil.Error, ProcessLookupError, PermissionError):
             continue  # Gone, or not ours to look at.
-    return killed
+    return found
 
 
-def _belongs(process: psutil.Process, mark: tuple[str, str], session: int, group: int) -> bool:
-    try:
-        if session and (os.getsid(process.pid) == session or os.getpgid(process.pid) == group):
-            return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except (ProcessLookupError, PermissionError):
-        return False
-    name, value = mark
-    return process.environ().get(name) == value
+def _tree_of(process: psutil.Process, mark: str, by_number: dict[int, str]) -> str:
+    numbers = (os.getsid(process.pid), os.getpgid(process.pid))
+    name = by_number.get(numbers[0]) or by_number.get(numbers[1])
+    if name and process.status() != psutil.STATUS_ZOMBIE:
+        return name
+    return process.environ().get(mark, "")
