@@ -24,6 +24,10 @@ __all__ = ["Arbiter"]
 _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # Orderly within 5 s, also with a child that is stuck.
 _STOP_S = 4.0
+# A child that is stopped, or hangs, keeps its clients waiting. Pings are counted instead of seconds, so that a machine
+# that was suspended does not wake up to a massacre.
+_PING_S = 10.0
+_UNANSWERED_LIMIT = 3
 
 
 class Arbiter:
@@ -39,6 +43,7 @@ class Arbiter:
         self._restarts: list[tuple[float, str]] = []
         self._announced = False
         self._stop_asked = False
+        self._ping_at = time.monotonic() + _PING_S
         self._kill_at: float | None = None
         self._left_behind = 0
         self._wakeup_fd = _wake_on_signals(self._ask_to_stop)
@@ -78,10 +83,8 @@ class Arbiter:
 
     def _turn(self, until: float | None = None) -> None:
         """Wait for a word, a death, a signal or the next restart, and act on it."""
-        times = [self._restarts[0][0]] if self._restarts else []
-        if until is not None:
-            times.append(until)
-        timeout_s = max(0.0, min(times) - time.monotonic()) if times else None
+        times = [self._ping_at, *(when for when, _role in self._restarts[:1]), *([] if until is None else [until])]
+        timeout_s = max(0.0, min(times) - time.monotonic())
         for key, _events in self._selector.select(timeout_s):
             if key.data is None:
                 os.read(self._wakeup_fd, 4096)
@@ -90,6 +93,17 @@ class Arbiter:
         Child.reap_strays({child.process.pid for child in self._children if child.process is not None})
         while self._restarts and self._restarts[0][0] <= time.monotonic():
             self._restart(heapq.heappop(self._restarts)[1])
+        if self._ping_at <= time.monotonic():
+            self._ping()
+
+    def _ping(self) -> None:
+        self._ping_at = time.monotonic() + _PING_S
+        for child in self._children:
+            if child.is_ready and child.unanswered >= _UNANSWERED_LIMIT:
+                say(f"levityd: the {child.role} does not answer: replaced")
+                child.kill()
+            elif child.is_ready:
+                child.ping()
 
     def _listen_to(self, child: Child) -> None:
         # A child that is dead has closed its end; one that is not, but has, is of no use either.
@@ -101,6 +115,8 @@ class Arbiter:
         elif "ready" in word:
             child.is_ready = True
             self._announce()
+        elif "pong" in word:
+            child.unanswered = 0
         elif "stopped" in word:
             self._left_behind = int(word["live"])
 
@@ -112,6 +128,7 @@ class Arbiter:
         if self._kill_at is not None:
             return
         delay_s = child.backoff.died(time.monotonic(), was_ready=child.is_ready)
+        child.is_ready = False
         if delay_s is None:
             raise RefusedError(
                 f"the {child.role} ended {UNREADY_LIMIT} times before it was ready; see the lines above. "

@@ -30,6 +30,7 @@ class Child:
     def __init__(self, role: str, run: Callable[[Connection, Connection], None]) -> None:
         self.role = role
         self.is_ready = False
+        self.unanswered = 0
         self.process: multiprocessing.process.BaseProcess | None = None
         self.control: Connection | None = None
         self.backoff = Backoff()
@@ -46,6 +47,7 @@ class Child:
     def start(self, pipe: Connection) -> None:
         """Fork it, with its end of the pipe to the other child."""
         self.is_ready = False
+        self.unanswered = 0
         ours, theirs = _context.Pipe(duplex=True)
         self.process = _context.Process(target=self._run, args=(theirs, pipe), name=self.role)
         self.process.start()
@@ -63,13 +65,21 @@ class Child:
                 pass  # It has just died, too; that shows at once.
         pipe.close()
 
+    def ping(self) -> None:
+        """Ask whether it still listens; `unanswered` counts until it says so."""
+        self.unanswered += 1
+        self._tell(b'{"do":"ping"}')
+
     def tell_to_stop(self) -> None:
         """Ask it to end."""
+        self._tell(b'{"do":"stop"}')
+
+    def _tell(self, word: bytes) -> None:
         if self.control is not None:
             try:
-                self.control.send_bytes(b'{"do":"stop"}')
+                self.control.send_bytes(word)
             except OSError:
-                pass
+                pass  # It has just died; that shows at once.
 
     def kill(self) -> None:
         """End it without asking."""

@@ -71,7 +71,23 @@ def _lock_socket(address: Address) -> int:
         raise _refused(address, error) from error
     if not try_lock(fd):
         raise RefusedError(f"cannot listen on {address}: another levityd (process {lock_holder(fd)}) does")
+    if _is_listening(address.path):
+        os.close(fd)
+        raise RefusedError(f"cannot listen on {address}: another program does; stop it, or give another address")
     return fd
+
+
+def _is_listening(path: str) -> bool:
+    """Whether a program that knows nothing of the lock listens there."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            pass  # Its backlog is full, it is of another kind, or it is not for us: somebody has it in any case.
+    return True
 
 
 def _is_socket(path: str) -> bool:

@@ -74,16 +74,13 @@ def _run(settings: Settings) -> int:
         left_behind = Arbiter(settings, listener).run()
     finally:
         listener.close()
-    _say_farewell(settings, left_behind)
+    _say_farewell(listener.address, settings.state_dir, left_behind)
     return 0
 
 
-def _say_farewell(settings: Settings, left_behind: int) -> None:
-    tasks = f"{left_behind} task{'s' * (left_behind != 1)}"
-    again = _again(settings.address, settings.state_dir)
-    text = f"{tasks} left running; to find them again: {again}" if left_behind else "no task is left running"
+def _say_farewell(address: Address, state_dir: str, left_behind: int) -> None:
+    text = "no task is left running"
+    if left_behind:
+        again = f"levityd --state-dir {state_dir} {address}, then levity -a {address} list"
+        text = f"{left_behind} task{'s' * (left_behind != 1)} left running; to find them again: {again}"
     say(f"levityd: stopped; {text}")
-
-
-def _again(address: Address, state_dir: str) -> str:
-    return f"levityd --state-dir {state_dir} {address}, then levity -a {address} list"

@@ -93,7 +93,9 @@ class _Engine:
 
     def _on_control(self, _events: int) -> None:
         word = receive_word(self._control)
-        if word.get("do") == "peer":
+        if word.get("do") == "ping":
+            tell(self._control, pong=True)
+        elif word.get("do") == "peer":
             self._channel.close()
             self._channel = self._open_channel(receive_peer(self._control))
         else:

@@ -47,9 +47,12 @@ def _serve(control: Connection, pipe: Connection, listener: socket.socket) -> No
     for work in (link.run, server.serve_forever):
         threading.Thread(target=work, daemon=True, name=work.__qualname__).start()
     tell(control, ready=True)
-    while (word := receive_word(control)).get("do") == "peer":
-        link.connect(receive_peer(control))
-    if word:
+    while (word := receive_word(control).get("do")) in ("peer", "ping"):
+        if word == "peer":
+            link.connect(receive_peer(control))
+        else:
+            tell(control, pong=True)
+    if word == "stop":
         _say_farewell(server, link)
 
 
