@@ -17,10 +17,17 @@ def port_holder(port: int) -> str:
             if connection.status != psutil.CONN_LISTEN or not connection.laddr or not connection.pid:
                 continue
             if connection.laddr.port == port:
-                return f"process {connection.pid} ({psutil.Process(connection.pid).name()})"
+                holder = _starter(psutil.Process(connection.pid))
+                return f"process {holder.pid} ({holder.name()})"
     except (psutil.Error, OSError):
         pass
     return "another process"
+
+
+def _starter(process: psutil.Process) -> psutil.Process:
+    """Return the arbiter in place of its front-end, which has the port from it and would only be started again."""
+    parent = process.parent() if process.name() == "levity-frontend" else None
+    return process if parent is None else parent
 
 
 def kill_trees(mark: str, trees: dict[str, tuple[int, int]]) -> set[str]:
