@@ -1,0 +1,40 @@
+"""Run levityd where it is expected to refuse, or under odd conditions. Owns: nothing."""
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.support.paths import clean_environment, levityd_command
+
+__all__ = ["refused", "under_shell"]
+
+
+def refused(
+    state_dir: str | Path,
+    *arguments: str,
+    command: Sequence[str] | None = None,
+    env: dict[str, str] | None = None,
+    timeout_s: float = 20,
+) -> tuple[int, str]:
+    """Run a levityd that must not come up; return its exit code and the one line that it says on stderr."""
+    done = subprocess.run(
+        [*(command or levityd_command()), "--state-dir", str(state_dir), *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env={**clean_environment(), **(env or {})},
+        cwd="/",
+        timeout=timeout_s,
+        check=False,
+    )
+    lines = done.stderr.splitlines()
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.stdout == ""
+    assert lines, f"levityd exited with {done.returncode} and said nothing"
+    assert lines[-1].startswith("levityd: "), lines
+    return done.returncode, lines[-1]
+
+
+def under_shell(prelude: str, command: Sequence[str] | None = None) -> list[str]:
+    """Return levityd's command led by a piece of shell: `under_shell("umask 0777;")`."""
+    return ["/bin/sh", "-c", f'{prelude} exec "$0" "$@"', *(command or levityd_command())]
