@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 
 from levity.addresses import Address, parse_address, state_directory
@@ -63,6 +64,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 def _run(settings: Settings) -> int:
     close_all_but([])
     os.umask(0o077)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # Inherited, and where it blocks SIGTERM nothing would end us.
     if interval := os.environ.get("LEVITY_SWITCH_INTERVAL"):
         sys.setswitchinterval(float(interval))  # For `make tests-race`.
     set_title("levityd: arbiter", "levity-arbiter")

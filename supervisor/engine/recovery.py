@@ -36,6 +36,7 @@ def quarantine_registry(error: RegistryCorruptError) -> None:
 
 
 def _complete(registry: Registry) -> Registry:
+    rows = []
     for task_id in set(directory.task_ids()) - registry.all_ids():
         try:
             row = _read_task(task_id)
@@ -45,7 +46,10 @@ def _complete(registry: Registry) -> Registry:
         if row is None:
             directory.remove(task_id)  # Half made: nobody was told of it.
         else:
-            registry.put(row)
+            rows.append(row)
+    # Lists follow the order in which rows are made.
+    for row in sorted(rows, key=lambda row: row.spec["accepted_ns"]):
+        registry.put(row)
     registry.commit()
     return registry
 
