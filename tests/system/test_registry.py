@@ -1,0 +1,184 @@
+"""The registry is an index: damaged or deleted it is made anew, and nothing is lost."""
+
+import os
+import random
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from levity.states import State
+from tests.support.daemon import Daemon
+from tests.support.tasks import client_of, ended, output, sh
+
+# Enough for several pages of table and index.
+TASKS = 40
+
+JsonObject = dict[str, Any]
+
+
+def delete(path: Path) -> None:
+    path.unlink()
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(random.Random(1).randbytes(20_000))
+
+
+def text(path: Path) -> None:
+    path.write_text("This is not a registry.\n" * 500)
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2 + 100)
+
+
+def keep_one_page(path: Path) -> None:
+    os.truncate(path, 4096)
+
+
+def flip_pages(path: Path) -> None:
+    """Overwrite every page but the first with noise."""
+    noise = random.Random(2)
+    with path.open("r+b") as file:
+        for page in range(1, path.stat().st_size // 4096):
+            file.seek(page * 4096)
+            file.write(noise.randbytes(4096))
+
+
+def flip_first_page(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(100)
+        file.write(random.Random(3).randbytes(900))
+
+
+def execute(path: Path, statement: str) -> None:
+    database = sqlite3.connect(path)
+    database.execute(statement)
+    database.commit()
+    database.close()
+
+
+def foreign(path: Path) -> None:
+    """A healthy database of some other program."""
+    path.unlink()
+    execute(path, "CREATE TABLE bookmarks (url TEXT)")
+
+
+def drop_table(path: Path) -> None:
+    execute(path, "DROP TABLE tasks")
+
+
+def drop_rows(path: Path) -> None:
+    execute(path, "DELETE FROM tasks")
+
+
+def break_json(path: Path) -> None:
+    """What a flipped bit in a row does, and SQLite does not notice."""
+    execute(path, "UPDATE tasks SET spec = replace(spec, '{', '(')")
+
+
+def make_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGES = (
+    delete,
+    empty,
+    garbage,
+    text,
+    truncate,
+    keep_one_page,
+    flip_pages,
+    flip_first_page,
+    foreign,
+    drop_table,
+    drop_rows,
+    break_json,
+    make_directory,
+)
+
+
+def populated(daemon: Daemon) -> dict[str, JsonObject]:
+    """Run tasks of all kinds, stop levityd, and return their records."""
+    with client_of(daemon.address) as client:
+        over = [sh(client, f"echo {number}; exit {number}") for number in range(TASKS)]
+        for task_id in over:
+            ended(client, task_id)
+        running = [sh(client, "exec sleep 600") for _ in range(3)]
+        records = {task_id: client.query(task_id).raw for task_id in over + running}
+    daemon.stop()
+    execute(daemon.state_dir / "registry.db", "PRAGMA wal_checkpoint(TRUNCATE)")
+    return records
+
+
+def check(daemon: Daemon, records: dict[str, JsonObject]) -> None:
+    with client_of(daemon.address) as client:
+        assert {task_id: client.query(task_id).raw for task_id in records} == records
+        assert set(records) <= {record.id for record in client.list(all=True)}
+        assert output(client, next(iter(records))) == (b"0\n", b"")
+        assert ended(client, sh(client, "exit 12")).exit_code == 12
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_registry_is_made_anew_and_nothing_is_lost(daemon: Daemon, damage: Callable[[Path], None]) -> None:
+    records = populated(daemon)
+    registry = daemon.state_dir / "registry.db"
+    assert registry.stat().st_size > 3 * 4096, "too few tasks to damage much"
+    damage(registry)
+    daemon.start()
+    check(daemon, records)
+    daemon.restart()
+    check(daemon, records)
+    assert "Traceback" not in daemon.stderr_text()
+
+
+def test_the_damaged_file_is_kept_aside_and_the_operator_told(daemon: Daemon) -> None:
+    daemon.stop()
+    noise = random.Random(4).randbytes(9000)
+    (daemon.state_dir / "registry.db").write_bytes(noise)
+    daemon.start()
+    aside = daemon.state_dir / "registry.db.corrupt-1"
+    assert aside.read_bytes() == noise
+    (line,) = [line for line in daemon.stderr_text().splitlines() if "damaged" in line]
+    assert aside.name in line
+
+
+def test_a_registry_damaged_while_levityd_was_killed(daemon: Daemon) -> None:
+    """With the write-ahead log still there."""
+    with client_of(daemon.address) as client:
+        over, running = sh(client, "exit 3"), sh(client, "exec sleep 600")
+        ended(client, over)
+        daemon.kill_all()
+        for path in daemon.state_dir.glob("registry.db*"):
+            path.write_bytes(os.urandom(path.stat().st_size))
+        daemon.start()
+        assert client.query(over).exit_code == 3
+        assert client.query(running).state is State.RUNNING
+
+
+def test_a_registry_deleted_under_a_running_levityd_is_back_after_a_restart(daemon: Daemon) -> None:
+    with client_of(daemon.address) as client:
+        before = sh(client, "exit 3")
+        for path in daemon.state_dir.glob("registry.db*"):
+            path.unlink()
+        after = sh(client, "exit 4")
+        assert [ended(client, task_id).exit_code for task_id in (before, after)] == [3, 4]
+        daemon.restart()
+        assert [client.query(task_id).exit_code for task_id in (before, after)] == [3, 4]
+
+
+def test_a_registry_made_anew_lists_tasks_in_the_order_of_their_start(daemon: Daemon) -> None:
+    with client_of(daemon.address) as client:
+        tasks = [sh(client, "exit 0") for _ in range(20)]
+        daemon.stop()
+        (daemon.state_dir / "registry.db").unlink()
+        daemon.start()
+        assert [record.id for record in client.list(all=True)] == tasks
