@@ -1,4 +1,4 @@
-"""Watch one running task to its end. Runs in: shim. Owns: the pipes, the spool, the wait and the kill timer of its task."""
+"""Watch one running task to its end. Runs in: shim. Owns: its task's pipes, spool, wait and kill timer."""
 
 import fcntl
 import os
@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from supervisor.shim.control import ControlFifo
+from supervisor.shim.control import ControlReader
 from supervisor.shim.course import Action, Course
 from supervisor.shim.hint import Hint
 from supervisor.shim.tree import has_living_children, reap_all_but, signal_group, signal_tree
@@ -18,8 +18,8 @@ from supervisor.spool.writer import SpoolWriter
 
 __all__ = ["Monitor"]
 
-# A pipe holds 64 KiB (pipe(7)). One that is found full is made larger, once: fewer, larger reads; measured 1.2 to 2 times
-# the throughput. Not from the start: the memory of all pipes of a user is limited (fs.pipe-user-pages-soft).
+# A pipe holds 64 KiB (pipe(7)). One that is found full is made larger, once: fewer, larger reads; measured 1.2 to 2
+# times the throughput. Not from the start: the memory of all pipes of a user is limited (fs.pipe-user-pages-soft).
 _PIPE_SIZE = 64 * 1024
 _LARGE_PIPE_SIZE = 256 * 1024
 _DISK_RETRY_S = 0.25
@@ -32,33 +32,27 @@ class Monitor:
     """The loop around one task, until its tree is gone and its output is stored."""
 
     def __init__(
-        self,
-        directory_fd: int,
-        streams: dict[int, int],
-        writer: SpoolWriter,
-        control: ControlFifo,
-        wakeup_fd: int,
-        hint: Hint,
+        self, directory_fd: int, leader: int, fds: tuple[int, int, int, int], poller: select.poll, hint: Hint
     ) -> None:
+        """Take over a task that runs. `fds`, all known to `poller`: control FIFO, what wakes, stdout and stderr."""
+        control, self._wakeup_fd, stdout, stderr = fds
         self.course = Course()
-        self.writer = writer
-        self.leader = 0
+        self.writer = SpoolWriter(directory_fd)
+        self.leader = leader
         self.exit_info: os.waitid_result | None = None
         self.ended_ns = 0
         self._directory_fd = directory_fd
-        self._streams = streams  # read end -> stream number
-        self._read_size = dict.fromkeys(streams, _PIPE_SIZE)
-        self._control = control
-        self._wakeup_fd = wakeup_fd
+        self._streams = {stdout: 1, stderr: 2}  # read end -> stream number
+        self._read_size = dict.fromkeys(self._streams, _PIPE_SIZE)
+        self._control = ControlReader(control)
         self._hint = hint
         self._facts: JsonObject | None = None
         self._unsaved = False
         self._retry_at: float | None = None
         self._tree_gone = False
-        self._poller = select.poll()
-        for fd in (control.fd, wakeup_fd, *streams):
+        self._poller = poller
+        for fd in fds:
             os.set_blocking(fd, False)
-            self._poller.register(fd, select.POLLIN)
 
     def __repr__(self) -> str:
         return f"<Monitor of {self.leader} {self.course} {self.writer}>"
@@ -78,7 +72,7 @@ class Monitor:
             self._on_time(time.monotonic())
 
     def facts(self) -> JsonObject:
-        """Return what shim.json says. Read when needed, not kept: most tasks are never signalled, and memory is dear here."""
+        """Return what shim.json says. Read when needed, not kept: most tasks are never signalled, memory is dear."""
         if self._facts is None:
             self._facts = load_record(self._directory_fd, SHIM) or {"grace_s": DEFAULT_GRACE_S}
         return self._facts
@@ -117,7 +111,7 @@ class Monitor:
         self._store(lambda: self.writer.write(stream, data, time_ns))
 
     def _store(self, write: Callable[[], None]) -> None:
-        """Write to the spool. While it does not take what is in hand, nothing is read: the task's pipes fill and it waits."""
+        """Write to the spool. While it takes nothing, nothing is read either: the task's pipes fill and it waits."""
         was_blocked = self.writer.is_blocked
         try:
             write()
