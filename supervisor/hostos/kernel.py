@@ -5,20 +5,19 @@ The only module that imports ctypes. Each call returns whether the kernel did it
 
 import ctypes
 
-__all__ = ["become_subreaper", "preload_libgcc", "request_parent_death_signal", "set_name", "write_memory"]
+__all__ = ["become_subreaper", "preload_libgcc", "request_parent_death_signal", "set_name"]
 
 # linux/prctl.h
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_prctl = getattr(_libc, "prctl", None)
+_prctl = getattr(ctypes.CDLL(None, use_errno=True), "prctl", None)
 
 
 def _prctl_does(option: int, argument: int | bytes) -> bool:
-    value = ctypes.c_char_p(argument) if isinstance(argument, bytes) else ctypes.c_ulong(argument)
-    return _prctl is not None and _prctl(option, value, 0, 0, 0) == 0
+    # Plain values, not ctypes' own types: a shim pays 20 KiB for each of those that it touches.
+    return _prctl is not None and _prctl(option, argument, 0, 0, 0) == 0
 
 
 def become_subreaper() -> bool:
@@ -37,12 +36,7 @@ def request_parent_death_signal(signal_number: int) -> bool:
 
 def set_name(name: str) -> bool:
     """Set what ps(1) calls comm: at most 15 bytes."""
-    return _prctl_does(_PR_SET_NAME, name.encode()[:15])
-
-
-def write_memory(address: int, data: bytes) -> None:
-    """Copy `data` over this process's own memory at `address`."""
-    ctypes.memmove(address, data, len(data))
+    return _prctl_does(_PR_SET_NAME, name.encode())
 
 
 def preload_libgcc() -> None:

@@ -20,20 +20,25 @@ def boot_id() -> str:
 def _stat_fields(pid: int) -> list[bytes]:
     """Return the fields of /proc/PID/stat from the third on; [] for a process that is gone or hidden."""
     try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            return file.read().rpartition(b")")[2].split()
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return []
+    try:
+        return os.read(fd, 4096).rpartition(b")")[2].split()
+    except OSError:
+        return []
+    finally:
+        os.close(fd)
 
 
 def start_ticks(pid: int) -> int:
-    """Return when a process started, in clock ticks since boot (not moved by a change of the wall clock); 0 if unknown."""
+    """Return when a process started, in clock ticks since boot (the wall clock does not move it); 0 if unknown."""
     fields = _stat_fields(pid)
     return int(fields[22 - 3]) if fields else 0
 
 
 def descendants(root: int) -> list[tuple[int, int]]:
-    """Return (pid, start ticks) of every living descendant of `root`, parents before their children; zombies left out."""
+    """Return (pid, start ticks) of every living descendant of `root`, parents before their children, no zombies."""
     children: dict[int, list[tuple[int, int]]] = {}
     for name in os.listdir("/proc"):
         if name.isdigit() and (fields := _stat_fields(int(name))) and fields[0] not in (b"Z", b"X"):

@@ -1,6 +1,8 @@
 """Process titles, as ps(1) shows them. Runs in: every supervisor process. Owns: this process's argument memory."""
 
-from supervisor.hostos.kernel import set_name, write_memory
+import os
+
+from supervisor.hostos.kernel import set_name
 
 __all__ = ["set_title"]
 
@@ -17,13 +19,18 @@ def _argument_area() -> tuple[int, int]:
     return start, max(0, end - start)
 
 
-_area = _argument_area()
+_start, _size = _argument_area()
 
 
 def set_title(title: str, name: str) -> None:
-    """Show `title` as this process's command line, cut to the room there is, and `name` (15 bytes) as its short name."""
+    """Show `title` as this process's command line, cut to the room there is, and `name` (15 bytes) as its name."""
     set_name(name)
-    start, size = _area
-    if start:
-        # The last byte stays NUL: otherwise the kernel goes on reading into the environment.
-        write_memory(start, title.encode("utf-8", "surrogateescape")[: size - 1].ljust(size, b"\0"))
+    if not _start:
+        return
+    try:
+        memory = os.open("/proc/self/mem", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return
+    # The last byte stays NUL: otherwise the kernel goes on reading into the environment.
+    os.pwrite(memory, title.encode()[: _size - 1].ljust(_size, b"\0"), _start)
+    os.close(memory)

@@ -1,4 +1,4 @@
-"""The control FIFO of a task: commands to its shim, a JSON line each. Runs in: shim. Owns: the FIFO's descriptor.
+"""The control FIFO of a task: commands to its shim, a JSON line each. Runs in: shim. Owns: nothing.
 
 The shim opens it for reading and writing: so it never sees an end of file between two writers, and writers get ENXIO
 (fifo(7)) exactly when no shim is there.
@@ -10,18 +10,23 @@ import os
 from supervisor.spool.layout import CONTROL
 from supervisor.spool.records import JsonObject
 
-__all__ = ["ControlFifo"]
+__all__ = ["ControlReader", "make_control"]
 
 # A writer's line is at most PIPE_BUF (4096) bytes, which the kernel keeps in one piece.
 _LINE_LIMIT = 4096
 
 
-class ControlFifo:
-    """The listening end."""
+def make_control(directory_fd: int) -> int:
+    """Make the FIFO and return its listening end; FileExistsError if a shim made it already."""
+    os.mkfifo(CONTROL, 0o600, dir_fd=directory_fd)
+    return os.open(CONTROL, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd)
 
-    def __init__(self, directory_fd: int) -> None:
-        os.mkfifo(CONTROL, 0o600, dir_fd=directory_fd)
-        self.fd = os.open(CONTROL, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd)
+
+class ControlReader:
+    """Takes commands from the listening end."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
         self._buffer = b""
 
     def commands(self) -> list[JsonObject]:

@@ -8,7 +8,7 @@ from enum import Enum
 
 __all__ = ["DRAIN_S", "Action", "Course"]
 
-# How long output may still come from a pipe that somebody outside the task's tree holds open (containerd waits as long).
+# How long output may still come from a pipe that somebody outside the task's tree holds open (containerd: as long).
 DRAIN_S = 10.0
 # SIGKILL works at once, but a tree that forks while it is killed takes more than one round, and a process in an
 # uninterruptible sleep may take for ever: the rounds grow rarer.
@@ -63,7 +63,7 @@ class Course:
         self.deadline = now + DRAIN_S
 
     def tick(self, now: float, *, blocked: bool = False) -> list[Action]:
-        """Act on the deadline, if it has passed. `blocked`: the disk is full, so it is not a stranger that is waited for."""
+        """Act on the deadline, if it has passed. `blocked`: it is the disk that is waited for, not a stranger."""
         if self.deadline is None or now < self.deadline:
             return []
         if self._tree_gone:

@@ -8,7 +8,7 @@ import socket
 
 from supervisor.spool.layout import ENGINE_SOCKET
 
-__all__ = ["Hint", "hint_socket"]
+__all__ = ["Hint", "hint_socket", "try_hint"]
 
 # The engine's queue holds few datagrams (net.unix.max_dgram_qlen, 10 by default).
 _FIRST_RETRY_S = 0.002
@@ -22,24 +22,31 @@ def hint_socket() -> socket.socket:
     return sender
 
 
+def try_hint(sender: socket.socket, task_id: str) -> bool:
+    """Send the hint of a task; False when the engine's queue is full."""
+    try:
+        sender.sendto(task_id.encode(), ENGINE_SOCKET)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # No engine: the next one looks at every task when it starts.
+    return True
+
+
 class Hint:
     """The hint of one task; `retry_at` is when to call `send` again, None when it is delivered or nobody listens."""
 
-    def __init__(self, task_id: str, sender: socket.socket) -> None:
-        self.retry_at: float | None = None
-        self._payload = task_id.encode()
-        self._delay_s = _FIRST_RETRY_S
+    def __init__(self, sender: socket.socket, task_id: str, *, heard: bool) -> None:
+        self.retry_at = None if heard else 0.0
         self._socket = sender
+        self._task_id = task_id
+        self._delay_s = _FIRST_RETRY_S
 
     def send(self, now: float) -> None:
         """Send the hint, or plan to send it again when the engine's queue is full."""
-        try:
-            self._socket.sendto(self._payload, ENGINE_SOCKET)
-        except BlockingIOError:
-            self.retry_at = now + self._delay_s
-            self._delay_s = min(self._delay_s * 2, _LAST_RETRY_S)
-        except OSError:
-            self.retry_at = None  # No engine: the next one looks at every task when it starts.
-        else:
+        if try_hint(self._socket, self._task_id):
             self.retry_at = None
             self._delay_s = _FIRST_RETRY_S
+        else:
+            self.retry_at = now + self._delay_s
+            self._delay_s = min(self._delay_s * 2, _LAST_RETRY_S)

@@ -1,4 +1,4 @@
-"""How a task ended: from its wait status and what levity did to it, to the exit record. Runs in: shim. Never: does I/O."""
+"""How a task ended, by its wait status and what levity did to it. Runs in: shim. Never: does I/O."""
 
 import os
 import signal
@@ -20,7 +20,8 @@ def signal_name(number: int) -> str:
 def verdict(code: int, status: int, *, signalled: bool, killed: bool, grace_s: float) -> JsonObject:
     """Return state, exit_code (0-255; 128+N for signal N), signal and reason of a task that is over.
 
-    `code` and `status` are si_code and si_status of waitid(2); `signalled`: levity sent SIGTERM; `killed`: levity sent SIGKILL.
+    `code` and `status` are si_code and si_status of waitid(2); `signalled`: levity sent SIGTERM; `killed`: levity sent
+    SIGKILL.
     """
     if code == os.CLD_EXITED:
         reason = f"exited with code {status}" + (" after SIGTERM" if signalled else "")

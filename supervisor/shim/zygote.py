@@ -3,8 +3,8 @@
 Owns: its end of the engine's socket (descriptor 0). Never opens the database, a listening socket or a pipe to the
 front-end, so no shim can inherit one. It ends when the engine does; its shims go on.
 
-From the engine: an id (one packet each). To the engine: `gone ID STATUS` once that shim has left with an exit status (-N when
-signal N ended it), or when the fork failed: then the status is its errno.
+From the engine: an id (one packet each). To the engine: `gone ID STATUS` once that shim has left with an exit status
+(-N when signal N ended it), or when the fork failed: then the status is its errno.
 """
 
 import errno
@@ -18,31 +18,39 @@ from supervisor.hostos import titles
 from supervisor.hostos.descriptors import close_all_but
 from supervisor.hostos.procfs import boot_id
 from supervisor.shim.hint import hint_socket
-from supervisor.shim.main import Surroundings, watch
-from supervisor.spool.layout import is_task_id
+from supervisor.shim.main import watch
+from supervisor.shim.preparation import Preparation
+from supervisor.shim.program import Surroundings
+from supervisor.shim.rehearsal import rehearse
 
 __all__ = ["main"]
 
 # Lower than any task's: when memory is short, the kernel shall take the task, not the one who would record it.
 _OOM_SCORE_ADJ = b"-900"
+_BROKEN = errno.EIO
 _IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def main() -> None:
     """Serve the engine until it closes its end of the socket."""
-    titles.set_title("levityd: zygote", "levity-zygote")
-    engine = socket.socket(fileno=os.dup(0))
+    engine = os.dup(0)
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
-    close_all_but([engine.fileno()])
     # A service manager that stops levityd signals the whole group: tasks and their shims are not what it means.
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    surroundings = _surroundings()
+    # Does nothing, but without a handler Python would not write to a wakeup descriptor, the zygote's and the shims'.
+    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+    hints = hint_socket()
+    prepare = Preparation(_surroundings(), boot_id())
     gc.disable()
+    rehearse(prepare, hints)
+    close_all_but([engine, hints.fileno()])
+    titles.set_title("levityd: zygote", "levity-zygote")
+    zygote = _Zygote(engine, prepare, hints)
     gc.freeze()  # Shims share these objects' memory for as long as nobody writes to their headers.
-    _Zygote(engine, surroundings).serve()
+    zygote.serve()
     os._exit(0)
 
 
@@ -56,40 +64,40 @@ def _surroundings() -> Surroundings:
     except OSError:
         pass  # Only root may lower it.
     home = os.fsencode(os.path.expanduser("~"))
-    return Surroundings(environment, home, boot_id(), oom_score_adj, hint_socket())
+    return Surroundings(environment, home, oom_score_adj)
 
 
 class _Zygote:
-    def __init__(self, engine: socket.socket, surroundings: Surroundings) -> None:
+    def __init__(self, engine: int, prepare: Preparation, hints: socket.socket) -> None:
         self._engine = engine
-        self._surroundings = surroundings
+        self._prepare = prepare
+        self._hints = hints
         self._shims: dict[int, str] = {}
         self._wakeup_read, self._wakeup_write = os.pipe()
         os.set_blocking(self._wakeup_read, False)
         os.set_blocking(self._wakeup_write, False)
-        signal.set_wakeup_fd(self._wakeup_write, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        signal.set_wakeup_fd(self._wakeup_write)
 
     def serve(self) -> None:
         poller = select.poll()
         poller.register(self._engine, select.POLLIN)
         poller.register(self._wakeup_read, select.POLLIN)
         while True:
-            ready = [fd for fd, _events in poller.poll()]
-            if self._wakeup_read in ready:
-                self._reap()
-            if self._engine.fileno() in ready and not self._take_request():
-                return
+            for fd, _events in poller.poll():
+                if fd == self._wakeup_read:
+                    self._reap()
+                elif not self._take_request():
+                    return
 
     def _take_request(self) -> bool:
         try:
-            packet = self._engine.recv(64)
+            packet = os.read(self._engine, 64)
         except ConnectionError:
             return False
-        task_id = packet.decode("ascii", "replace")
-        if is_task_id(task_id):
-            self._fork(task_id)
-        return bool(packet)
+        if not packet:
+            return False
+        self._fork(packet.decode())
+        return True
 
     def _fork(self, task_id: str) -> None:
         try:
@@ -98,7 +106,9 @@ class _Zygote:
             self._tell(f"gone {task_id} {error.errno}")
             return
         if pid == 0:
-            _be_shim(task_id, self._surroundings, (self._engine.detach(), self._wakeup_read, self._wakeup_write))
+            for fd in (self._engine, self._wakeup_read, self._wakeup_write):
+                os.close(fd)
+            _be_shim(task_id, self._prepare, self._hints)
         self._shims[pid] = task_id
 
     def _reap(self) -> None:
@@ -112,20 +122,17 @@ class _Zygote:
 
     def _tell(self, text: str) -> None:
         try:
-            self._engine.send(text.encode())
+            os.write(self._engine, text.encode())
         except OSError:
             pass  # The engine is gone; the next packet from it, an end of file, says so.
 
 
-def _be_shim(task_id: str, surroundings: Surroundings, inherited: tuple[int, ...]) -> None:
+def _be_shim(task_id: str, prepare: Preparation, hints: socket.socket) -> None:
     """The child's side of the fork: never returns."""
-    status = errno.EIO
+    status = _BROKEN
     try:
-        signal.set_wakeup_fd(-1)
-        for fd in inherited:
-            os.close(fd)
-        status = watch(task_id, surroundings)
-    except BaseException as error:  # The outermost boundary: a shim has nobody to tell.
+        status = watch(task_id, prepare, hints)
+    except BaseException as error:  # noqa: BLE001 - the outermost boundary: a shim has nobody to tell
         _leave_trace(task_id, error)
     finally:
         os._exit(status)

@@ -5,7 +5,7 @@ import os
 
 from supervisor.spool.records import JsonObject, RecordVersionError
 
-__all__ = ["load_record", "sync_directory", "write_record"]
+__all__ = ["load_record", "sync_path", "write_record"]
 
 VERSION = 1
 # No record is larger than a request may be; a larger file is not one of ours.
@@ -66,9 +66,9 @@ def _read_whole(fd: int) -> bytes:
     return b"".join(parts)
 
 
-def sync_directory(path: str) -> None:
-    """Make the names in a directory durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def sync_path(path: str, directory_fd: int | None = None) -> None:
+    """Make a file's bytes, or the names in a directory, durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd)
     try:
         os.fsync(fd)
     finally:

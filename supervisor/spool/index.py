@@ -1,8 +1,9 @@
-"""The index of a spool: which bytes came when and in which order. Runs in: shim, front-end. Owns: nothing. Never: does I/O.
+"""The index of a spool: which bytes came when and in which order. Runs in: shim, front-end. Never: does I/O.
 
 A record says: after it, this much of stdout and of stderr had arrived, the last of it on `stream`, at this time. It
-carries both running totals, so that any record found by a binary search is a complete position. 40 bytes, little-endian:
-sequence u64, time u64 (ns since the epoch, never going back), stdout end u64, stderr end u64, stream u32, CRC-32 u32.
+carries both running totals, so that any record found by a binary search is a complete position. 40 bytes,
+little-endian: sequence u64, time u64 (ns since the epoch, never going back), stdout end u64, stderr end u64, stream
+u32, CRC-32 u32.
 """
 
 import struct
@@ -33,7 +34,7 @@ def unpack_records(data: bytes, before: IndexRecord) -> Iterator[IndexRecord]:
     for position in range(0, len(data) - RECORD_SIZE + 1, RECORD_SIZE):
         raw = data[position : position + RECORD_SIZE]
         *fields, crc = _RECORD.unpack(raw)
-        record: IndexRecord = tuple(fields)  # type: ignore[assignment]
+        record: IndexRecord = tuple(fields)
         if crc32(raw[:-4]) != crc or not _follows(record, before):
             return
         yield record

@@ -1,7 +1,7 @@
 """Read a task's output back, in the order in which it came. Runs in: front-end. Owns: the open files of one reading.
 
-Works on a spool that is being written and on one whose writer was killed: it trusts the index up to its last good record;
-of a task that is over, the bytes without a record follow last.
+Works on a spool that is being written and on one whose writer was killed: it trusts the index up to its last good
+record; of a task that is over, the bytes without a record follow last.
 """
 
 import os
@@ -40,7 +40,7 @@ class SpoolReader:
                 self._open_file(name, f"{segment[0]} {segment[1]}")
         for offsets in self._segments.values():
             offsets.sort()
-        self.ends = {number: 0 for number in STREAMS}
+        self.ends = dict.fromkeys(STREAMS, 0)
 
     def _open_file(self, name: str, key: str) -> None:
         self._open[key] = os.open(os.path.join(self._path, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -1,0 +1,48 @@
+"""Make ready what a task needs before it is executed. Runs in: the task's own process, before execve(2). Owns: nothing.
+
+Here and not in the shim, because the memory of this process is gone with execve(2), while every page that a shim writes
+to stays its own for as long as the task lives.
+"""
+
+import os
+import time
+
+from supervisor.hostos.procfs import start_ticks
+from supervisor.shim.program import Program, Surroundings
+from supervisor.spool.files import load_record, sync_path, write_record
+from supervisor.spool.layout import SHIM, SPEC, STARTED, TASKS
+from supervisor.spool.records import JsonObject
+
+__all__ = ["Preparation"]
+
+
+class Preparation:
+    """Makes each task ready; called with its open directory."""
+
+    def __init__(self, surroundings: Surroundings, boot_id: str) -> None:
+        self._surroundings = surroundings
+        self._boot_id = boot_id
+
+    def __call__(self, directory_fd: int) -> Program:
+        """Note who watches the accepted task, make both durable, and return what to execute.
+
+        Everything is on the disk before the task runs: the id will be told to the client next. All is written first and
+        then made durable, so that a file system with a journal writes it once.
+        """
+        program = self.note(directory_fd, os.getppid())
+        for name in (SPEC, SHIM, "."):
+            sync_path(name, directory_fd)
+        sync_path(TASKS)
+        return program
+
+    def note(self, directory_fd: int, shim: int) -> Program:
+        """Write down who watches the task. That it is started is written, too, and holds once the shim renames it."""
+        spec = load_record(directory_fd, SPEC)
+        assert spec is not None, "the engine writes the spec before it asks for a shim"
+        program = Program(spec, self._surroundings)
+        facts: JsonObject = {"pid": shim, "start_ticks": start_ticks(shim), "boot_id": self._boot_id}
+        facts["grace_s"] = spec["grace_s"]
+        write_record(directory_fd, SHIM, facts, durable=False)
+        facts.update(task_pid=os.getpid(), started_ns=time.time_ns())
+        write_record(directory_fd, STARTED, facts, durable=False)
+        return program

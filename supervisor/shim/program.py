@@ -1,0 +1,79 @@
+"""What to execute, as the kernel takes it. Runs in: the task's own process, before execve(2). Owns: nothing."""
+
+import errno
+import os
+import signal
+
+from levity.protocol.text import text_to_bytes
+from supervisor.spool.records import JsonObject
+
+__all__ = ["Program", "Surroundings"]
+
+_DEFAULT_PATH = b"/usr/local/bin:/usr/bin:/bin"
+_DEFAULT_UMASK = 0o022
+
+
+class Surroundings:
+    """What is the same for every task: the environment, home and OOM score of levityd, and what its zygote ignores."""
+
+    def __init__(self, environment: dict[bytes, bytes], home: bytes, oom_score_adj: bytes) -> None:
+        self.environment = environment
+        self.home = home
+        self.oom_score_adj = oom_score_adj
+        # Handlers need no care: execve(2) resets them.
+        self.ignored_signals = [n for n in signal.valid_signals() if signal.getsignal(n) is signal.SIG_IGN]
+
+
+class Program:
+    """A command with its arguments, environment and directory; the three steps to it are called in this order."""
+
+    def __init__(self, spec: JsonObject, surroundings: Surroundings) -> None:
+        self.argv = [text_to_bytes(word) for word in spec["argv"]]
+        self.environment = dict(surroundings.environment)
+        self.environment.update({text_to_bytes(name): text_to_bytes(value) for name, value in spec["env"].items()})
+        self.environment[b"LEVITY_TASK_ID"] = spec["id"].encode()
+        self._directory = surroundings.home if spec["cwd"] is None else text_to_bytes(spec["cwd"])
+        self._falls_back_to_root = spec["cwd"] is None
+        self._surroundings = surroundings
+
+    def candidates(self) -> list[bytes]:
+        """Return the paths to try in turn, as execvp(3) does with the task's own PATH."""
+        name = self.argv[0]
+        if b"/" in name or not name:
+            return [name]
+        path = self.environment.get(b"PATH", _DEFAULT_PATH)
+        return [os.path.join(directory, name) for directory in path.split(b":")]
+
+    def restore_defaults(self) -> None:
+        """Undo what levity, Python or whoever started levityd changed and execve(2) would keep."""
+        for number in self._surroundings.ignored_signals:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        os.umask(_DEFAULT_UMASK)
+        try:
+            fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+            os.write(fd, self._surroundings.oom_score_adj)
+        except OSError:
+            pass  # No /proc: the score was not changed either.
+
+    def enter(self) -> None:
+        """Go to the task's directory; to / instead of a home that is missing."""
+        try:
+            os.chdir(self._directory)
+        except OSError:
+            if not self._falls_back_to_root:
+                raise
+            os.chdir("/")
+
+    def execute(self) -> None:
+        """Try each candidate; like a shell, "permission denied" on the way outweighs "not found" at its end."""
+        failure = OSError(errno.ENOENT, "")
+        for path in self.candidates():
+            try:
+                os.execve(path, self.argv, self.environment)
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
+                    raise
+                if error.errno == errno.EACCES:
+                    failure = error
+        raise failure

@@ -1,0 +1,104 @@
+"""Start a task and wait until there is anything to do for it. Runs in: shim. Owns: nothing afterwards.
+
+A shim waits here for most of its life, and there is one for each task, so memory decides how this is written. Every
+page that a shim or the zygote writes to after their fork stays the shim's own, and Python writes to each object that it
+as much as looks at (its reference count). So no object is made here that a waiting shim can do without.
+"""
+
+import os
+import select
+import signal
+import socket
+from collections.abc import Callable
+
+from supervisor.hostos.kernel import become_subreaper
+from supervisor.hostos.locks import try_lock
+from supervisor.hostos.titles import set_title
+from supervisor.shim.control import make_control
+from supervisor.shim.hint import Hint, try_hint
+from supervisor.shim.launch import launch
+from supervisor.shim.monitor import Monitor
+from supervisor.shim.program import Program
+from supervisor.spool.layout import CONTROL, EXIT, LOCK, SHIM, SPEC, STARTED
+
+__all__ = ["detach", "start", "take", "undo"]
+
+_DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def detach(title: str) -> None:
+    """Become independent of the zygote, and the one whose children the task's orphans will be."""
+    set_title(title, "levity-shim")
+    become_subreaper()
+    os.setsid()
+
+
+def take(path: str) -> int | None:
+    """Take the task in this directory and return the open directory; None when another shim has it.
+
+    It is this process's for as long as it lives: the lock goes with its descriptor, which nobody closes.
+    """
+    directory_fd = os.open(path, _DIRECTORY_FLAGS)
+    lock_fd = os.open(LOCK, _LOCK_FLAGS, 0o600, dir_fd=directory_fd)
+    return directory_fd if try_lock(lock_fd) else None
+
+
+def start(task_id: str, directory_fd: int, prepare: Callable[[int], Program], hints: socket.socket) -> Monitor | None:
+    """Start the task, wait for the first event and return its monitor; None if the task was run before.
+
+    LaunchError or OSError if it does not run.
+    """
+    control = _claim(directory_fd)
+    if control is None:
+        return None
+    wakeup = _wake_on_child()
+    stdout, stdout_write = os.pipe()
+    stderr, stderr_write = os.pipe()
+    leader = launch(prepare, directory_fd, stdout_write, stderr_write)
+    # From here on nothing may fail any more.
+    os.close(stdout_write)
+    os.close(stderr_write)
+    os.rename(STARTED, SHIM, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
+    poller = select.poll()
+    for fd in (control, wakeup, stdout, stderr):
+        poller.register(fd, select.POLLIN)
+    heard = try_hint(hints, task_id)
+    if heard:
+        poller.poll()
+    return Monitor(directory_fd, leader, (control, wakeup, stdout, stderr), poller, Hint(hints, task_id, heard=heard))
+
+
+def _claim(directory_fd: int) -> int | None:
+    """Return the control FIFO's listening end; None when the task may have run before: it must not run twice."""
+    try:
+        return make_control(directory_fd)
+    except FileExistsError:
+        if _was_watched(directory_fd):
+            return None
+    # A shim was killed before it came to start anything.
+    undo(directory_fd)
+    return make_control(directory_fd)
+
+
+def _was_watched(directory_fd: int) -> bool:
+    """Whether an earlier shim wrote its name here."""
+    return any(os.access(name, os.F_OK, dir_fd=directory_fd) for name in (SHIM, EXIT))
+
+
+def undo(directory_fd: int) -> None:
+    """Remove what `start` made, CONTROL last: without it, the task has never run and may be tried again."""
+    for name in sorted(os.listdir(directory_fd), key=lambda name: (name == CONTROL, name == SHIM)):
+        if name not in (SPEC, LOCK):
+            os.unlink(name, dir_fd=directory_fd)
+
+
+def _wake_on_child() -> int:
+    """Return a descriptor that becomes readable whenever a child ends, stops or is adopted as a zombie.
+
+    The zygote has a handler for SIGCHLD already: without one Python would not write here.
+    """
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    signal.set_wakeup_fd(write_end)
+    return read_end
