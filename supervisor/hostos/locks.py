@@ -8,7 +8,7 @@ import fcntl
 import os
 import struct
 
-__all__ = ["lock_holder", "try_lock"]
+__all__ = ["lock_holder", "try_lock", "unlock", "wait_for_lock"]
 
 # struct flock of 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid.
 _FLOCK = struct.Struct("@hhqqi4x")
@@ -21,6 +21,16 @@ def try_lock(fd: int, byte: int = 0) -> bool:
     except (BlockingIOError, PermissionError):  # fcntl(2): EAGAIN or EACCES
         return False
     return True
+
+
+def wait_for_lock(fd: int, byte: int) -> None:
+    """Lock one byte of the file for this process once nobody else has it."""
+    fcntl.lockf(fd, fcntl.LOCK_EX, 1, byte)
+
+
+def unlock(fd: int, byte: int) -> None:
+    """Let go of one byte of the file."""
+    fcntl.lockf(fd, fcntl.LOCK_UN, 1, byte)
 
 
 def lock_holder(fd: int, byte: int = 0) -> int:

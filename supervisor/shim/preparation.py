@@ -7,10 +7,11 @@ to stays its own for as long as the task lives.
 import os
 import time
 
+from supervisor.hostos.locks import lock_holder, wait_for_lock
 from supervisor.hostos.procfs import start_ticks
 from supervisor.shim.program import Program, Surroundings
 from supervisor.spool.files import load_record, sync_path, write_record
-from supervisor.spool.layout import SHIM, SPEC, STARTED, TASKS
+from supervisor.spool.layout import LOCK, SHIM, SPEC, START_BYTE, STARTED, TASKS, WATCH_BYTE
 from supervisor.spool.records import JsonObject
 
 __all__ = ["Preparation"]
@@ -29,7 +30,9 @@ class Preparation:
         Everything is on the disk before the task runs: the id will be told to the client next. All is written first and
         then made durable, so that a file system with a journal writes it once.
         """
-        program = self.note(directory_fd, os.getppid())
+        shim = os.getppid()
+        _hold_off_others(directory_fd, shim)
+        program = self.note(directory_fd, shim)
         for name in (SPEC, SHIM, "."):
             sync_path(name, directory_fd)
         sync_path(TASKS)
@@ -46,3 +49,14 @@ class Preparation:
         facts.update(task_pid=os.getpid(), started_ns=time.time_ns())
         write_record(directory_fd, STARTED, facts, durable=False)
         return program
+
+
+def _hold_off_others(directory_fd: int, shim: int) -> None:
+    """See to it that no other shim takes the task from here until execve(2), which closes the descriptor and unlocks.
+
+    End this process instead if the task is no longer its shim's: that was killed then, and another may be at it.
+    """
+    lock_fd = os.open(LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd)
+    wait_for_lock(lock_fd, START_BYTE)
+    if lock_holder(lock_fd, WATCH_BYTE) != shim:
+        os._exit(127)

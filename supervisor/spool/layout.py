@@ -10,8 +10,10 @@ __all__ = [
     "SHIM",
     "SPEC",
     "STARTED",
+    "START_BYTE",
     "STREAMS",
     "TASKS",
+    "WATCH_BYTE",
     "index_name",
     "is_task_id",
     "parse_segment",
@@ -28,6 +30,8 @@ SHIM = "shim.json"
 STARTED = "shim.json.started"
 EXIT = "exit.json"
 LOCK = "lock"
+# The bytes of LOCK: the shim's, for as long as it lives; and its child's, from before it writes SHIM until execve(2).
+WATCH_BYTE, START_BYTE = 0, 1
 CONTROL = "control"
 
 # The number on the wire and in the index of each stream, and its name in files and for people.
