@@ -4,7 +4,10 @@ import os
 import resource
 from collections.abc import Iterable
 
-__all__ = ["close_all_but", "normalise_standard_streams", "raise_descriptor_limit"]
+__all__ = ["close_all_but", "descriptor_limit_of_tasks", "normalise_standard_streams", "raise_descriptor_limit"]
+
+# Where levityd's own processes, and no task, find the soft limit that it was started with.
+_LIMIT_VARIABLE = "LEVITY_DESCRIPTOR_LIMIT"
 
 
 def normalise_standard_streams() -> None:
@@ -29,8 +32,18 @@ def close_all_but(kept: Iterable[int]) -> None:
 
 def raise_descriptor_limit() -> None:
     """Raise the soft limit on open files to the hard one: the engine holds one for each live task."""
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    os.environ.setdefault(_LIMIT_VARIABLE, str(soft))
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     except (OSError, ValueError):
         pass  # An unlimited hard limit above what the kernel allows: the soft one stays.
+
+
+def descriptor_limit_of_tasks() -> tuple[int, int]:
+    """Return the soft and hard limit on open files that a task shall have: as before `raise_descriptor_limit`.
+
+    Programs that use select(2) break with more than 1024.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return int(os.environ.get(_LIMIT_VARIABLE, soft)), hard

@@ -40,7 +40,11 @@ def start_ticks(pid: int) -> int:
 def descendants(root: int) -> list[tuple[int, int]]:
     """Return (pid, start ticks) of every living descendant of `root`, parents before their children, no zombies."""
     children: dict[int, list[tuple[int, int]]] = {}
-    for name in os.listdir("/proc"):
+    try:
+        names = os.listdir("/proc")
+    except OSError:
+        return []
+    for name in names:
         if name.isdigit() and (fields := _stat_fields(int(name))) and fields[0] not in (b"Z", b"X"):
             children.setdefault(int(fields[1]), []).append((int(name), int(fields[22 - 3])))
     found: list[tuple[int, int]] = []

@@ -28,7 +28,8 @@ class Action(Enum):
 class Course:
     """One task's course."""
 
-    def __init__(self) -> None:
+    def __init__(self, drain_s: float = DRAIN_S) -> None:
+        self._drain_s = drain_s
         self.deadline: float | None = None
         self.signalled = False
         self.killed = False
@@ -60,14 +61,14 @@ class Course:
     def tree_gone(self, now: float) -> None:
         """No process is left; from now on only a stranger can hold a pipe open."""
         self._leader_gone = self._tree_gone = True
-        self.deadline = now + DRAIN_S
+        self.deadline = now + self._drain_s
 
     def tick(self, now: float, *, blocked: bool = False) -> list[Action]:
         """Act on the deadline, if it has passed. `blocked`: it is the disk that is waited for, not a stranger."""
         if self.deadline is None or now < self.deadline:
             return []
         if self._tree_gone:
-            self.deadline = now + DRAIN_S if blocked else None
+            self.deadline = now + self._drain_s if blocked else None
             self.sealed = not blocked
             return [] if blocked else [Action.SEAL]
         self.killed = True

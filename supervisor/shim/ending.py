@@ -1,18 +1,14 @@
 """Put together how a task ended, and store it. Runs in: shim. Owns: nothing."""
 
 import os
-import time
 
 from supervisor.shim.monitor import Monitor
 from supervisor.shim.verdict import verdict
-from supervisor.spool.files import write_record
+from supervisor.spool.files import insist, write_record
 from supervisor.spool.layout import EXIT
 from supervisor.spool.records import JsonObject
 
 __all__ = ["exit_record", "store", "sync_spool"]
-
-# A disk that is full stays so for a while, and the record is small: it takes the first free block.
-_FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 1.0
 
 
 def exit_record(monitor: Monitor) -> JsonObject:
@@ -51,12 +47,4 @@ def sync_spool(monitor: Monitor, record: JsonObject) -> None:
 
 def store(directory_fd: int, record: JsonObject) -> None:
     """Write the exit record; when there is no room for it, wait: nobody else knows how the task ended."""
-    delay_s = _FIRST_RETRY_S
-    while True:
-        try:
-            write_record(directory_fd, EXIT, record, durable=True)
-        except OSError:
-            time.sleep(delay_s)
-            delay_s = min(delay_s * 2, _LAST_RETRY_S)
-        else:
-            return
+    insist(lambda: write_record(directory_fd, EXIT, record, durable=True))

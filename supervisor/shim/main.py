@@ -7,6 +7,7 @@ database; what it knows is on disk.
 import socket
 from collections.abc import Callable
 
+from supervisor.shim.course import DRAIN_S
 from supervisor.shim.ending import exit_record, store, sync_spool
 from supervisor.shim.launch import LaunchError, start_status
 from supervisor.shim.program import Program
@@ -16,18 +17,21 @@ from supervisor.spool.layout import task_path
 __all__ = ["watch"]
 
 
-def watch(task_id: str, prepare: Callable[[int], Program], hints: socket.socket) -> int:
+def watch(task_id: str, prepare: Callable[[int], Program], hints: socket.socket, drain_s: float = DRAIN_S) -> int:
     """Start the task and stay until it is over; return what the shim shall exit with.
 
     0: the exit record is stored, or another shim has, or had, this task. Otherwise the command did not run and nothing
     of this shim is left in the directory: an errno, plus CHDIR_FLAG or EXEC_FLAG if a call of the task's own failed.
     """
     detach(f"levityd: shim {task_id}")
-    directory_fd = take(task_path(task_id))
+    try:
+        directory_fd = take(task_path(task_id))
+    except OSError as error:
+        return start_status(error)
     if directory_fd is None:
         return 0
     try:
-        monitor = start(task_id, directory_fd, prepare, hints)
+        monitor = start(task_id, directory_fd, prepare, hints, drain_s)
     except (LaunchError, OSError) as error:
         undo(directory_fd)
         return start_status(error)

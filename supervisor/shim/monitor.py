@@ -11,7 +11,7 @@ from supervisor.shim.control import ControlReader
 from supervisor.shim.course import Action, Course
 from supervisor.shim.hint import Hint
 from supervisor.shim.tree import has_living_children, reap_all_but, signal_group, signal_tree
-from supervisor.spool.files import load_record, write_record
+from supervisor.spool.files import insist, load_record, write_record
 from supervisor.spool.layout import SHIM
 from supervisor.spool.records import DEFAULT_GRACE_S, JsonObject
 from supervisor.spool.writer import SpoolWriter
@@ -32,11 +32,17 @@ class Monitor:
     """The loop around one task, until its tree is gone and its output is stored."""
 
     def __init__(
-        self, directory_fd: int, leader: int, fds: tuple[int, int, int, int], poller: select.poll, hint: Hint
+        self,
+        directory_fd: int,
+        leader: int,
+        fds: tuple[int, int, int, int],
+        poller: select.poll,
+        hint: Hint,
+        drain_s: float,
     ) -> None:
         """Take over a task that runs. `fds`, all known to `poller`: control FIFO, what wakes, stdout and stderr."""
         control, self._wakeup_fd, stdout, stderr = fds
-        self.course = Course()
+        self.course = Course(drain_s)
         self.writer = SpoolWriter(directory_fd)
         self.leader = leader
         self.exit_info: os.waitid_result | None = None
@@ -74,7 +80,7 @@ class Monitor:
     def facts(self) -> JsonObject:
         """Return what shim.json says. Read when needed, not kept: most tasks are never signalled, memory is dear."""
         if self._facts is None:
-            self._facts = load_record(self._directory_fd, SHIM) or {"grace_s": DEFAULT_GRACE_S}
+            self._facts = insist(lambda: load_record(self._directory_fd, SHIM)) or {"grace_s": DEFAULT_GRACE_S}
         return self._facts
 
     def _timeout_ms(self) -> float | None:
@@ -121,7 +127,11 @@ class Monitor:
         if self.writer.is_blocked == was_blocked:
             return
         for fd in self._streams:
-            self._poller.modify(fd, 0 if self.writer.is_blocked else select.POLLIN)
+            # Not modify(fd, 0): poll(2) reports the end of a pipe nevertheless, again and again.
+            if self.writer.is_blocked:
+                self._poller.unregister(fd)
+            else:
+                self._poller.register(fd, select.POLLIN)
 
     def _enlarge(self, fd: int) -> None:
         self._read_size[fd] = _LARGE_PIPE_SIZE
@@ -131,7 +141,8 @@ class Monitor:
             pass  # The user's limit is reached (EPERM), or the system has no such call.
 
     def _close(self, fd: int) -> None:
-        self._poller.unregister(fd)
+        if not self.writer.is_blocked:
+            self._poller.unregister(fd)
         os.close(fd)
         del self._streams[fd]
 

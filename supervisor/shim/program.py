@@ -2,9 +2,11 @@
 
 import errno
 import os
+import resource
 import signal
 
 from levity.protocol.text import text_to_bytes
+from supervisor.hostos.descriptors import descriptor_limit_of_tasks
 from supervisor.spool.records import JsonObject
 
 __all__ = ["Program", "Surroundings"]
@@ -20,6 +22,7 @@ class Surroundings:
         self.environment = environment
         self.home = home
         self.oom_score_adj = oom_score_adj
+        self.descriptor_limit = descriptor_limit_of_tasks()
         # Handlers need no care: execve(2) resets them.
         self.ignored_signals = [n for n in signal.valid_signals() if signal.getsignal(n) is signal.SIG_IGN]
 
@@ -50,6 +53,7 @@ class Program:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.umask(_DEFAULT_UMASK)
+        resource.setrlimit(resource.RLIMIT_NOFILE, self._surroundings.descriptor_limit)
         try:
             fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
             os.write(fd, self._surroundings.oom_score_adj)

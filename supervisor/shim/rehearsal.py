@@ -10,6 +10,7 @@ import shutil
 import socket
 from typing import NoReturn
 
+from supervisor.shim.course import DRAIN_S
 from supervisor.shim.ending import exit_record
 from supervisor.shim.preparation import Preparation
 from supervisor.shim.start import detach, start, take, undo
@@ -49,7 +50,7 @@ def _play(path: str, prepare: Preparation, hints: socket.socket) -> None:
     write_record(directory_fd, SPEC, _SPEC, durable=False)
     # Here and not by the child: what that adapts is lost with it.
     prepare.note(directory_fd, os.getpid())
-    monitor = start(_NAME, directory_fd, _end_at_once, hints)
+    monitor = start(_NAME, directory_fd, _end_at_once, hints, DRAIN_S)
     assert monitor is not None
     monitor.run()
     write_record(directory_fd, EXIT, exit_record(monitor), durable=False)

@@ -12,14 +12,14 @@ import socket
 from collections.abc import Callable
 
 from supervisor.hostos.kernel import become_subreaper
-from supervisor.hostos.locks import try_lock
+from supervisor.hostos.locks import try_lock, unlock, wait_for_lock
 from supervisor.hostos.titles import set_title
 from supervisor.shim.control import make_control
 from supervisor.shim.hint import Hint, try_hint
 from supervisor.shim.launch import launch
 from supervisor.shim.monitor import Monitor
 from supervisor.shim.program import Program
-from supervisor.spool.layout import CONTROL, EXIT, LOCK, SHIM, SPEC, STARTED
+from supervisor.spool.layout import CONTROL, EXIT, LOCK, SHIM, SPEC, START_BYTE, STARTED, WATCH_BYTE
 
 __all__ = ["detach", "start", "take", "undo"]
 
@@ -37,14 +37,25 @@ def detach(title: str) -> None:
 def take(path: str) -> int | None:
     """Take the task in this directory and return the open directory; None when another shim has it.
 
-    It is this process's for as long as it lives: the lock goes with its descriptor, which nobody closes.
+    It is this process's for as long as it lives: the lock goes with its descriptor, which nobody closes. A shim that
+    was killed loses it a moment before its child is killed, which may still reach execve(2): so wait for that, too.
     """
     directory_fd = os.open(path, _DIRECTORY_FLAGS)
     lock_fd = os.open(LOCK, _LOCK_FLAGS, 0o600, dir_fd=directory_fd)
-    return directory_fd if try_lock(lock_fd) else None
+    if not try_lock(lock_fd, WATCH_BYTE):
+        return None
+    wait_for_lock(lock_fd, START_BYTE)
+    unlock(lock_fd, START_BYTE)
+    return directory_fd
 
 
-def start(task_id: str, directory_fd: int, prepare: Callable[[int], Program], hints: socket.socket) -> Monitor | None:
+def start(
+    task_id: str,
+    directory_fd: int,
+    prepare: Callable[[int], Program],
+    hints: socket.socket,
+    drain_s: float,
+) -> Monitor | None:
     """Start the task, wait for the first event and return its monitor; None if the task was run before.
 
     LaunchError or OSError if it does not run.
@@ -66,7 +77,9 @@ def start(task_id: str, directory_fd: int, prepare: Callable[[int], Program], hi
     heard = try_hint(hints, task_id)
     if heard:
         poller.poll()
-    return Monitor(directory_fd, leader, (control, wakeup, stdout, stderr), poller, Hint(hints, task_id, heard=heard))
+    return Monitor(
+        directory_fd, leader, (control, wakeup, stdout, stderr), poller, Hint(hints, task_id, heard=heard), drain_s
+    )
 
 
 def _claim(directory_fd: int) -> int | None:

@@ -56,8 +56,8 @@ def signal_tree(leader: int, numbers: tuple[int, ...]) -> None:
         try:
             if os.getpgid(pid) != leader:
                 _signal_process(pid, ticks, numbers)
-        except (ProcessLookupError, PermissionError):
-            continue
+        except OSError:
+            continue  # Gone, not ours to signal, or the host has no descriptor to spare: there are more rounds.
 
 
 def _signal_process(pid: int, ticks: int, numbers: tuple[int, ...]) -> None:

@@ -17,6 +17,7 @@ import socket
 from supervisor.hostos import titles
 from supervisor.hostos.descriptors import close_all_but
 from supervisor.hostos.procfs import boot_id
+from supervisor.shim.course import DRAIN_S
 from supervisor.shim.hint import hint_socket
 from supervisor.shim.main import watch
 from supervisor.shim.preparation import Preparation
@@ -31,8 +32,8 @@ _BROKEN = errno.EIO
 _IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
-def main() -> None:
-    """Serve the engine until it closes its end of the socket."""
+def main(drain_s: float = DRAIN_S) -> None:
+    """Serve the engine until it closes its end of the socket; `drain_s` as in supervisor/shim/course.py."""
     engine = os.dup(0)
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
@@ -48,7 +49,7 @@ def main() -> None:
     rehearse(prepare, hints)
     close_all_but([engine, hints.fileno()])
     titles.set_title("levityd: zygote", "levity-zygote")
-    zygote = _Zygote(engine, prepare, hints)
+    zygote = _Zygote(engine, prepare, hints, drain_s)
     gc.freeze()  # Shims share these objects' memory for as long as nobody writes to their headers.
     zygote.serve()
     os._exit(0)
@@ -68,8 +69,9 @@ def _surroundings() -> Surroundings:
 
 
 class _Zygote:
-    def __init__(self, engine: int, prepare: Preparation, hints: socket.socket) -> None:
+    def __init__(self, engine: int, prepare: Preparation, hints: socket.socket, drain_s: float) -> None:
         self._engine = engine
+        self._drain_s = drain_s
         self._prepare = prepare
         self._hints = hints
         self._shims: dict[int, str] = {}
@@ -108,7 +110,7 @@ class _Zygote:
         if pid == 0:
             for fd in (self._engine, self._wakeup_read, self._wakeup_write):
                 os.close(fd)
-            _be_shim(task_id, self._prepare, self._hints)
+            _be_shim(task_id, self._prepare, self._hints, self._drain_s)
         self._shims[pid] = task_id
 
     def _reap(self) -> None:
@@ -127,11 +129,11 @@ class _Zygote:
             pass  # The engine is gone; the next packet from it, an end of file, says so.
 
 
-def _be_shim(task_id: str, prepare: Preparation, hints: socket.socket) -> None:
+def _be_shim(task_id: str, prepare: Preparation, hints: socket.socket, drain_s: float) -> None:
     """The child's side of the fork: never returns."""
     status = _BROKEN
     try:
-        status = watch(task_id, prepare, hints)
+        status = watch(task_id, prepare, hints, drain_s)
     except BaseException as error:  # noqa: BLE001 - the outermost boundary: a shim has nobody to tell
         _leave_trace(task_id, error)
     finally:

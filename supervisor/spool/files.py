@@ -2,14 +2,21 @@
 
 import json
 import os
+import time
+from collections.abc import Callable
+from typing import TypeVar
 
 from supervisor.spool.records import JsonObject, RecordVersionError
 
-__all__ = ["load_record", "sync_path", "write_record"]
+__all__ = ["insist", "load_record", "sync_path", "write_record"]
 
 VERSION = 1
 # No record is larger than a request may be; a larger file is not one of ours.
 _SIZE_LIMIT = 32 * 1024 * 1024
+# A disk that is full stays so for a while, and a record is small: it takes the first free block.
+_FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 1.0
+
+Value = TypeVar("Value")
 
 
 def write_record(directory_fd: int, name: str, record: JsonObject, *, durable: bool) -> None:
@@ -73,3 +80,14 @@ def sync_path(path: str, directory_fd: int | None = None) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def insist(action: Callable[[], Value]) -> Value:
+    """Do `action` again and again until the host lets it: for what must not fail, and may wait."""
+    delay_s = _FIRST_RETRY_S
+    while True:
+        try:
+            return action()
+        except OSError:
+            time.sleep(delay_s)
+            delay_s = min(delay_s * 2, _LAST_RETRY_S)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from supervisor.spool.index import RECORD_SIZE, IndexRecord, unpack_records
-from supervisor.spool.layout import STREAMS, parse_segment
+from supervisor.spool.layout import STREAMS, index_name, parse_segment, segment_name
 
 __all__ = ["Extent", "SpoolReader"]
 
@@ -33,17 +33,24 @@ class SpoolReader:
     def __init__(self, path: str) -> None:
         self._path = path
         self._open: dict[str, int] = {}
-        self._segments: dict[str, list[int]] = {"stdout": [], "stderr": [], "index": []}
+        self._segments: dict[str, list[int]] = {"stdout": [0], "stderr": [0], "index": [0]}
         for name in os.listdir(path):
-            if segment := parse_segment(name):
+            segment = parse_segment(name)
+            if segment and segment[1]:
                 self._segments[segment[0]].append(segment[1])
-                self._open_file(name, f"{segment[0]} {segment[1]}")
         for offsets in self._segments.values():
             offsets.sort()
         self.ends = dict.fromkeys(STREAMS, 0)
 
-    def _open_file(self, name: str, key: str) -> None:
-        self._open[key] = os.open(os.path.join(self._path, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    def _fd(self, name: str) -> int:
+        """Return the open file of this name, -1 if there is none: files are made when they get their first bytes."""
+        if name not in self._open:
+            try:
+                path = os.path.join(self._path, name)
+                self._open[name] = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return -1
+        return self._open[name]
 
     def close(self) -> None:
         """Close the files."""
@@ -66,8 +73,8 @@ class SpoolReader:
     def _records(self) -> Iterator[IndexRecord]:
         before = _START
         for first in self._segments["index"]:
-            fd, position = self._open[f"index {first}"], 0
-            while data := os.pread(fd, _INDEX_READ, position):
+            fd, position = self._fd(index_name(first)), 0
+            while fd >= 0 and (data := os.pread(fd, _INDEX_READ, position)):
                 good = position
                 for record in unpack_records(data, before):
                     yield record
@@ -91,19 +98,24 @@ class SpoolReader:
             yield current, end, time_ns
 
     def _split(self, stream: int, end: int, time_ns: int, limit: int) -> Iterator[Extent]:
-        """Yield the bytes of a stream from where the reading is to `end`, cut at files and at `limit`."""
+        """Yield the bytes of a stream from where the reading is to `end`, cut at files and at `limit`.
+
+        After a power cut the index may know of bytes that never reached the disk: what is not there is left out.
+        """
         name = STREAMS[stream]
         offsets = self._segments[name]
+        end = min(end, self._size(stream))
         while self.ends[stream] < end:
             offset = self.ends[stream]
-            base = max((first for first in offsets if first <= offset), default=0)
+            base = max(first for first in offsets if first <= offset)
             until = min((first for first in offsets if first > offset), default=end)
             length = min(end, until, offset + limit) - offset
-            yield Extent(stream, self._open[f"{name} {base}"], offset - base, length, time_ns)
+            yield Extent(stream, self._fd(segment_name(name, base)), offset - base, length, time_ns)
             self.ends[stream] = offset + length
 
     def _size(self, stream: int) -> int:
+        """Return the end of a stream in its last file."""
         name = STREAMS[stream]
-        last = max(self._segments[name], default=0)
-        fd = self._open.get(f"{name} {last}")
-        return last + os.fstat(fd).st_size if fd is not None else 0
+        last = self._segments[name][-1]
+        fd = self._fd(segment_name(name, last))
+        return last + os.fstat(fd).st_size if fd >= 0 else 0
