@@ -10,7 +10,7 @@ from levity.errors import BadAddress
 from levity.version import __version__
 from supervisor.arbiter.arbiter import Arbiter
 from supervisor.arbiter.listener import Listener
-from supervisor.arbiter.refusal import RefusedError
+from supervisor.arbiter.refusal import FAILED, RefusedError
 from supervisor.arbiter.statedir import enter_state_dir, lock_state_dir
 from supervisor.hostos.descriptors import close_all_but, normalise_standard_streams
 from supervisor.hostos.titles import set_title
@@ -43,6 +43,9 @@ def main(argv: list[str] | None = None) -> int:
     except (RefusedError, BadAddress) as error:
         say(f"levityd: {error.message}")
         return error.status if isinstance(error, RefusedError) else error.exit_status
+    except OSError as error:
+        say(f"levityd: {error.filename or 'the host refused'}: {error.strerror}")
+        return FAILED
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -16,7 +16,7 @@ _REMNANT_WAIT_S = 5.0
 def enter_state_dir(path: str) -> None:
     """Make the directory if need be, check that it is ours alone, and make it the working directory."""
     try:
-        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        _make_parents(os.path.dirname(path))
         try:
             os.mkdir(path, 0o700)
         except FileExistsError:
@@ -28,6 +28,13 @@ def enter_state_dir(path: str) -> None:
             f"state directory {path}: {error.strerror}; give another one with --state-dir or LEVITY_STATE_DIR",
             CONFIGURATION,
         ) from error
+
+
+def _make_parents(path: str) -> None:
+    try:
+        os.makedirs(path, mode=0o755, exist_ok=True)
+    except FileExistsError:
+        raise RefusedError(f"state directory: {path} is not a directory", CONFIGURATION) from None
 
 
 def _check(path: str) -> None:
