@@ -13,6 +13,7 @@ from supervisor.arbiter.listener import Listener
 from supervisor.arbiter.refusal import FAILED, RefusedError
 from supervisor.arbiter.statedir import enter_state_dir, lock_state_dir
 from supervisor.hostos.descriptors import close_all_but, normalise_standard_streams
+from supervisor.hostos.procfs import initial_environment
 from supervisor.hostos.titles import set_title
 from supervisor.say import say
 from supervisor.settings import Settings
@@ -68,6 +69,8 @@ def _run(settings: Settings) -> int:
     close_all_but([])
     os.umask(0o077)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # Inherited, and where it blocks SIGTERM nothing would end us.
+    os.environb.clear()
+    os.environb.update(initial_environment())  # What Python added at its start is not for tasks.
     if interval := os.environ.get("LEVITY_SWITCH_INTERVAL"):
         sys.setswitchinterval(float(interval))  # For `make tests-race`.
     set_title("levityd: arbiter", "levity-arbiter")

@@ -5,7 +5,7 @@ Lean on purpose: a shim is one per task, and psutil would cost each of them more
 
 import os
 
-__all__ = ["boot_id", "descendants", "start_ticks"]
+__all__ = ["boot_id", "descendants", "initial_environment", "start_ticks"]
 
 
 def boot_id() -> str:
@@ -15,6 +15,19 @@ def boot_id() -> str:
             return file.read().strip()
     except OSError:
         return ""
+
+
+def initial_environment() -> dict[bytes, bytes]:
+    """Return the environment that this process, or the one it was forked from, was executed with.
+
+    Not os.environ: where the locale is C, Python adds an LC_CTYPE of its own to that (PEP 538).
+    """
+    try:
+        with open("/proc/self/environ", "rb") as file:
+            pairs = [entry.partition(b"=") for entry in file.read().split(b"\0")]
+    except OSError:
+        return dict(os.environb)
+    return {name: value for name, equals, value in pairs if equals}
 
 
 def _stat_fields(pid: int) -> list[bytes]:

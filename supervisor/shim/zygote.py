@@ -16,7 +16,7 @@ import socket
 
 from supervisor.hostos import titles
 from supervisor.hostos.descriptors import close_all_but
-from supervisor.hostos.procfs import boot_id
+from supervisor.hostos.procfs import boot_id, initial_environment
 from supervisor.shim.course import DRAIN_S
 from supervisor.shim.hint import hint_socket
 from supervisor.shim.main import watch
@@ -56,7 +56,7 @@ def main(drain_s: float = DRAIN_S) -> None:
 
 
 def _surroundings() -> Surroundings:
-    environment = {name: value for name, value in os.environb.items() if not name.startswith(b"LEVITY_")}
+    environment = {name: value for name, value in initial_environment().items() if not name.startswith(b"LEVITY_")}
     oom_score_adj = b"0"
     try:
         with open("/proc/self/oom_score_adj", "r+b", buffering=0) as file:

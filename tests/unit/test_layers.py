@@ -32,10 +32,11 @@ LAYERS: dict[str, set[str]] = {
     "hostos": set(),
     "spool": {"hostos"},
     "shim": {"hostos", "spool"},
+    "say": set(),
     "settings": set(),
     "child": {"hostos", "spool", "settings"},
-    "engine": {"hostos", "spool", "shim", "settings", "child"},
-    "frontend": {"hostos", "spool", "settings", "child"},
+    "engine": {"hostos", "spool", "shim", "say", "settings", "child"},
+    "frontend": {"hostos", "spool", "say", "settings", "child"},
 }
 
 
