@@ -16,7 +16,7 @@ _REMNANT_WAIT_S = 5.0
 def enter_state_dir(path: str) -> None:
     """Make the directory if need be, check that it is ours alone, and make it the working directory."""
     try:
-        _make_parents(os.path.dirname(path))
+        _make_parents(path)
         try:
             os.mkdir(path, 0o700)
         except FileExistsError:
@@ -31,10 +31,11 @@ def enter_state_dir(path: str) -> None:
 
 
 def _make_parents(path: str) -> None:
+    parent = os.path.dirname(path)
     try:
-        os.makedirs(path, mode=0o755, exist_ok=True)
+        os.makedirs(parent, mode=0o755, exist_ok=True)
     except FileExistsError:
-        raise RefusedError(f"state directory: {path} is not a directory", CONFIGURATION) from None
+        raise RefusedError(f"state directory {path}: {parent} is not a directory", CONFIGURATION) from None
 
 
 def _check(path: str) -> None:

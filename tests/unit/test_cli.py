@@ -76,14 +76,15 @@ def test_query(capfdbinary: Captured) -> None:
         record(state="Finished", exit_code=0),
         record(state="Finished", exit_code=143, signal="SIGTERM"),
         record(state="BrutallyKilled", exit_code=137, signal="SIGKILL"),
-        record(state="InternalServerError"),
+        record(state="InternalServerError", reason="monitor lost"),
     )
-    expected = [b"Running\n", b"Signalled\n", b"Finished\n0\n", b"Finished\n143\n"]
-    expected += [b"BrutallyKilled\n", b"InternalServerError\n"]
+    expected = [b"Running\n", b"Signalled\n", b"Finished\n0\n", b"Finished\n143\n", b"BrutallyKilled\n"]
     with FakeServer(script) as server:
         for text in expected:
             assert run(server, "query", ID) == 0
             assert capfdbinary.readouterr() == (text, b"")
+        assert run(server, "query", ID) == 0
+        assert capfdbinary.readouterr() == (b"InternalServerError\n", b"levity: monitor lost\n")
 
 
 def test_query_json_wherever_the_option_stands(server: FakeServer, capfdbinary: Captured) -> None:
