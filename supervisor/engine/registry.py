@@ -7,6 +7,7 @@ file that is damaged is moved aside and made anew from the directories.
 import json
 import os
 import sqlite3
+from binascii import crc32
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -23,14 +24,15 @@ CREATE TABLE tasks (
     id TEXT NOT NULL PRIMARY KEY,
     over INTEGER NOT NULL,
     spec TEXT NOT NULL,
-    outcome TEXT
+    outcome TEXT,
+    crc INTEGER NOT NULL
 );
 CREATE INDEX live_tasks ON tasks (id) WHERE over = 0;
 """
 
-_PAGE = "SELECT rowid, id, spec, outcome FROM tasks WHERE rowid > ? ORDER BY rowid LIMIT ?"
+_PAGE = "SELECT rowid, id, over, spec, outcome, crc FROM tasks WHERE rowid > ? ORDER BY rowid LIMIT ?"
 # Goes through the partial index, so that the many tasks that are over cost nothing.
-_LIVE_PAGE = "SELECT rowid, id, spec, outcome FROM tasks WHERE over = 0 AND rowid > ? ORDER BY rowid LIMIT ?"
+_LIVE_PAGE = "SELECT rowid, id, over, spec, outcome, crc FROM tasks WHERE over = 0 AND rowid > ? ORDER BY rowid LIMIT ?"
 
 
 class RegistryCorruptError(Exception):
@@ -91,10 +93,12 @@ class Registry:
         self._queue: dict[str, Row | None] = {}
         with _translated():
             self._db = sqlite3.connect(path, isolation_level=None, timeout=2.0)
+            # What is damaged shows by its checksum; in the middle of a query it would look like any other failure.
+            self._db.text_factory = lambda data: data.decode("utf-8", "replace")
             self._check_identity()
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
-            if self._db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            if self._db.execute("PRAGMA integrity_check(1)").fetchone()[0] != "ok":
                 raise RegistryCorruptError(path)
 
     def __repr__(self) -> str:
@@ -146,11 +150,13 @@ class Registry:
             if row is None:
                 self._db.execute("DELETE FROM tasks WHERE id = ?", (task_id,))
                 continue
-            outcome = None if row.outcome is None else json.dumps(row.outcome)
+            over, spec = int(row.outcome is not None), json.dumps(row.spec)
+            outcome = json.dumps(row.outcome) if over else None
             self._db.execute(
-                "INSERT INTO tasks (id, over, spec, outcome) VALUES (?, ?, ?, ?) "
-                "ON CONFLICT (id) DO UPDATE SET over = excluded.over, outcome = excluded.outcome",
-                (task_id, outcome is not None, json.dumps(row.spec), outcome),
+                "INSERT INTO tasks (id, over, spec, outcome, crc) VALUES (?, ?, ?, ?, ?) "
+                "ON CONFLICT (id) DO UPDATE SET "
+                "over = excluded.over, spec = excluded.spec, outcome = excluded.outcome, crc = excluded.crc",
+                (task_id, over, spec, outcome, _crc(task_id, over, spec, outcome)),
             )
         self._db.execute("COMMIT")
 
@@ -158,7 +164,7 @@ class Registry:
         """Return a task by its whole id."""
         if task_id in self._queue:
             return self._queue[task_id]
-        rows = self._select("SELECT id, spec, outcome FROM tasks WHERE id = ?", (task_id,))
+        rows = self._select("SELECT id, over, spec, outcome, crc FROM tasks WHERE id = ?", (task_id,))
         return rows[0] if rows else None
 
     def ids_from(self, prefix: str, limit: int) -> list[str]:
@@ -182,7 +188,7 @@ class Registry:
 
     def live(self) -> Iterator[Row]:
         """Yield the tasks that are not over."""
-        yield from self._select("SELECT id, spec, outcome FROM tasks WHERE over = 0", ())
+        yield from self._select("SELECT id, over, spec, outcome, crc FROM tasks WHERE over = 0", ())
 
     def all_ids(self) -> set[str]:
         """Return every id there is."""
@@ -199,8 +205,15 @@ class Registry:
         self._db.close()
 
 
-def _row(task_id: str, spec: str, outcome: str | None) -> Row:
+def _crc(task_id: str, over: int, spec: str, outcome: str | None) -> int:
+    """Return what shows a flipped bit in a row: SQLite checks its structure, not its contents."""
+    return crc32(f"{task_id} {over} {spec} {outcome}".encode())
+
+
+def _row(task_id: str, over: int, spec: str, outcome: str | None, crc: int) -> Row:
     try:
+        if _crc(task_id, over, spec, outcome) != crc:
+            raise RegistryCorruptError(f"task {task_id}: the checksum is wrong")
         return Row(task_id, json.loads(spec), None if outcome is None else json.loads(outcome))
     except ValueError as error:
         raise RegistryCorruptError(f"task {task_id}: {error}") from error
