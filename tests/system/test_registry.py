@@ -182,3 +182,24 @@ def test_a_registry_made_anew_lists_tasks_in_the_order_of_their_start(daemon: Da
         (daemon.state_dir / "registry.db").unlink()
         daemon.start()
         assert [record.id for record in client.list(all=True)] == tasks
+
+
+def test_flipped_bits_never_lead_to_a_wrong_answer(daemon: Daemon) -> None:
+    """LEVITY_FLIP_SEED, which is printed, repeats the choice of bits."""
+    records = populated(daemon)
+    pristine = (daemon.state_dir / "registry.db").read_bytes()
+    seed = int(os.environ.get("LEVITY_FLIP_SEED") or random.randrange(10**6))
+    print(f"LEVITY_FLIP_SEED={seed}")
+    chance = random.Random(seed)
+    for turn in range(5):
+        damaged = bytearray(pristine)
+        for _flip in range(1 + turn % 3):
+            damaged[chance.randrange(100, len(damaged))] ^= 1 << chance.randrange(8)
+        for path in daemon.state_dir.glob("registry.db*"):
+            path.unlink()
+        (daemon.state_dir / "registry.db").write_bytes(damaged)
+        daemon.start()
+        with client_of(daemon.address) as client:
+            answers = {task_id: client.query(task_id).raw for task_id in records}
+        assert answers == records
+        daemon.stop()
