@@ -1,0 +1,164 @@
+"""The registry: rows queued and stored, found by prefix, listed in pages; damage and newer versions told apart."""
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from supervisor.engine.registry import (
+    NewerRegistryError,
+    Registry,
+    RegistryCorruptError,
+    RegistryUnusableError,
+    Row,
+    set_aside,
+)
+
+SPEC: dict[str, Any] = {"argv": ["ls"], "grace_s": 5.0}
+OVER: dict[str, Any] = {"state": "Finished", "exit_code": 3}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "registry.db")
+
+
+@pytest.fixture
+def registry(path: str) -> Iterator[Registry]:
+    one = Registry(path)
+    yield one
+    one.close()
+
+
+def ids(count: int) -> list[str]:
+    return [f"{number:08x}-0000-4000-8000-000000000000" for number in range(count)]
+
+
+def reopened(path: str) -> Registry:
+    return Registry(path)
+
+
+def test_what_is_queued_answers_before_and_after_the_commit(registry: Registry, path: str) -> None:
+    (task_id,) = ids(1)
+    registry.put(Row(task_id, SPEC, None))
+    for _ in range(2):
+        row = registry.get(task_id)
+        assert row is not None
+        assert (row.spec, row.outcome) == (SPEC, None)
+        assert registry.ids_from(task_id[:9], 3) == [task_id]
+        assert registry.commit()
+    other = reopened(path)
+    assert [row.id for row in other.live()] == [task_id]
+    other.close()
+
+
+def test_an_outcome_takes_a_task_out_of_the_live_ones(registry: Registry, path: str) -> None:
+    (task_id,) = ids(1)
+    registry.put(Row(task_id, SPEC, None))
+    registry.commit()
+    registry.put(Row(task_id, SPEC, OVER))
+    registry.commit()
+    assert list(registry.live()) == []
+    other = reopened(path)
+    row = other.get(task_id)
+    assert row is not None
+    assert row.outcome == OVER
+    other.close()
+
+
+def test_what_is_removed_is_gone_queued_or_not(registry: Registry) -> None:
+    first, second = ids(2)
+    registry.put(Row(first, SPEC, None))
+    registry.commit()
+    registry.put(Row(second, SPEC, None))
+    for task_id in (first, second):
+        registry.remove(task_id)
+        assert registry.get(task_id) is None
+        assert registry.ids_from(task_id, 3) == []
+    registry.commit()
+    assert registry.all_ids() == set()
+
+
+def test_a_prefix_finds_as_many_as_asked_for_sorted(registry: Registry) -> None:
+    for task_id in reversed(ids(20)):
+        registry.put(Row(task_id, SPEC, None))
+    registry.commit()
+    assert registry.ids_from("0000000", 3) == ids(20)[:3]
+    assert registry.ids_from("00000013", 3) == [ids(20)[19]]
+    assert registry.ids_from("1", 3) == []
+    # What SQL and patterns mean by these, a prefix does not.
+    for odd in ("%", "_", "'", "*"):
+        assert registry.ids_from(odd, 3) == []
+
+
+def test_pages_hold_everything_once_in_the_order_of_acceptance(registry: Registry) -> None:
+    order = sorted(ids(25), key=hash)
+    for number, task_id in enumerate(order):
+        registry.put(Row(task_id, SPEC, OVER if number % 5 == 0 else None))
+        registry.commit()
+    for live_only, wanted in ((False, order), (True, [one for n, one in enumerate(order) if n % 5])):
+        found: list[str] = []
+        after = 0
+        while page := registry.page(after, 7, live_only=live_only):
+            found += [row.id for _cursor, row in page]
+            after = page[-1][0]
+        assert found == wanted
+
+
+@pytest.mark.parametrize(
+    "damage", ["spec = 'x'", "outcome = '{}'", "over = 1", "spec = replace(spec, 'ls', 'rm')", "crc = 0"]
+)
+def test_a_row_that_was_changed_is_found(registry: Registry, path: str, damage: str) -> None:
+    (task_id,) = ids(1)
+    registry.put(Row(task_id, SPEC, None))
+    registry.commit()
+    stranger = sqlite3.connect(path)
+    stranger.execute(f"UPDATE tasks SET {damage}")
+    stranger.commit()
+    stranger.close()
+    with pytest.raises(RegistryCorruptError):
+        registry.get(task_id)
+
+
+def test_a_newer_registry_is_no_damaged_one(registry: Registry, path: str) -> None:
+    registry.close()
+    stranger = sqlite3.connect(path)
+    stranger.execute("PRAGMA user_version = 2")
+    stranger.close()
+    with pytest.raises(NewerRegistryError):
+        Registry(path)
+
+
+def test_noise_is_damage(path: str) -> None:
+    Path(path).write_bytes(b"noise " * 1000)
+    with pytest.raises(RegistryCorruptError):
+        Registry(path)
+
+
+def test_a_place_that_cannot_be_used_is_no_damage(tmp_path: Path) -> None:
+    with pytest.raises(RegistryUnusableError):
+        Registry(str(tmp_path / "no" / "such" / "directory"))
+
+
+def test_a_strangers_lock_fails_the_commit_and_keeps_the_queue(registry: Registry, path: str) -> None:
+    registry._db.execute("PRAGMA busy_timeout = 0")  # Two seconds otherwise.
+    stranger = sqlite3.connect(path, isolation_level=None)
+    stranger.execute("BEGIN EXCLUSIVE")
+    (task_id,) = ids(1)
+    registry.put(Row(task_id, SPEC, None))
+    assert not registry.commit()
+    assert registry.get(task_id) is not None
+    stranger.execute("ROLLBACK")
+    stranger.close()
+    assert registry.commit()
+
+
+def test_set_aside_overwrites_nothing(path: str) -> None:
+    kept = []
+    for number in range(3):
+        Path(path).write_text(str(number))
+        kept.append(set_aside(path))
+    assert [Path(name).read_text() for name in kept] == ["0", "1", "2"]
+    assert not Path(path).exists()

@@ -1,0 +1,97 @@
+"""The engine's check of what clients ask: whatever JSON holds, the answer is a spec or an InvalidRequest."""
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from levity.errors import InvalidRequest
+from supervisor.engine.request import check_start, grace_of, page_of, prefix_of
+
+ID = "3f2a9c1e-0b7d-4e55-9a51-2f0c6d1b8e42"
+GOOD: dict[str, Any] = {"id": ID, "argv": ["ls", "-l"], "cwd": "/tmp", "env": {"A": "b"}, "grace_s": 2}
+
+# The first text that Hypothesis makes costs it seconds on a loaded machine.
+UNHURRIED = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+def test_a_good_request_becomes_a_spec() -> None:
+    assert check_start(GOOD, 17) == GOOD | {"grace_s": 2.0, "accepted_ns": 17}
+
+
+def test_what_is_not_said_has_a_default() -> None:
+    spec = check_start({"id": ID, "argv": ["ls"]}, 0)
+    assert (spec["cwd"], spec["env"], spec["grace_s"]) == (None, {}, 5.0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": ID.upper()},
+        {"id": ID[:-1]},
+        {"id": ID + "\n"},
+        {"id": "../" + ID[3:]},
+        {"id": None},
+        {"argv": []},
+        {"argv": "ls"},
+        {"argv": ["ls", 1]},
+        {"argv": ["ls", "a\0b"]},
+        {"argv": ["ls", "\ud800"]},
+        {"cwd": 1},
+        {"cwd": "/\0"},
+        {"env": []},
+        {"env": {"A": 1}},
+        {"env": {"": "x"}},
+        {"env": {"A=B": "x"}},
+        {"env": {"A\0": "x"}},
+        {"env": {"A": "\0"}},
+        {"grace_s": -1},
+        {"grace_s": True},
+        {"grace_s": "5"},
+        {"grace_s": float("nan")},
+        {"grace_s": float("inf")},
+        {"grace_s": 1e9},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_a_bad_request_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest):
+        check_start({**GOOD, **change}, 0)
+
+
+def test_bytes_that_are_no_text_pass() -> None:
+    """As PEP 383 writes them."""
+    assert check_start({**GOOD, "argv": ["ls", "\udcff"]}, 0)["argv"] == ["ls", "\udcff"]
+
+
+@UNHURRIED
+@given(st.dictionaries(st.sampled_from(("id", "argv", "cwd", "env", "grace_s", "x")), JSON))
+def test_anything_is_a_spec_or_refused(params: dict[str, Any]) -> None:
+    for params_or_more in (params, {"id": ID, "argv": ["ls"], **params}):
+        try:
+            spec = check_start(params_or_more, 0)
+        except InvalidRequest:
+            continue
+        assert spec["id"] == ID
+        assert spec["argv"]
+
+
+@UNHURRIED
+@given(st.dictionaries(st.sampled_from(("id", "grace_s", "all", "after", "limit")), JSON))
+def test_anything_is_a_value_or_refused(params: dict[str, Any]) -> None:
+    for ask in (grace_of, prefix_of, page_of):
+        try:
+            value = ask(params)
+        except InvalidRequest:
+            continue
+        if ask is page_of:
+            assert isinstance(value, tuple)
+            assert 0 <= value[1] < 2**63
+            assert 1 <= value[2] <= 500
