@@ -10,7 +10,7 @@ from collections.abc import Callable
 from supervisor.shim.control import ControlReader
 from supervisor.shim.course import Action, Course
 from supervisor.shim.hint import Hint
-from supervisor.shim.tree import has_living_children, reap_all_but, signal_group, signal_tree
+from supervisor.shim.tree import has_living_children, kill_tree, reap_all_but, signal_group, signal_tree
 from supervisor.spool.files import insist, load_record, write_record
 from supervisor.spool.layout import SHIM
 from supervisor.spool.records import DEFAULT_GRACE_S, JsonObject
@@ -25,7 +25,6 @@ _LARGE_PIPE_SIZE = 256 * 1024
 _DISK_RETRY_S = 0.25
 
 _GENTLE = (signal.SIGTERM, signal.SIGCONT)  # A stopped process acts on SIGTERM only once it goes on.
-_BRUTAL = (signal.SIGKILL,)
 
 
 class Monitor:
@@ -182,7 +181,7 @@ class Monitor:
         elif action is Action.TERM_TREE:
             signal_tree(self.leader, _GENTLE)
         elif action is Action.KILL_TREE:
-            signal_tree(self.leader, _BRUTAL)
+            kill_tree(self.leader)
         else:
             for fd in list(self._streams):
                 self._read(fd)

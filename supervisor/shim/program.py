@@ -42,7 +42,9 @@ class Program:
     def candidates(self) -> list[bytes]:
         """Return the paths to try in turn, as execvp(3) does with the task's own PATH."""
         name = self.argv[0]
-        if b"/" in name or not name:
+        if not name:
+            return []  # Nothing has that name; execvp(3) says so, too.
+        if b"/" in name:
             return [name]
         path = self.environment.get(b"PATH", _DEFAULT_PATH)
         return [os.path.join(directory, name) for directory in path.split(b":")]

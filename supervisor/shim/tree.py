@@ -7,9 +7,13 @@ other process is signalled through a pidfd that is opened first and proven by th
 import os
 import signal
 
-from supervisor.hostos.procfs import descendants, start_ticks
+from supervisor.hostos.procfs import children, descendants, start_ticks
 
-__all__ = ["has_living_children", "reap_all_but", "signal_group", "signal_tree"]
+__all__ = ["has_living_children", "kill_tree", "reap_all_but", "signal_group", "signal_tree"]
+
+
+# A bomb that forks faster than it is swept shall not keep the shim from everything else.
+_SWEEPS_LIMIT = 1000
 
 
 def has_living_children() -> bool:
@@ -58,6 +62,26 @@ def signal_tree(leader: int, numbers: tuple[int, ...]) -> None:
                 _signal_process(pid, ticks, numbers)
         except OSError:
             continue  # Gone, not ours to signal, or the host has no descriptor to spare: there are more rounds.
+
+
+def kill_tree(leader: int) -> None:
+    """Send SIGKILL to the whole tree; to be called again until nothing lives.
+
+    A process that forks and exits all the time is never caught by a look through /proc: it is gone by then. But its
+    child is a child of this process, of which the kernel keeps a list. Once all on that list have the signal, none of
+    them forks any more (fork(2) fails with a fatal signal pending).
+    """
+    signal_tree(leader, (signal.SIGKILL,))
+    killed = {leader}
+    for _ in range(_SWEEPS_LIMIT):
+        news = set(children()) - killed
+        if not news:
+            return
+        for pid in news:
+            # A child that is not reaped keeps its pid to itself.
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, os.WNOHANG)
+        killed |= news
 
 
 def _signal_process(pid: int, ticks: int, numbers: tuple[int, ...]) -> None:
