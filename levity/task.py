@@ -20,7 +20,7 @@ class TaskRecord:
 
     * `id`, `state` (a `State`), `reason` (in words)
     * `exit_code`: 0-255, 128+N when signal N ended it, None while there is none; `signal`: that signal's name, or None
-    * `argv`, `cwd` (None: levityd's own), `env` (what `start` was given): as `os.fsdecode` gives them
+    * `argv`, `cwd` (None: the home of levityd's user), `env` (what `start` was given): as `os.fsdecode` gives them
     * `grace_s`: seconds between SIGTERM and SIGKILL
     * `pid`, `shim_pid`: the task's process and the one that watches it, None when there is none
     * `accepted_at`, `started_at`, `signalled_at`, `ended_at`: RFC 3339, UTC, with nanoseconds, or None

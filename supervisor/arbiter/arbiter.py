@@ -45,14 +45,17 @@ class Arbiter:
         self._stop_asked = False
         self._ping_at = time.monotonic() + _PING_S
         self._kill_at: float | None = None
-        self._left_behind = 0
+        self._left_behind: int | None = None
         self._wakeup_fd = _wake_on_signals(self._ask_to_stop)
 
     def __repr__(self) -> str:
         return f"<Arbiter {self.engine} {self.frontend}>"
 
-    def run(self) -> int:
-        """Return how many tasks are left running once told to stop; RefusedError if it cannot go on."""
+    def run(self) -> int | None:
+        """Return how many tasks are left running once told to stop (None: the engine could not say).
+
+        RefusedError if it cannot go on.
+        """
         self._selector.register(self._wakeup_fd, selectors.EVENT_READ)
         ours, theirs = new_pipe()
         self._start(self.engine, ours)

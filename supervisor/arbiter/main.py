@@ -86,9 +86,10 @@ def _run(settings: Settings) -> int:
     return 0
 
 
-def _say_farewell(address: Address, state_dir: str, left_behind: int) -> None:
-    text = "no task is left running"
-    if left_behind:
-        again = f"levityd --state-dir {state_dir} {address}, then levity -a {address} list"
-        text = f"{left_behind} task{'s' * (left_behind != 1)} left running; to find them again: {again}"
-    say(f"levityd: stopped; {text}")
+def _say_farewell(address: Address, state_dir: str, left_behind: int | None) -> None:
+    if left_behind == 0:
+        say("levityd: stopped; no task is left running")
+        return
+    tasks = "tasks may be" if left_behind is None else f"{left_behind} task{'s' * (left_behind != 1)}"
+    again = f"levityd --state-dir {state_dir} {address}, then levity -a {address} list"
+    say(f"levityd: stopped; {tasks} left running; to find them again: {again}")

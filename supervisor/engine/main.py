@@ -11,7 +11,7 @@ from levity.errors import LevityError
 from levity.protocol.messages import Request, error_frame, result_frame
 from supervisor.child import be_child, receive_peer, receive_word, take_lock, tell
 from supervisor.engine.channel import Channel
-from supervisor.engine.loop import Loop
+from supervisor.engine.loop import Loop, Timer
 from supervisor.engine.nursery import Nursery
 from supervisor.engine.operations import Operations
 from supervisor.engine.recovery import live_specs, open_registry, quarantine_registry
@@ -24,6 +24,9 @@ from supervisor.spool.records import JsonObject
 
 __all__ = ["run_engine"]
 
+# One transaction for all that happens within this time, and for both ends of a short task. An engine that is killed
+# meanwhile loses nothing: the next one finds it in the directories.
+_COMMIT_DELAY_S = 0.05
 _COMMIT_RETRY_S = 1.0
 _HINTS_A_TURN = 64
 
@@ -60,7 +63,7 @@ class _Engine:
         self._tasks = Tasks(self._loop, registry, self._ask)
         self._operations = Operations(self._tasks, registry, state_dir)
         self._nursery = Nursery(self._loop, self._tasks.shim_gone, self._tasks.ask_again)
-        self._commit_failed = False
+        self._commit_timer: Timer | None = None
         self._channel = self._open_channel(os.dup(pipe.fileno()))
         pipe.close()
 
@@ -69,10 +72,9 @@ class _Engine:
         self._loop.watch(self._hints.fileno(), self._on_hints)
         for spec in live_specs(self._registry):
             self._tasks.adopt(spec)
-        self._commit()
         tell(self._control, ready=True, live=len(self._tasks.live))
-        self._loop.run(self._commit)
-        self._commit()
+        self._loop.run(self._plan_commit)
+        self._registry.commit()
         tell(self._control, stopped=True, live=len(self._tasks.live))
 
     def _ask(self, task_id: str) -> None:
@@ -110,15 +112,16 @@ class _Engine:
             if is_task_id(hint):
                 self._tasks.look(hint)
 
-    def _commit(self) -> None:
-        if self._commit_failed or self._registry.commit():
-            return
-        # A full disk, or a stranger's lock on the file. What is queued answers queries meanwhile.
-        self._commit_failed = True
-        self._loop.later(_COMMIT_RETRY_S, self._commit_again)
+    def _plan_commit(self) -> None:
+        """Have what this turn changed committed soon. What is queued answers queries meanwhile."""
+        if self._registry.has_queue and self._commit_timer is None:
+            self._commit_timer = self._loop.later(_COMMIT_DELAY_S, self._commit)
 
-    def _commit_again(self) -> None:
-        self._commit_failed = False
+    def _commit(self) -> None:
+        self._commit_timer = None
+        if not self._registry.commit():
+            # A full disk, or a stranger's lock on the file.
+            self._commit_timer = self._loop.later(_COMMIT_RETRY_S, self._commit)
 
 
 def _hint_socket() -> socket.socket:

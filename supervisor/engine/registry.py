@@ -1,7 +1,7 @@
 """The registry: an index over the tasks' directories. Runs in: engine. Owns: the only SQLite connection there is.
 
-It is never the truth: writes are queued and committed once a turn of the loop, a failed commit is tried again, and a
-file that is damaged is moved aside and made anew from the directories.
+It is never the truth: writes are queued and committed together, a failed commit is tried again, and a file that is
+damaged is moved aside and made anew from the directories.
 """
 
 import json
@@ -29,6 +29,7 @@ CREATE TABLE tasks (
 );
 CREATE INDEX live_tasks ON tasks (id) WHERE over = 0;
 """
+_COLUMNS = ["id", "over", "spec", "outcome", "crc"]
 
 _PAGE = "SELECT rowid, id, over, spec, outcome, crc FROM tasks WHERE rowid > ? ORDER BY rowid LIMIT ?"
 # Goes through the partial index, so that the many tasks that are over cost nothing.
@@ -116,6 +117,8 @@ class Registry:
             raise RegistryCorruptError("not levity's registry")
         elif version > SCHEMA_VERSION:
             raise NewerRegistryError(f"schema {version}; this levity reads up to {SCHEMA_VERSION}")
+        elif [column[1] for column in self._db.execute("PRAGMA table_info(tasks)")] != _COLUMNS:
+            raise RegistryCorruptError("its table is missing or another one")
 
     def put(self, row: Row) -> None:
         """Remember a task, or how it ended."""

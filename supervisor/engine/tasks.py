@@ -20,7 +20,8 @@ from supervisor.engine.loss import Losses
 from supervisor.engine.registry import Registry, Row
 from supervisor.engine.start_errors import host_error, start_error
 from supervisor.engine.task import Answer, LiveTask
-from supervisor.spool.records import JsonObject
+from supervisor.say import say
+from supervisor.spool.records import JsonObject, RecordVersionError
 
 __all__ = ["Tasks"]
 
@@ -32,6 +33,7 @@ _UNCLAIMED_S = 60.0
 _CONFIRM_S = 1.0
 # A shim that has just gone is seen for what it is the next time; out of descriptors, some must become free first.
 _WATCH_RETRY_S = 0.05
+_LOOK_RETRY_S = 5.0
 
 
 class Tasks:
@@ -115,8 +117,13 @@ class Tasks:
         """Look at a task, given the exit status of its shim if that has just left."""
         try:
             seen = directory.observe(task.id)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             seen = Observation(0, {}, None)  # Its directory is gone: so is what was known of it.
+        except (OSError, RecordVersionError) as error:
+            # Out of descriptors, say, or a newer levity is at work on the same directory. The task is none the worse.
+            say(f"levityd: task {task.id} cannot be looked at now: {error}")
+            self._loop.later(_LOOK_RETRY_S, lambda: self.look(task.id))
+            return
         finding = judge(seen)
         if finding is Finding.OVER and seen.exit is not None:
             self._end(task, seen.exit)

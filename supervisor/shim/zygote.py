@@ -7,6 +7,7 @@ From the engine: an id (one packet each). To the engine: `gone ID STATUS` once t
 (-N when signal N ended it), or when the fork failed: then the status is its errno.
 """
 
+import _thread
 import errno
 import gc
 import os
@@ -50,9 +51,19 @@ def main(drain_s: float = DRAIN_S) -> None:
     close_all_but([engine, hints.fileno()])
     titles.set_title("levityd: zygote", "levity-zygote")
     zygote = _Zygote(engine, prepare, hints, drain_s)
+    _kept = _crowd_locks()
     gc.freeze()  # Shims share these objects' memory for as long as nobody writes to their headers.
     zygote.serve()
     os._exit(0)
+
+
+def _crowd_locks() -> list[_thread.LockType]:
+    """Leave free blocks for locks side by side, and return what shall stay alive around them.
+
+    Python makes some locks anew in each forked child. Scattered over the heap, they dirty a page each.
+    """
+    locks = [_thread.allocate_lock() for _ in range(64)]
+    return locks[:-8]
 
 
 def _surroundings() -> Surroundings:
