@@ -4,8 +4,8 @@ import errno
 import os
 
 from levity.errors import BadDirectory, CommandNotFound, HostError, InternalError, LevityError, NoSpace, NotExecutable
-from supervisor.shim.launch import CHDIR_FLAG, EXEC_FLAG
 from supervisor.spool.records import JsonObject
+from supervisor.spool.start_status import CHDIR_FLAG, EXEC_FLAG, NUMBER_MASK
 
 __all__ = ["host_error", "start_error"]
 
@@ -18,12 +18,12 @@ _WORDS = {
 
 
 def start_error(status: int, spec: JsonObject) -> LevityError:
-    """Return the error for the exit status of a shim whose task did not run (supervisor/shim/launch.py)."""
+    """Return the error for the exit status of a shim whose task did not run (supervisor/spool/start_status.py)."""
     if status <= 0:
         return InternalError(
             "the process that was to watch over the task was killed before it could start it; try again"
         )
-    number = status & 0x3F
+    number = status & NUMBER_MASK
     if status & EXEC_FLAG:
         return _exec_error(number, spec["argv"][0])
     if status & CHDIR_FLAG:

@@ -5,7 +5,7 @@ Lean on purpose: a shim is one per task, and psutil would cost each of them more
 
 import os
 
-__all__ = ["boot_id", "children", "descendants", "initial_environment", "start_ticks"]
+__all__ = ["boot_id", "children", "descendants", "initial_environment", "living_children", "start_ticks"]
 
 
 def boot_id() -> str:
@@ -67,16 +67,14 @@ def children() -> list[int]:
         os.close(fd)
 
 
+def living_children(parent: int) -> list[int]:
+    """Return the pids of the living children of a process, no zombies."""
+    return [pid for pid, _ticks in _by_parent().get(parent, [])]
+
+
 def descendants(root: int) -> list[tuple[int, int]]:
     """Return (pid, start ticks) of every living descendant of `root`, parents before their children, no zombies."""
-    by_parent: dict[int, list[tuple[int, int]]] = {}
-    try:
-        names = os.listdir("/proc")
-    except OSError:
-        return []
-    for name in names:
-        if name.isdigit() and (fields := _stat_fields(int(name))) and fields[0] not in (b"Z", b"X"):
-            by_parent.setdefault(int(fields[1]), []).append((int(name), int(fields[22 - 3])))
+    by_parent = _by_parent()
     found: list[tuple[int, int]] = []
     pending = [root]
     while pending:
@@ -84,3 +82,15 @@ def descendants(root: int) -> list[tuple[int, int]]:
         found += below
         pending += [pid for pid, _ticks in below]
     return found
+
+
+def _by_parent() -> dict[int, list[tuple[int, int]]]:
+    by_parent: dict[int, list[tuple[int, int]]] = {}
+    try:
+        names = os.listdir("/proc")
+    except OSError:
+        return by_parent
+    for name in names:
+        if name.isdigit() and (fields := _stat_fields(int(name))) and fields[0] not in (b"Z", b"X"):
+            by_parent.setdefault(int(fields[1]), []).append((int(name), int(fields[22 - 3])))
+    return by_parent

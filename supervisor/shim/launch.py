@@ -10,19 +10,18 @@ from collections.abc import Callable
 
 from supervisor.hostos.kernel import request_parent_death_signal
 from supervisor.shim.program import Program
+from supervisor.spool.start_status import CHDIR_FLAG, EXEC_FLAG, pack_start_status
 
-__all__ = ["CHDIR_FLAG", "EXEC_FLAG", "LaunchError", "launch", "start_status"]
-
-# An exit status has 8 bits. Errors of execve(2) and chdir(2) have numbers below 64; others are told without a flag.
-CHDIR_FLAG = 0x40
-EXEC_FLAG = 0x80
-_NUMBER_MASK = 0x3F
+__all__ = ["LaunchError", "launch", "start_status"]
 
 
 class Stage:
     """Where the child is on its way to execve(2)."""
 
     HOST, CHDIR, EXEC = "host", "chdir", "exec"
+
+
+_FLAGS = {Stage.HOST: 0, Stage.CHDIR: CHDIR_FLAG, Stage.EXEC: EXEC_FLAG}
 
 
 class LaunchError(Exception):
@@ -36,10 +35,7 @@ class LaunchError(Exception):
 
 def start_status(error: LaunchError | OSError) -> int:
     """Return the exit status by which a shim tells why its task did not run."""
-    number = error.errno or errno.EIO
-    if not isinstance(error, LaunchError) or error.stage == Stage.HOST or number > _NUMBER_MASK:
-        return number & _NUMBER_MASK or errno.EIO
-    return number | (CHDIR_FLAG if error.stage == Stage.CHDIR else EXEC_FLAG)
+    return pack_start_status(error.errno, _FLAGS[error.stage] if isinstance(error, LaunchError) else 0)
 
 
 def launch(prepare: Callable[[int], Program], directory_fd: int, stdout: int, stderr: int) -> int:

@@ -35,8 +35,7 @@ class Program:
         self.environment = dict(surroundings.environment)
         self.environment.update({text_to_bytes(name): text_to_bytes(value) for name, value in spec["env"].items()})
         self.environment[b"LEVITY_TASK_ID"] = spec["id"].encode()
-        self._directory = surroundings.home if spec["cwd"] is None else text_to_bytes(spec["cwd"])
-        self._falls_back_to_root = spec["cwd"] is None
+        self._directory = None if spec["cwd"] is None else text_to_bytes(spec["cwd"])
         self._surroundings = surroundings
 
     def candidates(self) -> list[bytes]:
@@ -63,13 +62,13 @@ class Program:
             pass  # No /proc: the score was not changed either.
 
     def enter(self) -> None:
-        """Go to the task's directory; to / instead of a home that is missing."""
+        """Go to the task's directory: from the home of levityd's user, or / where that is missing, to the one given."""
         try:
-            os.chdir(self._directory)
+            os.chdir(self._surroundings.home)
         except OSError:
-            if not self._falls_back_to_root:
-                raise
             os.chdir("/")
+        if self._directory is not None:
+            os.chdir(self._directory)
 
     def execute(self) -> None:
         """Try each candidate; like a shell, "permission denied" on the way outweighs "not found" at its end."""

@@ -17,7 +17,7 @@ import socket
 
 from supervisor.hostos import titles
 from supervisor.hostos.descriptors import close_all_but
-from supervisor.hostos.procfs import boot_id, initial_environment
+from supervisor.hostos.procfs import boot_id, initial_environment, living_children
 from supervisor.shim.course import DRAIN_S
 from supervisor.shim.hint import hint_socket
 from supervisor.shim.main import watch
@@ -125,13 +125,28 @@ class _Zygote:
         self._shims[pid] = task_id
 
     def _reap(self) -> None:
+        orphans = False
         try:
             os.read(self._wakeup_read, 4096)
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                if task_id := self._shims.pop(ended[0], None):
-                    self._tell(f"gone {task_id} {os.waitstatus_to_exitcode(ended[1])}")
+                task_id, status = self._shims.pop(ended[0], None), os.waitstatus_to_exitcode(ended[1])
+                orphans |= task_id is None or status < 0
+                if task_id:
+                    self._tell(f"gone {task_id} {status}")
         except (BlockingIOError, ChildProcessError):
             pass
+        if orphans:
+            self._kill_orphans()
+
+    def _kill_orphans(self) -> None:
+        """Kill what a killed shim has left of its task. One that no other way finds has left its session and its mark.
+
+        A living shim is the subreaper of its own, so nobody else's orphans become our children; and as long as they are
+        not reaped here, their pids are theirs. What they leave comes here in turn.
+        """
+        for pid in living_children(os.getpid()):
+            if pid not in self._shims:
+                os.kill(pid, signal.SIGKILL)
 
     def _tell(self, text: str) -> None:
         try:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from levity.protocol.text import bytes_to_text
-from supervisor.shim.launch import CHDIR_FLAG, EXEC_FLAG
+from supervisor.spool.start_status import CHDIR_FLAG, EXEC_FLAG
 from tests.support.zygote import Zygote
 
 ALL_BYTES = bytes(range(1, 256))
