@@ -1,0 +1,98 @@
+"""The index codec: whole, torn at every byte, with flipped bits. It may say less than was written, nothing else."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervisor.spool.index import RECORD_SIZE, IndexRecord, pack_record, unpack_records
+
+START: IndexRecord = (-1, 0, 0, 0, 0)
+
+# What came: stream, length, nanoseconds since what came before.
+Arrivals = list[tuple[int, int, int]]
+arrivals = st.lists(st.tuples(st.sampled_from([1, 2]), st.integers(1, 1 << 40), st.integers(0, 1 << 40)), max_size=12)
+
+
+def records_of(pieces: Arrivals) -> list[IndexRecord]:
+    ends = {1: 0, 2: 0}
+    time_ns = 1_700_000_000_000_000_000
+    records = []
+    for sequence, (stream, length, later_ns) in enumerate(pieces):
+        ends[stream] += length
+        time_ns += later_ns
+        records.append((sequence, time_ns, ends[1], ends[2], stream))
+    return records
+
+
+def packed(records: list[IndexRecord]) -> bytes:
+    return b"".join(pack_record(*record) for record in records)
+
+
+@given(arrivals)
+def test_what_was_packed_is_unpacked(pieces: Arrivals) -> None:
+    records = records_of(pieces)
+    data = packed(records)
+    assert len(data) == len(records) * RECORD_SIZE
+    assert list(unpack_records(data, START)) == records
+
+
+@given(arrivals, st.integers(0, 12))
+def test_it_can_be_read_in_pieces(pieces: Arrivals, cut: int) -> None:
+    records = records_of(pieces)
+    cut = min(cut, len(records))
+    before = records[cut - 1] if cut else START
+    assert list(unpack_records(packed(records[cut:]), before)) == records[cut:]
+
+
+@given(arrivals)
+def test_torn_at_every_byte_it_ends_at_the_last_whole_record(pieces: Arrivals) -> None:
+    records = records_of(pieces)[:4]
+    data = packed(records)
+    for size in range(len(data) + 1):
+        assert list(unpack_records(data[:size], START)) == records[: size // RECORD_SIZE]
+
+
+@given(arrivals.filter(bool), st.data())
+def test_a_flipped_bit_ends_it_there(pieces: Arrivals, data: st.DataObject) -> None:
+    records = records_of(pieces)
+    raw = bytearray(packed(records))
+    bit = data.draw(st.integers(0, len(raw) * 8 - 1))
+    raw[bit // 8] ^= 1 << bit % 8
+    assert list(unpack_records(bytes(raw), START)) == records[: bit // 8 // RECORD_SIZE]
+
+
+@given(st.binary(max_size=400))
+def test_garbage_is_no_record(garbage: bytes) -> None:
+    assert list(unpack_records(garbage, START)) == []
+
+
+@given(arrivals.filter(lambda pieces: len(pieces) > 2), st.data())
+def test_a_whole_record_in_the_wrong_place_ends_it(pieces: Arrivals, data: st.DataObject) -> None:
+    """Left out, doubled or exchanged: each record follows only the one that it was made after."""
+    records = records_of(pieces)
+    place = data.draw(st.integers(0, len(records) - 2))
+    missing = records[:place] + records[place + 1 :]
+    doubled = records[: place + 1] + records[place:]
+    exchanged = [*records[:place], records[place + 1], records[place], *records[place + 2 :]]
+    assert list(unpack_records(packed(missing), START)) == records[:place]
+    assert list(unpack_records(packed(doubled), START)) == records[: place + 1]
+    assert list(unpack_records(packed(exchanged), START)) == records[:place]
+
+
+def test_what_cannot_follow_is_refused() -> None:
+    first: IndexRecord = (0, 100, 5, 0, 1)
+    for second in (
+        (1, 99, 6, 0, 1),  # earlier than the one before
+        (1, 100, 5, 0, 1),  # nothing came
+        (1, 100, 4, 0, 1),  # less than before
+        (1, 100, 6, 0, 2),  # the other stream grew
+        (1, 100, 6, 1, 1),  # both grew
+        (1, 100, 6, 0, 3),  # no such stream
+        (2, 100, 6, 0, 1),  # one is missing
+    ):
+        assert list(unpack_records(packed([first, second]), START)) == [first]
+
+
+def test_a_record_is_forty_bytes_as_they_are_on_disk() -> None:
+    assert pack_record(1, 2, 3, 4, 2).hex() == (
+        "01000000000000000200000000000000030000000000000004000000000000000200000044220bfa"
+    )

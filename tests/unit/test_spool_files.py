@@ -1,0 +1,128 @@
+"""Records: whole or not there; a newer one is refused, not misread."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from supervisor.spool.files import insist, load_record, write_record
+from supervisor.spool.layout import index_name, is_task_id, parse_segment, segment_name
+from supervisor.spool.reader import SpoolReader
+from supervisor.spool.records import RecordVersionError
+from tests.support.paths import ROOT
+
+
+@pytest.fixture
+def fd(tmp_path: Path) -> Iterator[int]:
+    fd = os.open(tmp_path, os.O_RDONLY)
+    yield fd
+    os.close(fd)
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_what_was_written_is_loaded(fd: int, tmp_path: Path, *, durable: bool) -> None:
+    write_record(fd, "a.json", {"x": 1, "text": "ü\udcff"}, durable=durable)
+    write_record(fd, "a.json", {"x": 2, "text": "ü\udcff"}, durable=durable)
+    assert load_record(fd, "a.json") == {"version": 1, "x": 2, "text": "ü\udcff"}
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_none_is_there(fd: int) -> None:
+    assert load_record(fd, "a.json") is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"\0" * 100,
+        b"[]",
+        b"7",
+        b'"x"',
+        b"{}",
+        b'{"version": "1"}',
+        b"\xff",
+        b"[" * 100_000,
+        b'{"version": 1',
+    ],
+)
+def test_what_is_no_whole_record_is_none(fd: int, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.json").write_bytes(content)
+    assert load_record(fd, "a.json") is None
+
+
+def test_every_torn_record_is_none(fd: int, tmp_path: Path) -> None:
+    write_record(fd, "a.json", {"state": "Finished", "exit_code": 0, "list": [1, {"x": None}]}, durable=False)
+    data = (tmp_path / "a.json").read_bytes()
+    for size in range(len(data)):
+        (tmp_path / "a.json").write_bytes(data[:size])
+        assert load_record(fd, "a.json") is None
+
+
+def test_a_newer_record_is_refused(fd: int, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"version": 2, "state": "Finished"}')
+    with pytest.raises(RecordVersionError, match=r"a\.json has version 2"):
+        load_record(fd, "a.json")
+
+
+def test_a_link_is_not_followed(fd: int, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text('{"version": 1}')
+    (tmp_path / "a.json").symlink_to("elsewhere")
+    with pytest.raises(OSError, match="symbolic link"):
+        load_record(fd, "a.json")
+
+
+def test_what_must_not_fail_is_tried_until_it_works() -> None:
+    refusals = [OSError(28, "full"), OSError(5, "broken")]
+
+    def action() -> str:
+        if refusals:
+            raise refusals.pop()
+        return "done"
+
+    assert insist(action) == "done"
+
+
+def test_names() -> None:
+    assert parse_segment(segment_name("stdout", 0)) == ("stdout", 0)
+    assert parse_segment(segment_name("stderr", 1 << 60)) == ("stderr", 1 << 60)
+    assert parse_segment(index_name(7)) == ("index", 7)
+    for name in (
+        "stdout",
+        "stdout.log",
+        "stdout.1.log",
+        "stdin.0000000000000000.log",
+        "exit.json",
+        "xstdout." + "0" * 16,
+    ):
+        assert parse_segment(name) is None
+    assert is_task_id("3f2a9c1e-0b7d-4e55-9a51-2f0c6d1b8e42")
+    for text in (
+        "",
+        "rehearsal",
+        "..",
+        "3F2A9C1E-0b7d-4e55-9a51-2f0c6d1b8e42",
+        "3f2a9c1e-0b7d-4e55-9a51-2f0c6d1b8e42\n",
+    ):
+        assert not is_task_id(text)
+
+
+def test_a_task_of_the_first_version_can_be_read() -> None:
+    """What reached a disk once must be readable for ever: tests/data/spool-v1 was written by 0.1.0."""
+    path = ROOT / "tests" / "data" / "spool-v1"
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        records = {name: load_record(fd, f"{name}.json") for name in ("spec", "shim", "exit")}
+    finally:
+        os.close(fd)
+    assert records == json.loads((path / "expected.json").read_text())
+    reader = SpoolReader(str(path))
+    try:
+        parts = [(e.stream, os.pread(e.fd, e.length, e.position)) for e in reader.extents(1 << 16, over=True)]
+    finally:
+        reader.close()
+    assert parts == [(1, b"one\n"), (2, b"two \xff\n"), (1, b"three\n"), (2, b"four\n")]
+    assert reader.ends == {1: 10, 2: 11}

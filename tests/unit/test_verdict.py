@@ -1,0 +1,58 @@
+"""From a wait status to state, code, signal and reason."""
+
+import errno
+import os
+import signal
+
+import pytest
+
+from levity.states import State
+from supervisor.shim.launch import LaunchError, start_status
+from supervisor.shim.verdict import signal_name, verdict
+from supervisor.spool.start_status import CHDIR_FLAG, EXEC_FLAG
+
+
+@pytest.mark.parametrize("signalled", [True, False])
+@pytest.mark.parametrize("killed", [True, False])
+@pytest.mark.parametrize("status", [0, 1, 9, 127, 137, 255])
+def test_an_exit_is_an_exit(status: int, *, signalled: bool, killed: bool) -> None:
+    """Even after SIGKILL was sent: the task was quicker."""
+    found = verdict(os.CLD_EXITED, status, signalled=signalled, killed=killed, grace_s=5.0)
+    assert (found["state"], found["exit_code"], found["signal"]) == (State.FINISHED, status, None)
+    assert ("SIGTERM" in found["reason"]) == signalled
+
+
+@pytest.mark.parametrize("code", [os.CLD_KILLED, os.CLD_DUMPED])
+@pytest.mark.parametrize("killed", [True, False])
+@pytest.mark.parametrize("number", [n for n in range(1, signal.SIGRTMAX + 1) if n not in (32, 33)])
+def test_a_signal_is_a_signal(number: int, code: int, *, killed: bool) -> None:
+    found = verdict(code, number, signalled=killed, killed=killed, grace_s=2.5)
+    brutal = killed and number == signal.SIGKILL
+    assert found["state"] == (State.BRUTALLY_KILLED if brutal else State.FINISHED)
+    assert found["exit_code"] == 128 + number
+    assert found["signal"] == signal_name(number)
+    assert ("2.5 s" in found["reason"]) == brutal
+
+
+def test_names_of_signals() -> None:
+    assert signal_name(15) == "SIGTERM"
+    assert signal_name(signal.SIGRTMIN) == "SIGRTMIN"
+    assert signal_name(signal.SIGRTMIN + 3) == "SIGRTMIN+3"
+    assert signal_name(signal.SIGRTMAX) == "SIGRTMAX"
+
+
+@pytest.mark.parametrize("number", sorted(errno.errorcode))
+def test_why_a_start_failed_fits_into_an_exit_status(number: int) -> None:
+    statuses = [
+        start_status(LaunchError("exec", number)),
+        start_status(LaunchError("chdir", number)),
+        start_status(LaunchError("host", number)),
+        start_status(OSError(number, "")),
+    ]
+    assert all(0 < status < 256 for status in statuses)
+    if number < 64:
+        assert statuses == [number | EXEC_FLAG, number | CHDIR_FLAG, number, number]
+
+
+def test_an_error_without_a_number_is_not_success() -> None:
+    assert start_status(OSError("no number")) == errno.EIO
