@@ -20,6 +20,7 @@ from supervisor.engine.loss import Losses
 from supervisor.engine.registry import Registry, Row
 from supervisor.engine.start_errors import host_error, start_error
 from supervisor.engine.task import Answer, LiveTask
+from supervisor.hostos.procfs import boot_id
 from supervisor.say import say
 from supervisor.spool.records import JsonObject, RecordVersionError
 
@@ -44,6 +45,7 @@ class Tasks:
         self._loop = loop
         self._registry = registry
         self._ask = ask
+        self._boot_id = boot_id()
         self._losses = Losses()
         self._losses_timer: Timer | None = None
 
@@ -54,6 +56,7 @@ class Tasks:
 
     def start(self, spec: JsonObject, answer: Answer) -> None:
         """Accept a new task and start it; `answer` is called once its command is executed or has failed to be."""
+        spec["boot_id"] = self._boot_id
         try:
             directory.create(spec["id"], spec)
         except OSError as error:
@@ -138,9 +141,12 @@ class Tasks:
 
     def _try_start(self, task: LiveTask, status: int) -> None:
         """No shim has the task, and it was never executed."""
-        if task.outstanding:
+        accepted_in = task.spec.get("boot_id")
+        if accepted_in not in (None, self._boot_id):
+            self._lose(task, {"boot_id": accepted_in})  # It may have run: who watched it need not survive a power cut.
+        elif task.outstanding:
             return  # One is on its way.
-        if not task.started:
+        elif not task.started:
             # Accepted by an engine that died before it answered. Whoever waits for the answer asks again.
             if task.unclaimed is None:
                 task.unclaimed = self._loop.later(_UNCLAIMED_S, lambda: self._lose(task, {}))

@@ -1,6 +1,6 @@
 """The JSON records of a task's directory: what their keys mean. Runs in: shim, engine, front-end. Owns: nothing.
 
-spec.json   id, argv, cwd, env, grace_s, accepted_ns: what was asked
+spec.json   id, argv, cwd, env, grace_s, accepted_ns, boot_id: what was asked, when, and in which boot of the machine
 shim.json   pid, start_ticks, boot_id: who watches; then task_pid, started_ns; then signalled_ns, grace_s
 exit.json   state, exit_code, signal, reason, ended_ns, and the times above; stdout_bytes, stderr_bytes
 
