@@ -9,6 +9,7 @@ import sys
 import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Self
 
 import psutil
 
@@ -56,6 +57,12 @@ class Zygote:
                 cwd=directory,
                 env={**clean_environment(), **(env or {})},
             )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """End the zygote and every shim that still runs; the tasks die with them."""
@@ -161,7 +168,10 @@ class Zygote:
         """Return the status with which a shim of this task has left, once it has."""
         self._socket.settimeout(timeout_s)
         while not self._statuses.get(task_id):
-            word, gone_id, status = self._socket.recv(128).decode().split()
+            packet = self._socket.recv(128)
+            if not packet:
+                raise ConnectionError("the zygote is gone")
+            word, gone_id, status = packet.decode().split()
             assert word == "gone"
             self._statuses.setdefault(gone_id, []).append(int(status))
         return self._statuses[task_id].pop(0)
