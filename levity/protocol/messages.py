@@ -1,7 +1,7 @@
 """JSON-RPC 2.0 messages: write, parse and check them. Runs in: every process. Owns: nothing. Never: does I/O.
 
 https://www.jsonrpc.org/specification, without batches. What JSON leaves open is refused: duplicate keys, NaN and
-infinity, nesting beyond the parser's depth, and anything but one object.
+infinity, deep nesting, and anything but one object.
 """
 
 import json
@@ -24,6 +24,12 @@ __all__ = [
 ]
 
 PROTOCOL_VERSION = 1
+
+# Not the parser's own limit: that depends on how deep its caller's stack is, so what the front-end takes the engine
+# might not.
+_DEPTH_LIMIT = 32
+# A message may quote what a client sent, which is megabytes at worst, and grows when it is escaped.
+_MESSAGE_LIMIT = 4096
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,7 +70,15 @@ def parse_object(body: bytes) -> "JsonObject":
         raise ProtocolError(f"a message is not valid JSON: {detail}") from None
     if not isinstance(value, dict):
         raise ProtocolError("a message is not a JSON object")
+    if not _is_within(value, _DEPTH_LIMIT):
+        raise ProtocolError("a message is not valid JSON: nested too deep")
     return value
+
+
+def _is_within(value: "JsonObject | list[Any]", levels: int) -> bool:
+    """Whether objects and lists stand at most `levels` deep in each other."""
+    inner = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_is_within(item, levels - 1) for item in inner if isinstance(item, dict | list))
 
 
 def dump_object(value: "JsonObject") -> bytes:
@@ -117,7 +131,7 @@ def result_frame(id: "int | str | None", result: "JsonObject") -> bytes:
 
 def error_frame(id: "int | str | None", error: LevityError) -> bytes:
     """Return the frame of a refusal: the error's code and message."""
-    body = {"code": error.code, "message": error.message}
+    body = {"code": error.code, "message": error.message[:_MESSAGE_LIMIT]}
     return json_frame(dump_object({"jsonrpc": "2.0", "id": id, "error": body}))
 
 

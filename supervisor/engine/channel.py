@@ -9,8 +9,7 @@ import selectors
 from collections import deque
 from collections.abc import Callable
 
-from levity.errors import LevityError
-from levity.protocol.frames import NEED_DATA, Frame, FrameDecoder
+from levity.protocol.frames import Frame, FrameDecoder
 from levity.protocol.messages import Request, parse_request
 from supervisor.engine.loop import Loop
 
@@ -21,7 +20,7 @@ _READ_SIZE = 256 * 1024
 
 
 class Channel:
-    """Requests in, frames out. `on_lost` is called once, when the other end is gone or talks nonsense."""
+    """Requests in, frames out. `on_lost` is called once, when the other end is gone; LevityError where it talks nonsense."""
 
     def __init__(
         self,
@@ -75,12 +74,10 @@ class Channel:
             self._lose()
             return
         self._decoder.feed(data)
-        try:
-            while self.is_open and isinstance(frame := self._decoder.next_frame(), Frame):
-                self._on_request(self, parse_request(frame.body))
-        except LevityError:
-            self._lose()  # Our own front-end does not send such a thing: it is broken.
-        assert frame is NEED_DATA or not self.is_open
+        # Our own front-end sends nothing that is refused here. If it does, the error ends this engine: a new one gets
+        # a new pipe, while nobody would make one for this.
+        while self.is_open and isinstance(frame := self._decoder.next_frame(), Frame):
+            self._on_request(self, parse_request(frame.body))
 
     def _flush(self) -> None:
         try:

@@ -10,8 +10,8 @@ import select
 import threading
 from collections import deque
 
-from levity.errors import InternalError, LevityError, Unavailable
-from levity.protocol.frames import Frame, FrameDecoder
+from levity.errors import InternalError, InvalidRequest, LevityError, Unavailable
+from levity.protocol.frames import FRAME_LIMIT, Frame, FrameDecoder
 from levity.protocol.messages import Reply, parse_reply, request_frame
 from supervisor.spool.records import JsonObject
 
@@ -20,6 +20,9 @@ __all__ = ["EngineLink"]
 _READ_SIZE = 256 * 1024
 # A request that is in flight each time the engine dies may be what kills it.
 _SEND_LIMIT = 20
+# A request is longer here than it came where a client did not escape what is not ASCII, and the engine's answer repeats
+# it with some facts added: neither may be over the limit of a frame.
+_REQUEST_LIMIT = FRAME_LIMIT - 64 * 1024
 
 
 class _Call:
@@ -60,6 +63,8 @@ class EngineLink:
         """Ask the engine and return its result; what it refused is raised, and Unavailable after `timeout_s`."""
         number = next(self._numbers)
         call = _Call(request_frame(number, method, params))
+        if len(call.frame) > _REQUEST_LIMIT:
+            raise InvalidRequest(f"a request of {len(call.frame)} bytes is too long; the limit is {_REQUEST_LIMIT}")
         with self._lock:
             self._calls[number] = call
             self._send(call)

@@ -116,6 +116,24 @@ def test_another_protocol_is_dropped(healthy: Daemon, name: str) -> None:
         raw.check_refused()
 
 
+def _info_with(value: bytes) -> bytes:
+    return b'{"jsonrpc":"2.0","id":1,"method":"server.info","params":{"x":' + value + b"}}"
+
+
+def test_no_depth_of_nesting_separates_front_end_and_engine(healthy: Daemon) -> None:
+    # Between what the parser bears in the one and in the other, whose stack is deeper.
+    for depth in range(940, 1000):
+        with Raw(healthy) as raw:
+            raw.send(json_frame(_info_with(b"[" * depth + b"]" * depth)))
+            raw.check_refused()
+
+
+def test_a_request_that_grows_when_it_is_passed_on(healthy: Daemon) -> None:
+    with Raw(healthy) as raw:
+        raw.send(json_frame(_info_with(b'"' + "\u00e9".encode() * 4_000_000 + b'"')))
+        assert "too long" in raw.reply()["error"]["message"]
+
+
 MESSAGES = {
     "no json": b"hello",
     "no object": b"[1, 2]",

@@ -117,12 +117,21 @@ def test_any_object_is_a_message_or_refused(value: JsonObject) -> None:
         (b"null", "not a JSON object"),
         (b'{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}", "nested too deep"),
         (b'{"a":' * 200_000 + b"1" + b"}" * 200_000, "nested too deep"),
+        (b'{"a":' + b"[" * 32 + b"]" * 32 + b"}", "nested too deep"),
     ],
 )
 def test_what_is_no_object(data: bytes, why: str) -> None:
     with pytest.raises(ProtocolError, match=why) as caught:
         parse_object(data)
     assert len(caught.value.message) < 300
+
+
+def test_nesting_up_to_the_limit() -> None:
+    assert parse_object(b'{"a":' + b"[" * 31 + b"]" * 31 + b"}")
+
+
+def test_an_error_fits_into_a_frame_whatever_it_quotes() -> None:
+    assert len(error_frame(1, LevityError(repr("\x01" * 10_000_000)))) < 50_000
 
 
 @pytest.mark.parametrize(
