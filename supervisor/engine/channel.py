@@ -20,7 +20,7 @@ _READ_SIZE = 256 * 1024
 
 
 class Channel:
-    """Requests in, frames out. `on_lost` is called once, when the other end is gone; LevityError where it talks nonsense."""
+    """Requests in, frames out. `on_lost` is called once, when the other end is gone; nonsense is a LevityError."""
 
     def __init__(
         self,
