@@ -102,6 +102,7 @@ class Nursery:
         self._restart_s = min(self._restart_s * 2, _LAST_RESTART_S)
 
     def _restart(self) -> None:
+        self._outbox.clear()  # Asked for while there was no zygote; `on_restart` asks for all of it again.
         self._spawn()
         self._on_restart()
 
