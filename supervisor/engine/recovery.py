@@ -6,7 +6,7 @@ from supervisor.engine import directory
 from supervisor.engine.registry import Registry, RegistryCorruptError, RegistryUnusableError, Row, set_aside
 from supervisor.say import say
 from supervisor.spool.files import load_record
-from supervisor.spool.layout import EXIT, TASKS, task_path
+from supervisor.spool.layout import EXIT, LOCK, TASKS, task_path
 from supervisor.spool.records import JsonObject, RecordVersionError
 
 __all__ = ["live_specs", "open_registry", "quarantine_registry"]
@@ -58,10 +58,11 @@ def _read_task(task_id: str) -> Row | None:
     directory_fd = os.open(task_path(task_id), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         spec, outcome = directory.load_spec(task_id), load_record(directory_fd, EXIT)
+        was_taken = os.access(LOCK, os.F_OK, dir_fd=directory_fd)
     finally:
         os.close(directory_fd)
-    if spec is None and outcome is None:
-        return None
+    if spec is None and outcome is None and not was_taken:
+        return None  # What a shim has had is kept though its spec is damaged: it may run, and its output is there.
     return Row(task_id, spec if spec is not None else _lost_spec(task_id), outcome)
 
 
