@@ -79,7 +79,7 @@ def _unix_address(path: str) -> Address:
 
 
 def state_directory(environ: "os._Environ[str] | dict[str, str]") -> str:
-    """Return the state directory of a levityd that is not told one: an absolute path."""
+    """Return the state directory of a levityd that is not told one, an absolute path; BadAddress without a home."""
     if given := environ.get("LEVITY_STATE_DIR"):
         return os.path.abspath(given)
     if os.geteuid() == 0:
@@ -88,6 +88,8 @@ def state_directory(environ: "os._Environ[str] | dict[str, str]") -> str:
     base = environ.get("XDG_STATE_HOME", "")
     if not base.startswith("/"):
         base = os.path.expanduser("~/.local/state")
+    if not base.startswith("/"):
+        raise BadAddress("no home directory is known for the state directory; set LEVITY_STATE_DIR or HOME")
     return os.path.join(base, "levity")
 
 
