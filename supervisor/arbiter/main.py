@@ -44,6 +44,8 @@ def main(argv: list[str] | None = None) -> int:
     except (RefusedError, BadAddress) as error:
         say(f"levityd: {error.message}")
         return error.status if isinstance(error, RefusedError) else error.exit_status
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT  # While it waits for a name server or an earlier levityd: nothing is started yet.
     except OSError as error:
         say(f"levityd: {error.filename or 'the host refused'}: {error.strerror}")
         return FAILED
