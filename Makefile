@@ -23,7 +23,8 @@ help:  ## this list
 binaries: bin/levity bin/levityd  ## bin/levity and bin/levityd, which run this checkout's code
 
 tests: binaries  ## build everything and run all tests (PYTEST_ARGS="-k name" for some of them)
-	"$(VPYTHON)" -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+	TMPDIR="$$("$(VPYTHON)" -c 'from tests.support.daemon import scratch_place as place; print(place())')" \
+		"$(VPYTHON)" -m pytest -n 4 --dist worksteal $(PYTEST_ARGS)
 
 tests-race: binaries  ## run the concurrent tests under conditions that bring races out (LEVITY_RACE_SEED=N repeats an order)
 	LEVITY_RACE=1 LEVITY_RACE_ROUNDS=$(RACE_ROUNDS) "$(VPYTHON)" -X dev -m pytest -m race --timeout 180 $(PYTEST_ARGS)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     JsonObject = dict[str, Any]
     Text = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
+# What levityd takes: a week.
+GRACE_LIMIT_S = 7 * 24 * 3600
+
 
 def new_task_id() -> str:
     """Return a random UUID (RFC 9562, version 4)."""
@@ -46,9 +49,9 @@ def start_params(
 
 def check_grace(grace_s: float) -> float:
     """Return a grace period as it is if it is a number of seconds, InvalidRequest if not."""
-    if isinstance(grace_s, int | float) and 0 <= grace_s < float("inf"):
+    if isinstance(grace_s, int | float) and 0 <= grace_s <= GRACE_LIMIT_S:
         return grace_s
-    raise InvalidRequest(f"a grace period of {grace_s!r} s makes no sense; give 0 or more")
+    raise InvalidRequest(f"the grace period makes no sense; give a number of seconds from 0 to {GRACE_LIMIT_S}")
 
 
 def _argv(argv: "Sequence[Text]") -> list[str]:

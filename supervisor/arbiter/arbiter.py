@@ -24,6 +24,7 @@ __all__ = ["Arbiter"]
 _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # Orderly within 5 s, also with a child that is stuck.
 _STOP_S = 4.0
+_FORK_RETRY_S = 1.0
 # A child that is stopped, or hangs, keeps its clients waiting. Pings are counted instead of seconds, so that a machine
 # that was suspended does not wake up to a massacre.
 _PING_S = 10.0
@@ -143,7 +144,14 @@ class Arbiter:
     def _restart(self, role: str) -> None:
         child, other = self._children if role == self.engine.role else self._children[::-1]
         for_child, for_other = new_pipe()
-        self._start(child, for_child)
+        try:
+            self._start(child, for_child)
+        except OSError as error:
+            # Out of processes or memory: perhaps because of a task, so it may pass.
+            for_other.close()
+            say(f"levityd: the {role} cannot be started now: {error.strerror}")
+            heapq.heappush(self._restarts, (time.monotonic() + _FORK_RETRY_S, role))
+            return
         if other.is_alive:
             other.hand_over(for_other)
         else:

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import send_handle
 
@@ -45,15 +46,16 @@ class Child:
         return self.process is not None
 
     def start(self, pipe: Connection) -> None:
-        """Fork it, with its end of the pipe to the other child."""
+        """Fork it, with its end of the pipe to the other child; OSError if the host does not let us."""
         self.is_ready = False
         self.unanswered = 0
         ours, theirs = _context.Pipe(duplex=True)
-        self.process = _context.Process(target=self._run, args=(theirs, pipe), name=self.role)
-        self.process.start()
-        theirs.close()
-        pipe.close()
-        self.control = ours
+        process = _context.Process(target=self._run, args=(theirs, pipe), name=self.role)
+        with theirs, pipe, ExitStack() as undo:
+            undo.callback(ours.close)
+            process.start()
+            undo.pop_all()
+        self.process, self.control = process, ours
 
     def hand_over(self, pipe: Connection) -> None:
         """Give it its end of a new pipe, the other child having been started anew."""

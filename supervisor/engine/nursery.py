@@ -10,8 +10,10 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from supervisor.engine.loop import Loop
+from supervisor.say import say
 
 __all__ = ["Nursery"]
 
@@ -45,12 +47,12 @@ class Nursery:
 
     def _spawn(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [sys.executable, "-I", "-S", "-c", _BOOT.format(roots=_package_roots()) + _TITLE_ROOM]
+        with theirs, ExitStack() as undo:
+            undo.callback(ours.close)
+            self._process = subprocess.Popen(command, stdin=theirs.fileno())
+            undo.pop_all()
         ours.setblocking(False)
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _BOOT.format(roots=_package_roots()) + _TITLE_ROOM],
-                stdin=theirs.fileno(),
-            )
         self._socket = ours
         self._loop.watch(ours.fileno(), self._ready)
 
@@ -103,8 +105,14 @@ class Nursery:
 
     def _restart(self) -> None:
         self._outbox.clear()  # Asked for while there was no zygote; `on_restart` asks for all of it again.
-        self._spawn()
-        self._on_restart()
+        try:
+            self._spawn()
+        except OSError as error:
+            # Out of processes, memory or descriptors: perhaps because of a task, so it may pass.
+            say(f"levityd: the zygote cannot be started now: {error.strerror}")
+            self._loop.later(_LAST_RESTART_S, self._restart)
+        else:
+            self._on_restart()
 
 
 def _package_roots() -> list[str]:

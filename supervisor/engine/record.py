@@ -25,7 +25,7 @@ def make_record(spec: JsonObject, state: State, facts: JsonObject) -> JsonObject
         "grace_s": facts.get("grace_s", spec["grace_s"]),
         "pid": facts.get("task_pid"),
         "shim_pid": facts.get("pid"),
-        "accepted_at": _rfc3339(spec["accepted_ns"]),
+        "accepted_at": _rfc3339(spec.get("accepted_ns")),
     }
     record.update({name: _rfc3339(facts.get(key)) for name, key in _TIMES.items()})
     record.update({name: facts.get(name) for name in ("stdout_bytes", "stderr_bytes")})

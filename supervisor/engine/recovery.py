@@ -48,7 +48,7 @@ def _complete(registry: Registry) -> Registry:
         else:
             rows.append(row)
     # Lists follow the order in which rows are made.
-    for row in sorted(rows, key=lambda row: row.spec["accepted_ns"]):
+    for row in sorted(rows, key=lambda row: row.spec.get("accepted_ns", 0)):
         registry.put(row)
     registry.commit()
     return registry

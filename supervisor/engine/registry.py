@@ -187,7 +187,9 @@ class Registry:
         """Return up to `limit` tasks accepted after the cursor `after` (0: from the first), each with its cursor."""
         with _translated():
             rows = self._db.execute(_LIVE_PAGE if live_only else _PAGE, (after, limit)).fetchall()
-        return [(rowid, _row(*columns)) for rowid, *columns in rows]
+        found = [(rowid, _row(*columns)) for rowid, *columns in rows]
+        # What could not be committed yet is newer.
+        return [(rowid, self._queue.get(row.id) or row) for rowid, row in found]
 
     def live(self) -> Iterator[Row]:
         """Yield the tasks that are not over."""

@@ -5,6 +5,7 @@ shim is gone, and for every live task when the engine starts; a start is nothing
 looking.
 """
 
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -118,6 +119,8 @@ class Tasks:
 
     def _look(self, task: LiveTask, status: int = 0) -> None:
         """Look at a task, given the exit status of its shim if that has just left."""
+        if task.id in self._losses:
+            return  # Its end is being recorded.
         try:
             seen = directory.observe(task.id)
         except (FileNotFoundError, NotADirectoryError):
@@ -174,8 +177,9 @@ class Tasks:
             return
         try:
             pidfd = os.pidfd_open(holder)
-        except OSError:
-            self._loop.later(_WATCH_RETRY_S, lambda: self.look(task.id))
+        except OSError as error:
+            delay_s = _WATCH_RETRY_S if error.errno == errno.ESRCH else _LOOK_RETRY_S
+            self._loop.later(delay_s, lambda: self.look(task.id))
             return
         if not self._has_shim(task, holder):
             os.close(pidfd)

@@ -13,6 +13,7 @@ from collections import deque
 from levity.errors import InternalError, InvalidRequest, LevityError, Unavailable
 from levity.protocol.frames import FRAME_LIMIT, Frame, FrameDecoder
 from levity.protocol.messages import Reply, parse_reply, request_frame
+from supervisor.say import say
 from supervisor.spool.records import JsonObject
 
 __all__ = ["EngineLink"]
@@ -53,11 +54,6 @@ class EngineLink:
 
     def __repr__(self) -> str:
         return f"<EngineLink {len(self._calls)} in flight, {'connected' if self._fd >= 0 else 'waiting'}>"
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing is in flight."""
-        return not self._calls
 
     def call(self, method: str, params: JsonObject, timeout_s: float) -> JsonObject:
         """Ask the engine and return its result; what it refused is raised, and Unavailable after `timeout_s`."""
@@ -118,8 +114,10 @@ class EngineLink:
         try:
             while isinstance(frame := decoder.next_frame(), Frame):
                 self._deliver(parse_reply(frame.body))
-        except LevityError:
-            return False  # Our own engine does not send such a thing: it is broken.
+        except LevityError as error:
+            # Our own engine does not send such a thing. Only a new front-end is given a new pipe: make room for it.
+            say(f"levityd: front-end: the engine is not understood: {error.message[:200]}")
+            os._exit(1)
         return True
 
     def _deliver(self, reply: Reply) -> None:

@@ -44,8 +44,9 @@ def _serve(control: Connection, pipe: Connection, listener: socket.socket) -> No
     link.connect(os.dup(pipe.fileno()))
     pipe.close()
     server = Server(listener, link)
-    for work in (link.run, server.serve_forever):
-        threading.Thread(target=work, daemon=True, name=work.__qualname__).start()
+    threading.Thread(target=link.run, daemon=True, name="link").start()
+    # It is never shut down, it ends with the process; so nothing has to wake it up to look whether it shall.
+    threading.Thread(target=server.serve_forever, args=(None,), daemon=True, name="server").start()
     tell(control, ready=True)
     while (word := receive_word(control).get("do")) in ("peer", "ping"):
         if word == "peer":
@@ -53,11 +54,11 @@ def _serve(control: Connection, pipe: Connection, listener: socket.socket) -> No
         else:
             tell(control, pong=True)
     if word == "stop":
-        _say_farewell(server, link)
+        _finish(server)
 
 
-def _say_farewell(server: Server, link: EngineLink) -> None:
-    server.shutdown()
+def _finish(server: Server) -> None:
+    """Let answers that are under way go out."""
     give_up_at = time.monotonic() + _FAREWELL_S
-    while not link.is_idle and time.monotonic() < give_up_at:
+    while server.is_answering and time.monotonic() < give_up_at:
         time.sleep(0.01)

@@ -23,7 +23,12 @@ class _Handler(socketserver.BaseRequestHandler):
     server: "Server"
 
     def handle(self) -> None:
-        Session(self.request, self.server.link).run()
+        session = Session(self.request, self.server.link)
+        self.server.sessions.add(session)
+        try:
+            session.run()
+        finally:
+            self.server.sessions.discard(session)
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
@@ -38,7 +43,13 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         listener.setblocking(False)
         self.socket = listener
         self.link = link
+        self.sessions: set[Session] = set()
         self._free = threading.BoundedSemaphore(_CONNECTION_LIMIT)
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether a request is being answered."""
+        return any(session.is_answering for session in self.sessions.copy())
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept a connection.

@@ -45,6 +45,7 @@ class Session:
         self._decoder = FrameDecoder()
         self._served: dict[str, Callable[[Request], None]] = {"task.logs": self._logs}
         self._requests = 0
+        self.is_answering = False
 
     def __repr__(self) -> str:
         return f"<Session {self._requests} requests, {self._decoder!r}>"
@@ -55,11 +56,14 @@ class Session:
         hello = {"server": f"levityd/{__version__}", "protocol": PROTOCOL_VERSION, "nonce": nonce}
         try:
             self._send(notification_frame("hello", hello))
-            while (frame := self._next_frame()) is not None:
-                self._requests += 1
-                self._answer(frame)
-        except ProtocolError as error:
-            self._send(error_frame(None, error))
+            try:
+                while (frame := self._next_frame()) is not None:
+                    self._requests += 1
+                    self.is_answering = True
+                    self._answer(frame)
+                    self.is_answering = False
+            except ProtocolError as error:
+                self._send(error_frame(None, error))
         except OSError:
             pass  # The client is gone, or too slow: its tasks are none the worse for it.
 

@@ -31,6 +31,10 @@ def set_title(title: str, name: str) -> None:
         memory = os.open("/proc/self/mem", os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return
-    # The last byte stays NUL: otherwise the kernel goes on reading into the environment.
-    os.pwrite(memory, title.encode()[: _size - 1].ljust(_size, b"\0"), _start)
-    os.close(memory)
+    try:
+        # The last byte stays NUL: otherwise the kernel goes on reading into the environment.
+        os.pwrite(memory, title.encode()[: _size - 1].ljust(_size, b"\0"), _start)
+    except OSError:
+        pass  # A kernel that is set up to refuse it (proc_mem.force_override=never): a title is not worth a failure.
+    finally:
+        os.close(memory)

@@ -47,4 +47,4 @@ def sync_spool(monitor: Monitor, record: JsonObject) -> None:
 
 def store(directory_fd: int, record: JsonObject) -> None:
     """Write the exit record; when there is no room for it, wait: nobody else knows how the task ended."""
-    insist(lambda: write_record(directory_fd, EXIT, record, durable=True))
+    insist(directory_fd, lambda: write_record(directory_fd, EXIT, record, durable=True))

@@ -11,7 +11,7 @@ from supervisor.shim.control import ControlReader
 from supervisor.shim.course import Action, Course
 from supervisor.shim.hint import Hint
 from supervisor.shim.tree import has_living_children, kill_tree, reap_all_but, signal_group, signal_tree
-from supervisor.spool.files import insist, load_record, write_record
+from supervisor.spool.files import insist, is_removed, load_record, write_record
 from supervisor.spool.layout import SHIM
 from supervisor.spool.records import DEFAULT_GRACE_S, JsonObject
 from supervisor.spool.writer import SpoolWriter
@@ -79,7 +79,8 @@ class Monitor:
     def facts(self) -> JsonObject:
         """Return what shim.json says. Read when needed, not kept: most tasks are never signalled, memory is dear."""
         if self._facts is None:
-            self._facts = insist(lambda: load_record(self._directory_fd, SHIM)) or {"grace_s": DEFAULT_GRACE_S}
+            loaded = insist(self._directory_fd, lambda: load_record(self._directory_fd, SHIM))
+            self._facts = loaded or {"grace_s": DEFAULT_GRACE_S}
         return self._facts
 
     def _timeout_ms(self) -> float | None:
@@ -121,6 +122,8 @@ class Monitor:
         try:
             write()
         except OSError:
+            if is_removed(self._directory_fd):
+                raise  # Somebody removed the task's directory. The task goes with its shim: nobody could find it.
             # ENOSPC, EDQUOT, EFBIG and EIO alike: no byte may be dropped, so try again until it is possible.
             self._retry_at = time.monotonic() + _DISK_RETRY_S
         if self.writer.is_blocked == was_blocked:

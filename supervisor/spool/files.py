@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from supervisor.spool.records import JsonObject, RecordVersionError
+from supervisor.spool.records import REQUIRED_KEYS, JsonObject, RecordVersionError
 
-__all__ = ["insist", "load_record", "sync_path", "write_record"]
+__all__ = ["insist", "is_removed", "load_record", "sync_path", "write_record"]
 
 VERSION = 1
 # No record is larger than a request may be; a larger file is not one of ours.
@@ -61,7 +61,7 @@ def load_record(directory_fd: int, name: str) -> JsonObject | None:
         return None
     if record["version"] > VERSION:
         raise RecordVersionError(f"{name} has version {record['version']}; this levity reads up to {VERSION}")
-    return record
+    return record if REQUIRED_KEYS.get(name, frozenset()) <= record.keys() else None
 
 
 def _read_whole(fd: int) -> bytes:
@@ -82,12 +82,22 @@ def sync_path(path: str, directory_fd: int | None = None) -> None:
         os.close(fd)
 
 
-def insist(action: Callable[[], Value]) -> Value:
-    """Do `action` again and again until the host lets it: for what must not fail, and may wait."""
+def is_removed(directory_fd: int) -> bool:
+    """Whether a directory that is open has been removed: then nothing can be stored in it any more."""
+    return os.fstat(directory_fd).st_nlink == 0
+
+
+def insist(directory_fd: int, action: Callable[[], Value]) -> Value:
+    """Do `action` again and again until the host lets it: for what must not fail, and may wait.
+
+    OSError only once the directory that it works in is removed.
+    """
     delay_s = _FIRST_RETRY_S
     while True:
         try:
             return action()
         except OSError:
+            if is_removed(directory_fd):
+                raise
             time.sleep(delay_s)
             delay_s = min(delay_s * 2, _LAST_RETRY_S)

@@ -7,8 +7,14 @@ exit.json   state, exit_code, signal, reason, ended_ns, and the times above; std
 Times are nanoseconds since the epoch. Every record has a `version`.
 """
 
-__all__ = ["DEFAULT_GRACE_S", "JsonObject", "RecordVersionError"]
+__all__ = ["DEFAULT_GRACE_S", "REQUIRED_KEYS", "JsonObject", "RecordVersionError"]
 
+# Without these a record is none: nobody has to ask for them.
+REQUIRED_KEYS = {
+    "spec.json": frozenset({"id", "argv", "cwd", "env", "grace_s"}),
+    "shim.json": frozenset({"pid", "grace_s"}),
+    "exit.json": frozenset({"state", "exit_code", "signal", "reason", "ended_ns"}),
+}
 # How long a task has between SIGTERM and SIGKILL when neither its start nor the signal said so.
 DEFAULT_GRACE_S = 5.0
 

@@ -67,7 +67,8 @@ def test_default_signals_umask_group_and_session(tmp_path: Path) -> None:
         task_id = zygote.start(["sleep", "600"])
         pid, shim = zygote.facts(task_id)["task_pid"], zygote.shim(task_id)
         status = proc_status(pid)
-        assert {name: int(status[name], 16) for name in ("SigBlk", "SigIgn", "SigCgt")} == {
+        # Signals 32 and 33 are glibc's own: its posix_spawn, which make uses, leaves them ignored.
+        assert {name: int(status[name], 16) & ~(0b11 << 31) for name in ("SigBlk", "SigIgn", "SigCgt")} == {
             "SigBlk": 0,
             "SigIgn": 0,
             "SigCgt": 0,

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -27,6 +28,18 @@ _LISTENING = re.compile(r"Listening on (\S+)")
 LIVE: "set[Daemon]" = set()
 
 
+@cache
+def scratch_place() -> str:
+    """Return where daemons keep their state: in memory if there is room, for a slow disk only makes tests slow."""
+    memory = "/dev/shm"
+    try:
+        found = os.statvfs(memory)
+    except OSError:
+        return "/tmp"
+    roomy = found.f_bavail * found.f_frsize > 4 * 2**30 and os.access(memory, os.W_OK)
+    return memory if roomy and not os.environ.get("LEVITY_TESTS_ON_DISK") else "/tmp"
+
+
 class Daemon:
     """levityd as a subprocess. `address` is None for the default unix socket, or as on the command line.
 
@@ -42,7 +55,7 @@ class Daemon:
         state_dir: Path | None = None,
     ) -> None:
         # A unix socket's path has 107 bytes at most, and pytest's own directories are deep.
-        self._base = Path(tempfile.mkdtemp(prefix="levityd-", dir="/tmp"))
+        self._base = Path(tempfile.mkdtemp(prefix="levityd-", dir=scratch_place()))
         self.state_dir = state_dir or self._base / "state"
         self.address: str | None = address
         self.mark = uuid.uuid4().hex

@@ -84,7 +84,8 @@ def test_nothing_is_left_in_the_way(make_daemon: Callable[..., Daemon]) -> None:
     assert stat.S_ISSOCK(path.stat().st_mode)
     daemon.stop()
     assert not path.exists()
-    assert daemon.pids() == {}
+    # A zygote that was just started leaves when it has rehearsed.
+    eventually(lambda: not daemon.pids() or None, "the end of all processes")
 
 
 @pytest.mark.parametrize("role", ["engine", "front-end"])

@@ -204,7 +204,7 @@ USAGE = [
     (["start", "-D", "=x", "ls"], "-D takes NAME=VALUE, not '=x'"),
     (["start", "-d", "", "ls"], "--directory is empty"),
     (["start", "--grace", "x", "ls"], "--grace takes a number of seconds"),
-    (["start", "--grace", "-1", "ls"], "a grace period of -1.0 s makes no sense"),
+    (["start", "--grace", "-1", "ls"], "the grace period makes no sense"),
     (["start", "-x", "ls"], "option -x not recognized; see 'levity help start'"),
     (["query"], "`levity query` takes one task id, none was given; see 'levity help query'"),
     (["query", "a", "b"], "takes one task id, 2 words were given"),

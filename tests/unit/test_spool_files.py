@@ -75,7 +75,7 @@ def test_a_link_is_not_followed(fd: int, tmp_path: Path) -> None:
         load_record(fd, "a.json")
 
 
-def test_what_must_not_fail_is_tried_until_it_works() -> None:
+def test_what_must_not_fail_is_tried_until_it_works(fd: int) -> None:
     refusals = [OSError(28, "full"), OSError(5, "broken")]
 
     def action() -> str:
@@ -83,7 +83,25 @@ def test_what_must_not_fail_is_tried_until_it_works() -> None:
             raise refusals.pop()
         return "done"
 
-    assert insist(action) == "done"
+    assert insist(fd, action) == "done"
+
+
+def test_nothing_is_tried_in_a_directory_that_was_removed(tmp_path: Path) -> None:
+    place = tmp_path / "removed"
+    place.mkdir()
+    fd = os.open(place, os.O_RDONLY)
+    try:
+        place.rmdir()
+        with pytest.raises(FileNotFoundError):
+            insist(fd, lambda: os.open("name", os.O_RDONLY, dir_fd=fd))
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize("name", ["spec.json", "shim.json", "exit.json"])
+def test_a_record_without_what_it_must_say_is_none(fd: int, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text('{"version": 1}')
+    assert load_record(fd, name) is None
 
 
 def test_names() -> None:
