@@ -86,8 +86,8 @@ class Tasks:
         self._send_signal(task, grace_s)
 
     def _send_signal(self, task: LiveTask, grace_s: float | None) -> None:
-        if not send_command(task.id, {} if grace_s is None else {"grace_s": grace_s}):
-            return  # No shim listens any more: the task's end is about to be seen, and answers.
+        # If no shim listens any more, the task's end is about to be seen and answers.
+        send_command(task.id, {} if grace_s is None else {"grace_s": grace_s})
         self._loop.later(_CONFIRM_S, lambda: task.answer(task.signalled, task.record()))
 
     # Told by the zygote, the shims and the kernel
