@@ -6,6 +6,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -138,6 +139,8 @@ def test_the_group_signalled_as_by_a_terminal_ends_levityd_in_order(daemon: Daem
         for pids in list(daemon.pids().items()):
             if not pids[0].startswith("shim"):
                 for pid in pids[1]:
-                    psutil.Process(pid).send_signal(signal.SIGINT)
+                    # One that the first signals have ended already need not be there any more.
+                    with suppress(psutil.NoSuchProcess):
+                        psutil.Process(pid).send_signal(signal.SIGINT)
         eventually(lambda: set(daemon.pids()) == {f"shim {task_id}"}, "levityd's end", WITHIN_S)
         assert "1 task left running" in daemon.stderr_text()
