@@ -51,6 +51,8 @@ def parse_address(text: str) -> Address:
         raise BadAddress(f"address {text!r}: the port is missing; write HOST:PORT, [IPV6]:PORT or unix:/path")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
+        if host and ":" not in host:
+            raise BadAddress(f"address {text!r}: only an IPv6 address stands in brackets")
     elif ":" in host:
         raise BadAddress(f"address {text!r}: an IPv6 address is written [{host}]:{port}")
     if not host:

@@ -1,3 +1,9 @@
 """What every test has at hand; see tests/support. Runs in: pytest."""
 
+from hypothesis import settings
+
 pytest_plugins = ["tests.support.daemon", "tests.support.leaks", "tests.support.race"]
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("levity", deadline=None)
+settings.load_profile("levity")

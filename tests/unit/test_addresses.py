@@ -64,6 +64,8 @@ def test_what_is_no_address(text: str, why: str) -> None:
 
 @given(st.text(st.characters()) | st.text("unix:/[].0123456789", max_size=12))
 @example("unix:/\ud800")
+@example("[0]")
+@example("[]")
 @example("unix:\0")
 def test_any_text_is_an_address_that_reads_back_or_refused(text: str) -> None:
     for candidate in (text, f"unix:{text}", f"{text}:4321", f"[{text}]:4321"):
