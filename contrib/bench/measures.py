@@ -8,9 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from contrib.bench import loopback
+from contrib.bench import log_measures
 from contrib.bench.scratch import (
-    MIB,
     Row,
     Settings,
     client_of,
@@ -150,7 +149,7 @@ def _write(daemon: Daemon, command: list[str]) -> tuple[float, float]:
     """Run a task that writes; return how long until it had exited and until it was Finished. Removes its output."""
     with client_of(daemon) as client:
         began = time.perf_counter()
-        task = client.start(command)
+        task = client.start(command, log_cap=0)
         eventually(lambda: client.query(task).state.is_end, "the end of the writing task", 120)
         stored = time.perf_counter() - began
         record = client.query(task)
@@ -218,21 +217,6 @@ def _ask_all(client: Client, ids: list[str]) -> None:
         assert client.query(task).state is State.RUNNING
 
 
-def replay(settings: Settings) -> list[Row]:
-    """Reading a log back over loopback, and a file through a plain socket."""
-    mib = 128 if settings.quick else 1024
-    with scratch_daemon(settings, "127.0.0.1:0") as daemon:
-        with client_of(daemon) as client:
-            task = client.start(["dd", "if=/dev/zero", "bs=65536", f"count={mib * 16}"])
-            eventually(lambda: client.query(task).state.is_end, "the end of the writing task", 120)
-        (log,) = (daemon.state_dir / "tasks" / task).glob("stdout.*.log")
-        assert log.stat().st_size == mib * MIB
-        ours = median(settings, lambda: timed([*levity_command(), "-a", str(daemon.address), "logs", task]))
-        plain = median(settings, lambda: loopback.cat(log))
-    text = f"`levity logs` of {mib} MiB over loopback to /dev/null"
-    return [Row(text, f"{mib / ours:.0f} MiB/s", f"{mib / plain:.0f} MiB/s (cat to a socket)", f"{plain / ours:.2f}")]
-
-
 def _times(figure: str, ours: str, beside: str, ratio: float, limit: float) -> Row:
     return Row(figure, ours, beside, f"{ratio:.2f}", f"<= {limit}", ratio <= limit)
 
@@ -244,5 +228,10 @@ MEASURES: dict[str, Callable[[Settings], list[Row]]] = {
     "output": output,
     "idle": idle,
     "engine": engine,
-    "replay": replay,
+    "replay": log_measures.replay,
+    "replay-memory": log_measures.replay_memory,
+    "follow": log_measures.follow,
+    "followers": log_measures.followers,
+    "find": log_measures.find,
+    "crowd": log_measures.crowd,
 }
