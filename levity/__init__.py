@@ -5,7 +5,7 @@
     with levity.Client("127.0.0.1:4321", timeout=30.0) as client:
         id = client.start(["ls", "-l"])
         print(client.query(id).state)
-        for stream, data in client.logs(id):
+        for stream, time_ns, data in client.logs(id, follow=True):
             ...
 
 Everything that levity raises derives from `levity.LevityError`. A name is imported when it is first used, so that
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         CommandNotFound,
         Conflict,
         HostError,
+        IncompleteLog,
         InternalError,
         InvalidRequest,
         LevityError,
@@ -36,7 +37,10 @@ if TYPE_CHECKING:
         Unavailable,
         UnknownMethod,
         UnknownTask,
+        WaitTimeout,
     )
+    from levity.logs import LogChunk
+    from levity.running import Completed
     from levity.states import State
     from levity.task import TaskRecord
     from levity.version import __version__
@@ -47,11 +51,14 @@ __all__ = [
     "BadDirectory",
     "Client",
     "CommandNotFound",
+    "Completed",
     "Conflict",
     "HostError",
+    "IncompleteLog",
     "InternalError",
     "InvalidRequest",
     "LevityError",
+    "LogChunk",
     "NoSpace",
     "NotExecutable",
     "PeerError",
@@ -65,12 +72,15 @@ __all__ = [
     "Unavailable",
     "UnknownMethod",
     "UnknownTask",
+    "WaitTimeout",
     "__version__",
 ]
 
 # Every other public name is an error.
 _HOMES = {
     "Client": "levity.client",
+    "Completed": "levity.running",
+    "LogChunk": "levity.logs",
     "State": "levity.states",
     "TaskRecord": "levity.task",
     "__version__": "levity.version",

@@ -5,7 +5,7 @@ import os
 from levity.addresses import Address, default_address, parse_address
 from levity.connection import Connection, connect
 from levity.errors import InvalidRequest, NotExecutable, ProtocolError, ServerUnreachable, Unavailable
-from levity.patience import Patience, check_timeout
+from levity.patience import ConnectionLost, Patience, check_timeout
 from levity.protocol.frames import FRAME_LIMIT
 from levity.protocol.messages import request_frame
 from levity.task import TaskRecord
@@ -14,9 +14,14 @@ __all__ = ["Client"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    import builtins
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from typing import Any, Self
 
+    from levity.feeding import Source
+    from levity.logs import LogChunk, LogReader
+    from levity.running import Completed
+    from levity.selection import Moment, When
     from levity.spec import Text
 
     JsonObject = dict[str, Any]
@@ -29,14 +34,15 @@ class Client:
     """Asks a levityd to run commands, and what became of them.
 
     `address` is `HOST:PORT`, `[IPV6]:PORT` or `unix:/path`; None means `$LEVITY_ADDR`, else the default unix socket.
-    `timeout` is how many seconds a request may take, all its tries together; for `logs`, how long nothing may come.
+    `timeout` is how many seconds a request may take, all its tries together; where levityd itself waits (`logs`,
+    `wait`, `run`, `write_stdin`), how long it may give no sign of life.
 
     It connects on the first request and keeps the connection. Where that breaks it connects anew and sends the request
     again until the time is over: safe, because the id of a task is made here, so a start sent twice runs once. Only
     where no levityd was ever met does a refused connection fail at once.
 
     Everything raised derives from LevityError; besides what each method names that is ServerUnreachable, ServerTimeout,
-    ProtocolError and Unavailable. Not for several threads: give each its own Client.
+    ProtocolError and Unavailable. Not for several threads: give each its own Client. Only `abort` is for other threads.
     """
 
     def __init__(self, address: "str | Address | None" = None, timeout: float = 30.0) -> None:
@@ -44,8 +50,10 @@ class Client:
             address = parse_address(address)
         self.address = default_address(os.environ) if address is None else address
         self.timeout_s = check_timeout(timeout)
+        self.met = False  # whether a levityd ever answered here
         self._connection: Connection | None = None
         self._last_request = 0
+        self._aborted = False
 
     def __enter__(self) -> "Self":
         return self
@@ -62,6 +70,12 @@ class Client:
         if connection:
             connection.close()
 
+    def abort(self) -> None:
+        """Make the request that another thread waits in fail with ConnectionLost, and every later one."""
+        self._aborted = True
+        if connection := self._connection:
+            connection.abort()
+
     def start(
         self,
         argv: "Sequence[Text]",
@@ -69,6 +83,10 @@ class Client:
         env: "Mapping[str, Text] | Mapping[bytes, Text] | None" = None,
         grace_s: float | None = None,
         task_id: str | None = None,
+        *,
+        stdin: bool = False,
+        merged: bool = False,
+        log_cap: int | None = None,
     ) -> str:
         """Start a command on the host and return the id of its task.
 
@@ -76,9 +94,13 @@ class Client:
         `grace_s` is the task's time between SIGTERM and SIGKILL. `task_id` is a UUID of your own making, for a program
         that must be able to ask again after its own crash; None makes one.
 
+        With `stdin` its standard input is what `write_stdin` gives it, else it is empty. With `merged` it has one pipe
+        for both its streams: their order is exact, and all of it is its stdout. `log_cap` is how many bytes of its
+        output are kept, 0 for all of it, None for what levityd was told.
+
         Raises CommandNotFound, NotExecutable or BadDirectory when nothing ran, InvalidRequest, Conflict, NoSpace.
         """
-        return self.submit(argv, cwd, env, grace_s, task_id).id
+        return self.submit(argv, cwd, env, grace_s, task_id, stdin=stdin, merged=merged, log_cap=log_cap).id
 
     def submit(
         self,
@@ -87,11 +109,17 @@ class Client:
         env: "Mapping[str, Text] | Mapping[bytes, Text] | None" = None,
         grace_s: float | None = None,
         task_id: str | None = None,
+        *,
+        stdin: bool = False,
+        merged: bool = False,
+        log_cap: int | None = None,
     ) -> TaskRecord:
         """Do as `start` does, and return the task's whole record."""
         from levity.spec import new_task_id, start_params  # only a start needs it
 
-        return TaskRecord(self._call("task.start", start_params(argv, cwd, env, grace_s, task_id or new_task_id())))
+        task_id = task_id or new_task_id()
+        params = start_params(argv, cwd, env, grace_s, task_id, stdin, merged, log_cap)
+        return TaskRecord(self._call("task.start", params))
 
     def query(self, task_id: str) -> TaskRecord:
         """Return the record of a task (`task_id`: its id or the beginning of it). Raises UnknownTask, AmbiguousTask."""
@@ -109,15 +137,99 @@ class Client:
             params["grace_s"] = check_grace(grace_s)
         return TaskRecord(self._call("task.signal", params))
 
-    def logs(self, task_id: str) -> "Iterator[tuple[str, bytes]]":
-        """Yield what a task has written so far: ("stdout" or "stderr", bytes), each stream in order, all of it once.
+    def logs(
+        self,
+        task_id: str,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+        since: "When | Moment | None" = None,
+        until: "When | Moment | None" = None,
+        streams: "Collection[str] | None" = None,
+        exact_times: bool = False,
+        cursor: str | None = None,
+    ) -> "Iterator[LogChunk]":
+        """Yield what a task has written so far: chunks, each to be taken as `stream, time_ns, data` or by its names.
+
+        * `follow`: go on until the task is over and all it wrote has come
+        * `tail`: only the last so many lines
+        * `since`, `until`: by when it came: seconds since the epoch, a datetime, or a timedelta (so long before
+          levityd's present time)
+        * `streams`: ["stdout"] or ["stderr"] for one of them
+        * `exact_times`: no chunk has bytes that came at different times
+        * `cursor`: go on behind the chunk whose `cursor` it is, in place of `tail` and `since`
+
+        Each stream comes in order, all of it once. What was removed because of the log's cap is a chunk without data
+        that has its number of bytes as `dropped`.
 
         It has a connection of its own, so other requests may be made meanwhile. Where that breaks it goes on at the
-        same byte. Raises UnknownTask, AmbiguousTask, and ProtocolError if anything is missing at the end.
+        same byte. Raises UnknownTask, AmbiguousTask, and IncompleteLog if anything is missing at the end.
         """
-        from levity.logs import LogReader
+        return self._log_reader(
+            task_id,
+            follow=follow,
+            tail=tail,
+            since=since,
+            until=until,
+            streams=streams,
+            exact_times=exact_times,
+            cursor=cursor,
+        ).chunks()
 
-        return LogReader(self.address, self.timeout_s, _named(task_id)).chunks()
+    def wait(
+        self,
+        ids: "str | Sequence[str]",
+        timeout: float | None = None,
+        any: bool = False,  # noqa: A002 - what the protocol calls it
+    ) -> "builtins.list[TaskRecord]":
+        """Wait until all of these tasks are over, with `any` until one is, and return their records in that order.
+
+        levityd says so when it happens. `timeout` is in seconds, None for ever. Raises WaitTimeout, which has the
+        records, too; UnknownTask, AmbiguousTask.
+        """
+        from levity.waiting import wait  # only a wait needs it
+
+        return wait(self, ids, timeout, any)
+
+    def write_stdin(self, task_id: str, source: "Source", *, limit_bytes: int | None = None) -> int:
+        """Give a task its standard input, bytes or all that a binary file object has; return how many bytes were taken.
+
+        For a task that was started with `stdin`. The task may be read much later: levityd stores it meanwhile, up to
+        `limit_bytes` that the task has not read, then this waits; None stores all of it. It ends early, and without an
+        error, where the task does not read any more or is over. Raises UnknownTask, AmbiguousTask, InvalidRequest.
+        """
+        from levity.feeding import feed
+
+        return feed(self, task_id, source, limit_bytes)
+
+    def run(
+        self,
+        argv: "Sequence[Text]",
+        cwd: "Text | None" = None,
+        env: "Mapping[str, Text] | Mapping[bytes, Text] | None" = None,
+        grace_s: float | None = None,
+        task_id: str | None = None,
+        *,
+        stdin: "Source | None" = None,
+        merged: bool = False,
+        log_cap: int | None = None,
+        output: "Callable[[LogChunk], object] | None" = None,
+    ) -> "Completed":
+        """Run a command to its end and return its record and what it wrote.
+
+        As `start`, `logs` and `wait` in one. `stdin` is bytes, or a binary file object that a thread reads meanwhile.
+        `output` is called with each chunk as it comes; then nothing is collected.
+
+        If this raises or is interrupted, the task goes on: give a `task_id` to find it again.
+        """
+        from levity.running import run
+
+        return run(
+            self,
+            self.submit(argv, cwd, env, grace_s, task_id, stdin=stdin is not None, merged=merged, log_cap=log_cap).id,
+            stdin,
+            output,
+        )
 
     def list(self, all: bool = False) -> "Iterator[TaskRecord]":
         """Yield the records of the live tasks, with `all` those that are over too."""
@@ -130,30 +242,43 @@ class Client:
                 return
 
     def info(self) -> "JsonObject":
-        """Return what levityd says about itself: version, protocol, pid, state_dir, live (how many tasks)."""
+        """Return what levityd says about itself: version, protocol, pid, state_dir, live (how many tasks), limits."""
         return self._call("server.info", {})
 
-    def _call(self, method: str, params: "JsonObject") -> "JsonObject":
-        """Send a request, again where the connection breaks, and return its result or raise its error."""
-        self._last_request += 1
-        frame = request_frame(self._last_request, method, params)
-        if len(frame) > FRAME_LIMIT:
-            # The server would hang up on it, and be asked again.
-            raise NotExecutable(
-                f"the command is too long: {len(frame)} bytes with its environment; hosts take about 2 MiB"
-            )
+    def _log_reader(self, task_id: str, **wanted: "Any") -> "LogReader":
+        from levity.logs import LogReader
+        from levity.selection import log_params
+
+        params = log_params(_named(task_id)["id"], self.timeout_s, **wanted)
+        return LogReader(self.address, self.timeout_s, params)
+
+    def _call(self, method: str, params: "JsonObject | Callable[[], JsonObject]") -> "JsonObject":
+        """Send a request, again where the connection breaks, and return its result or raise its error.
+
+        `params` may be called for them, each time anew.
+        """
         patience = Patience(self.timeout_s, connected=self._connection is not None)
         while True:
+            self._last_request += 1
+            frame = request_frame(self._last_request, method, params() if callable(params) else params)
+            if len(frame) > FRAME_LIMIT:
+                # The server would hang up on it, and be asked again.
+                raise NotExecutable(
+                    f"the command is too long: {len(frame)} bytes with its environment; hosts take about 2 MiB"
+                )
             try:
                 return self._exchange(frame, patience)
             except (ServerUnreachable, Unavailable) as error:
+                if self._aborted:
+                    raise
                 patience.wait(error)
 
     def _exchange(self, frame: bytes, patience: Patience) -> "JsonObject":
         if self._connection is None:
             self._connection = connect(self.address, patience.deadline)
-        patience.connected = True
+        self.met = patience.connected = True
         try:
+            self._check_aborted()
             self._connection.send(frame, patience.deadline)
             reply = self._connection.receive_reply(self._last_request, patience.deadline)
         except BaseException:
@@ -163,6 +288,10 @@ class Client:
         if reply.error:
             raise reply.error
         return reply.result
+
+    def _check_aborted(self) -> None:
+        if self._aborted:
+            raise ConnectionLost("it was told to stop")
 
 
 def _named(task_id: str) -> "JsonObject":

@@ -11,9 +11,9 @@ import os
 from levity.errors import BadAddress, InvalidRequest, ProtocolError, ServerTimeout, ServerUnreachable
 from levity.patience import ConnectionLost, Deadline
 from levity.protocol.frames import FRAME_LIMIT, JSON, STRANGER_FRAME_LIMIT, Frame, FrameDecoder
-from levity.protocol.messages import PROTOCOL_VERSION, Reply, Request, parse_reply, parse_request
+from levity.protocol.messages import PROTOCOL_VERSION, Reply, Request, parse_answer, parse_reply, parse_request
 
-__all__ = ["Connection", "connect"]
+__all__ = ["HEARTBEAT", "Connection", "check_reply", "connect"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,8 +22,12 @@ if TYPE_CHECKING:
     # What connect(2) needs: address family and socket address.
     Target = tuple[int, object]
 
-# Large enough that a frame of output takes few calls, small enough that a short answer costs no page of fresh memory.
-RECEIVE_BYTES = 256 * 1024
+# The notification that says nothing but that the server lives.
+HEARTBEAT = "heartbeat"
+
+# Large enough that a frame of output takes few calls. A larger buffer is given back to the system each time and comes
+# anew, a page fault for every 4 KiB, which costs more than the calls that it saves.
+RECEIVE_BYTES = 128 * 1024
 
 
 class Connection:
@@ -83,13 +87,36 @@ class Connection:
             frame = self._decoder.next_frame()
             if isinstance(frame, Frame):
                 return frame
-            self._decoder.feed(self._receive_bytes(deadline))
+            self._decoder.feed(self.receive_bytes(deadline))
 
     def receive_reply(self, id: int, deadline: Deadline) -> Reply:
-        """Return the reply to request `id`; ProtocolError if anything else comes."""
-        return check_reply(self.receive(deadline), id)
+        """Return the reply to request `id`; ProtocolError if anything else comes.
 
-    def _receive_bytes(self, deadline: Deadline) -> bytes:
+        Notifications are skipped, and every heartbeat renews the deadline: the server lives, and is at it.
+        """
+        while True:
+            frame = self.receive(deadline)
+            if frame.kind != JSON:
+                raise ProtocolError("levityd sent output that nobody asked for")
+            message = parse_answer(frame.body)
+            if isinstance(message, Reply):
+                return check_reply(message, id)
+            if message.method == HEARTBEAT:
+                deadline.renew()
+
+    def abort(self) -> None:
+        """Make it break, also for another thread that waits in it: that one is to close it."""
+        try:
+            self._socket.shutdown(_socket.SHUT_RDWR)
+        except OSError:
+            pass  # It is broken or closed already.
+
+    def take_rest(self) -> bytes:
+        """Return what came after the last frame that was received."""
+        return self._decoder.take_rest()
+
+    def receive_bytes(self, deadline: Deadline) -> bytes:
+        """Return the next bytes as they come, at least one; for a caller who cuts them into frames himself."""
         try:
             self._bound(deadline)
             chunk = self._socket.recv(RECEIVE_BYTES)
@@ -119,11 +146,8 @@ class Connection:
         return ConnectionLost(f"the connection to {whom} at {self.address} broke ({why}); see what its log says")
 
 
-def check_reply(frame: Frame, id: int) -> Reply:
-    """Return the reply to request `id` that `frame` holds; ProtocolError if it is anything else."""
-    if frame.kind != JSON:
-        raise ProtocolError("levityd sent output that nobody asked for")
-    reply = parse_reply(frame.body)
+def check_reply(reply: Reply, id: int) -> Reply:
+    """Return the reply if it is one to request `id`, else ProtocolError."""
     # An error without an id answers a request that the server could not read so far (JSON-RPC 2.0, section 5).
     if reply.id != id and not (reply.id is None and reply.error):
         raise ProtocolError(f"levityd answered request {reply.id!r}, but {id} was asked")

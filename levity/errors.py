@@ -11,6 +11,7 @@ __all__ = [
     "CommandNotFound",
     "Conflict",
     "HostError",
+    "IncompleteLog",
     "InternalError",
     "InvalidRequest",
     "LevityError",
@@ -25,8 +26,15 @@ __all__ = [
     "Unavailable",
     "UnknownMethod",
     "UnknownTask",
+    "WaitTimeout",
     "from_wire",
 ]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from levity.task import TaskRecord
 
 
 class LevityError(Exception):
@@ -134,6 +142,23 @@ class Unavailable(LevityError):
     """levityd is there, but the part of it that knows the tasks did not answer in time; ask again."""
 
     code = 30
+
+
+class IncompleteLog(LevityError):
+    """A log did not arrive whole. Made by the client, never sent."""
+
+
+class WaitTimeout(LevityError):
+    """The time of a `wait` is over, and its tasks are not. Made by the client, never sent.
+
+    `records` are the tasks as they were then, in the order in which they were asked for.
+    """
+
+    exit_status = 124
+
+    def __init__(self, message: str, records: "Sequence[TaskRecord]" = ()) -> None:
+        super().__init__(message)
+        self.records = list(records)
 
 
 class PeerError(LevityError):

@@ -1,16 +1,20 @@
 """A task's output, whole and once, also over broken connections. Runs in: client. Owns: one connection at a time.
 
-The server sends a log from its beginning each time it is asked. So after a break as many bytes of each stream are
-skipped as were handed on before; how the bytes are cut into frames may differ each time.
+The server says where in each stream it begins; output and what is told to be dropped move that position. After a break
+the log is asked for from these positions on, so it does not matter how the bytes are cut into frames.
 """
 
-from levity.connection import Connection, check_reply, connect
-from levity.errors import ProtocolError, ServerUnreachable, Unavailable
-from levity.patience import Deadline, Patience
-from levity.protocol.frames import JSON, STDERR, STDOUT, Frame
-from levity.protocol.messages import request_frame
+from time import monotonic
 
-__all__ = ["LogReader"]
+from levity.connection import HEARTBEAT, Connection, check_reply, connect
+from levity.errors import IncompleteLog, ProtocolError, ServerUnreachable, Unavailable
+from levity.patience import ConnectionLost, Deadline, Patience
+from levity.protocol.frames import JSON, STDERR, STDOUT, Frame
+from levity.protocol.messages import Reply, Request, parse_answer, request_frame
+from levity.protocol.pieces import PieceDecoder
+from levity.selection import NS, STREAMS
+
+__all__ = ["LogChunk", "LogReader"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,70 +29,211 @@ NAMES = {STDOUT: "stdout", STDERR: "stderr"}
 _REQUEST = 1
 
 
+class LogChunk:
+    """A piece of a task's output, or a note about it. Iterating it gives `stream, time_ns, data`.
+
+    * `task_id`: the full id; `stream`: "stdout" or "stderr"
+    * `data`: bytes; empty in a note
+    * `time_ns`: when levityd received the first of them, in nanoseconds since the epoch
+    * `dropped`: in a note, how many bytes of the stream came here and are not stored any more; else 0
+    * `unordered`: in a note, of how many of the stream's next bytes order and times are not known; else 0
+    * `cursor`: where the log is after this chunk: `Client.logs(task_id, cursor=cursor)` goes on there
+    """
+
+    __slots__ = ("_positions", "data", "dropped", "stream", "task_id", "time_ns", "unordered")
+
+    def __init__(
+        self,
+        task_id: str,
+        stream: str,
+        time_ns: int,
+        data: bytes,
+        positions: tuple[int, int],
+        dropped: int = 0,
+        unordered: int = 0,
+    ) -> None:
+        self.task_id = task_id
+        self.stream = stream
+        self.time_ns = time_ns
+        self.data = data
+        self.dropped = dropped
+        self.unordered = unordered
+        self._positions = positions
+
+    @property
+    def cursor(self) -> str:
+        """Where the log is after this chunk."""
+        stdout, stderr = self._positions
+        return f"{self.task_id}/{stdout}/{stderr}"
+
+    def __iter__(self) -> "Iterator[Any]":
+        return iter((self.stream, self.time_ns, self.data))
+
+    def __repr__(self) -> str:
+        note = f", {self.dropped} B dropped" if self.dropped else f", {self.unordered} B unordered"
+        return f"<LogChunk {self.stream} {len(self.data)} B{note if self.dropped or self.unordered else ''}>"
+
+
 class LogReader:
-    """Reads one task's log; `timeout_s` bounds how long nothing may come, not how long all of it takes."""
+    """Reads one task's log once; `timeout_s` bounds how long nothing may come, not how long all of it takes.
+
+    `params` are those of `task.logs`. Only `abort` is for other threads.
+    """
 
     def __init__(self, address: "Address", timeout_s: float, params: "JsonObject") -> None:
         self._address = address
         self._timeout_s = timeout_s
-        self._request = request_frame(_REQUEST, "task.logs", params)
-        # Bytes of each stream: handed on to the caller, and come over the present connection.
-        self._yielded = dict.fromkeys(NAMES, 0)
-        self._come = dict.fromkeys(NAMES, 0)
+        self._params = params
+        self._asked_at = monotonic()
+        self._selected = params.get("streams") or STREAMS
+        self._task_id: str = params["id"]
+        # Where each stream is, and where it was at the beginning: not known before the server says it.
+        self._positions: dict[str, int] | None = dict(params["from"]) if "from" in params else None
+        self._begin = dict(self._positions or {})
+        # Up to which position it is told already that order and times are not known.
+        self._unordered_to = dict.fromkeys(STREAMS, 0)
+        # Of the present connection: whether it said where it begins, and whether anything new came.
+        self._started = self._got_on = False
+        self._connection: Connection | None = None
+        self._aborted = False
 
     def __repr__(self) -> str:
-        return f"<LogReader {self._address}: {self._yielded[STDOUT]} B of stdout, {self._yielded[STDERR]} B of stderr>"
+        return f"<LogReader {self._task_id} at {self._address}: {self._positions}>"
 
-    def chunks(self) -> "Iterator[tuple[str, bytes]]":
-        """Yield (stream name, bytes) until the server says that this was all."""
+    def abort(self) -> None:
+        """Make the reading fail with ConnectionLost; for another thread than the one that reads."""
+        self._aborted = True
+        if connection := self._connection:
+            connection.abort()
+
+    def chunks(self) -> "Iterator[LogChunk]":
+        """Yield the log until the server says that this was all, and check that it was."""
         patience = Patience(self._timeout_s)
         while True:
-            before = sum(self._yielded.values())
+            self._started = self._got_on = False
             try:
-                yield from self._replay(patience)
+                yield from self._read(patience)
                 return
             except (ServerUnreachable, Unavailable) as error:
-                # Only new bytes count as getting on: a server that breaks at the same byte every time is given up on.
-                if sum(self._yielded.values()) > before:
+                if self._aborted:
+                    raise
+                # A server that breaks at the same byte every time is given up on.
+                if self._got_on:
                     patience.renew(self._timeout_s)
                 patience.wait(error)
 
-    def _replay(self, patience: Patience) -> "Iterator[tuple[str, bytes]]":
-        """Ask for the log once and yield what of it is new."""
-        connection = connect(self._address, patience.deadline)
+    def _read(self, patience: Patience) -> "Iterator[LogChunk]":
+        """Ask for the log once, from where it is, and yield what comes."""
+        connection = self._connection = connect(self._address, patience.deadline)
         patience.connected = True
-        self._come = dict.fromkeys(NAMES, 0)
         try:
-            connection.send(self._request, patience.deadline)
-            while (frame := self._receive(connection)).kind != JSON:
-                if fresh := self._fresh(frame):
-                    yield NAMES[frame.kind], fresh
-            self._check_end(frame)
+            if self._aborted:
+                raise ConnectionLost("it was told to stop")
+            connection.send(request_frame(_REQUEST, "task.logs", self._request()), patience.deadline)
+            decoder = PieceDecoder()
+            received = connection.take_rest()
+            while True:
+                for frame in decoder.feed(received):
+                    if frame.kind != JSON:
+                        yield self._output(frame)
+                        continue
+                    message = parse_answer(frame.body)
+                    if isinstance(message, Reply):
+                        self._check_end(message)
+                        return
+                    yield from self._noted(message)
+                received = connection.receive_bytes(Deadline(self._timeout_s))
         finally:
+            self._connection = None
             connection.close()
 
-    def _receive(self, connection: Connection) -> Frame:
-        return connection.receive(Deadline(self._timeout_s))
+    def _request(self) -> "JsonObject":
+        params = self._params | {"id": self._task_id}
+        if self._positions is not None:
+            params["from"] = dict(self._positions)
+            for name in ("tail", "since_ns", "since_ago_ns"):
+                params.pop(name, None)
+        # So long ago as it was when it was asked for first.
+        if "until_ago_ns" in params:
+            params["until_ago_ns"] += int((monotonic() - self._asked_at) * NS)
+        return params
 
-    def _fresh(self, frame: Frame) -> bytes:
-        """Return the part of an output frame that was not handed on before."""
-        start = self._come[frame.kind]
-        end = self._come[frame.kind] = start + len(frame.body)
-        known = self._yielded[frame.kind]
-        if end <= known:
-            return b""
-        self._yielded[frame.kind] = end
-        return frame.body if start >= known else frame.body[known - start :]
+    def _output(self, frame: Frame) -> LogChunk:
+        stream = NAMES[frame.kind]
+        self._move(stream, len(frame.body))
+        return self._chunk(stream, frame.time_ns, frame.body)
 
-    def _check_end(self, frame: Frame) -> None:
-        reply = check_reply(frame, _REQUEST)
-        if reply.error:
-            raise reply.error
-        for stream, name in NAMES.items():
-            total = reply.result.get(name)
-            if not isinstance(total, int):
-                raise ProtocolError(f"levityd did not say how many bytes {name} has")
-            # Also more than came this time: then bytes that were there before are gone.
-            if self._come[stream] < max(total, self._yielded[stream]):
-                wanted = max(total, self._yielded[stream])
-                raise ProtocolError(f"the log is incomplete: {self._come[stream]} of {wanted} bytes of {name} came")
+    def _noted(self, message: Request) -> "Iterator[LogChunk]":
+        """Take a notification; those of a newer levityd are passed over."""
+        if message.method == HEARTBEAT:
+            self._got_on = True
+        elif message.method == "log.start":
+            self._start(message.params)
+        elif message.method == "log.dropped":
+            stream, count = message.params.get("stream"), _count(message.params, "bytes")
+            if stream not in STREAMS:
+                raise ProtocolError("levityd did not say of which stream bytes were dropped")
+            self._move(stream, count)
+            yield self._chunk(stream, 0, b"", dropped=count)
+        elif message.method == "log.unordered":
+            for stream in STREAMS:
+                if count := self._newly_unordered(stream, _count(message.params, stream)):
+                    yield self._chunk(stream, 0, b"", unordered=count)
+
+    def _start(self, params: "JsonObject") -> None:
+        """Take where the server begins: where we are, if we were anywhere."""
+        begin = {stream: _count(params, stream) for stream in STREAMS}
+        task_id = params.get("id")
+        if not isinstance(task_id, str) or self._started:
+            raise ProtocolError("levityd did not say of which task the log is, or said twice where it begins")
+        self._started = True
+        self._task_id = task_id
+        if self._positions is None:
+            self._positions, self._begin = begin, dict(begin)
+            return
+        for stream in self._selected:
+            if begin[stream] != self._positions[stream]:
+                raise IncompleteLog(
+                    f"the log cannot go on at byte {self._positions[stream]} of {stream}: levityd has it at"
+                    f" {begin[stream]}"
+                )
+
+    def _newly_unordered(self, stream: str, count: int) -> int:
+        """Return of how many bytes it was not told before a break that their order is not known."""
+        position = self._position(stream)
+        known = max(self._unordered_to[stream], position)
+        self._unordered_to[stream] = max(known, position + count)
+        return max(position + count - known, 0)
+
+    def _move(self, stream: str, count: int) -> None:
+        position = self._position(stream)
+        assert self._positions is not None
+        self._positions[stream] = position + count
+        self._got_on = True
+
+    def _position(self, stream: str) -> int:
+        if not self._started or self._positions is None:
+            raise ProtocolError("levityd did not say where the log begins")
+        return self._positions[stream]
+
+    def _chunk(self, stream: str, time_ns: int, data: bytes, dropped: int = 0, unordered: int = 0) -> LogChunk:
+        assert self._positions is not None
+        positions = self._positions["stdout"], self._positions["stderr"]
+        return LogChunk(self._task_id, stream, time_ns, data, positions, dropped, unordered)
+
+    def _check_end(self, reply: Reply) -> None:
+        if (error := check_reply(reply, _REQUEST).error) is not None:
+            raise error
+        for stream in self._selected:
+            end, position, begin = _count(reply.result, stream), self._position(stream), self._begin[stream]
+            if position != end:
+                raise IncompleteLog(
+                    f"the log is incomplete: {position - begin} of {end - begin} bytes of {stream} came"
+                )
+
+
+def _count(values: "JsonObject", name: str) -> int:
+    value = values.get(name)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ProtocolError(f"levityd sent {value!r} where it was to say how many bytes {name} has")
+    return value

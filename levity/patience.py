@@ -27,10 +27,14 @@ class Deadline:
 
     def __init__(self, timeout_s: float) -> None:
         self.timeout_s = timeout_s
-        self._at = monotonic() + timeout_s
+        self.renew()
 
     def __repr__(self) -> str:
         return f"<Deadline in {self.left():.3f} of {self.timeout_s:g} s>"
+
+    def renew(self) -> None:
+        """Let the time begin anew: a sign of life came."""
+        self._at = monotonic() + self.timeout_s
 
     def left(self) -> float:
         """Return the seconds that are left: zero or less once it is over."""

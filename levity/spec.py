@@ -37,6 +37,9 @@ def start_params(
     env: "Mapping[str, Text] | Mapping[bytes, Text] | None",
     grace_s: float | None,
     task_id: str,
+    stdin: bool = False,
+    merged: bool = False,
+    log_cap: int | None = None,
 ) -> "JsonObject":
     """Return the parameters of `task.start`; InvalidRequest for what no host could run."""
     params: JsonObject = {"id": task_id, "argv": _argv(argv), "cwd": None, "env": _env(env)}
@@ -44,6 +47,12 @@ def start_params(
         params["cwd"] = _wire_text(cwd, "the working directory")
     if grace_s is not None:
         params["grace_s"] = check_grace(grace_s)
+    if stdin:
+        params["stdin"] = True
+    if merged:
+        params["merged"] = True
+    if log_cap is not None:
+        params["log_cap"] = _log_cap(log_cap)
     return params
 
 
@@ -52,6 +61,12 @@ def check_grace(grace_s: float) -> float:
     if isinstance(grace_s, int | float) and 0 <= grace_s <= GRACE_LIMIT_S:
         return grace_s
     raise InvalidRequest(f"the grace period makes no sense; give a number of seconds from 0 to {GRACE_LIMIT_S}")
+
+
+def _log_cap(log_cap: int) -> int:
+    from levity.sizes import check_log_cap  # most starts give none
+
+    return check_log_cap(log_cap)
 
 
 def _argv(argv: "Sequence[Text]") -> list[str]:

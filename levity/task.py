@@ -25,6 +25,9 @@ class TaskRecord:
     * `pid`, `shim_pid`: the task's process and the one that watches it, None when there is none
     * `accepted_at`, `started_at`, `signalled_at`, `ended_at`: RFC 3339, UTC, with nanoseconds, or None
     * `stdout_bytes`, `stderr_bytes`: known once it is over
+    * `waiting`: why it is made to wait (no space for its output), in words, or None
+    * `stdin`: whether its standard input is fed by a client; `merged`: whether its stderr is one with its stdout
+    * `log_cap`: how many bytes of its output are kept, 0 for all
     * `raw`: the record as it came, with what a newer levityd added
     """
 
@@ -45,6 +48,10 @@ class TaskRecord:
     ended_at: str | None
     stdout_bytes: int | None
     stderr_bytes: int | None
+    waiting: str | None
+    stdin: bool
+    merged: bool
+    log_cap: int | None
     raw: "JsonObject"
 
     __slots__ = (
@@ -56,6 +63,8 @@ class TaskRecord:
         "exit_code",
         "grace_s",
         "id",
+        "log_cap",
+        "merged",
         "pid",
         "raw",
         "reason",
@@ -65,7 +74,9 @@ class TaskRecord:
         "started_at",
         "state",
         "stderr_bytes",
+        "stdin",
         "stdout_bytes",
+        "waiting",
     )
 
     def __init__(self, raw: "JsonObject") -> None:
@@ -77,6 +88,8 @@ class TaskRecord:
             self.id = raw["id"] + ""
             self.state = State(raw["state"])
             self.reason = raw.get("reason") or ""
+            self.stdin = bool(raw.get("stdin"))
+            self.merged = bool(raw.get("merged"))
             self.argv = [_local_text(word) for word in raw["argv"]]
             self.cwd = None if raw.get("cwd") is None else _local_text(raw["cwd"])
             self.env = {_local_text(name): _local_text(value) for name, value in (raw.get("env") or {}).items()}
@@ -99,6 +112,8 @@ _AS_THEY_ARE = (
     "ended_at",
     "stdout_bytes",
     "stderr_bytes",
+    "waiting",
+    "log_cap",
 )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from levity.addresses import Address
 
-__all__ = ["LOCK_FILE", "LockByte", "Settings"]
+__all__ = ["LOCK_FILE", "Keeping", "LockByte", "Settings"]
 
 # One file, a byte for each process that must exist only once (supervisor/hostos/locks.py).
 LOCK_FILE = "levityd.lock"
@@ -20,8 +20,22 @@ class LockByte:
 
 
 @dataclass(frozen=True)
+class Keeping:
+    """How much of what tasks write is kept, in bytes; 0 is no limit.
+
+    `log_cap` is for the output of one task, `log_quota` for that of all tasks that are over, `min_free` is what shall
+    stay free on the disk (None: as the disk is large).
+    """
+
+    log_cap: int = 2**30
+    log_quota: int = 10 * 2**30
+    min_free: int | None = None
+
+
+@dataclass(frozen=True)
 class Settings:
     """The settings of one levityd: `state_dir` is absolute."""
 
     address: Address
     state_dir: str
+    keeping: Keeping = Keeping()

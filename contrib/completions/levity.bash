@@ -11,7 +11,7 @@ _levity_ids() {
                 local address="" j
                 for ((j = i + 1; j < COMP_CWORD; j++)); do
                     case ${COMP_WORDS[j]} in
-                        query | signal | logs) break ;;
+                        query | signal | logs | wait) break ;;
                         *) address+=${COMP_WORDS[j]} ;;
                     esac
                 done
@@ -26,13 +26,13 @@ _levity_ids() {
 }
 
 _levity() {
-    local commands="start query signal logs list info help"
+    local commands="start run query wait signal logs list info help"
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
     local command="" at=0 i skip=0
     COMPREPLY=()
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
-            start | query | signal | logs | list | info | help)
+            start | run | query | wait | signal | logs | list | info | help)
                 command=${COMP_WORDS[i]} at=$i
                 break
                 ;;
@@ -46,12 +46,14 @@ _levity() {
         return
     fi
     case $command in
-        start)
+        start | run)
+            local options="-d --directory -D --define --grace --merged --log-cap --stdin -h --help"
+            if [[ $command == start ]]; then options+=" --json"; else options+=" -i --interactive"; fi
             # The first word that is no option begins the task's command: that is completed as usual from there on.
             for ((i = at + 1; i < COMP_CWORD; i++)); do
                 case ${COMP_WORDS[i]} in
                     --) i=$((i + 1)) && break ;;
-                    -d | --directory | -D | --define | --grace) skip=1 && i=$((i + 1)) ;;
+                    -d | --directory | -D | --define | --grace | --log-cap | --stdin) skip=1 && i=$((i + 1)) ;;
                     =) i=$((i + 1)) ;; # readline splits NAME=VALUE
                     -*) ;;
                     *) break ;;
@@ -61,17 +63,29 @@ _levity() {
                 mapfile -t COMPREPLY < <(compgen -f -- "$current")
             elif ((skip)) && [[ $previous == -d || $previous == --directory ]]; then
                 mapfile -t COMPREPLY < <(compgen -d -- "$current")
-            elif ((skip)) && [[ $previous == -D || $previous == --define || $previous == --grace ]]; then
+            elif ((skip)) && [[ $previous == --stdin ]]; then
+                mapfile -t COMPREPLY < <(compgen -f -- "$current")
+            elif ((skip)) && [[ $previous == -D || $previous == --define || $previous == --grace || $previous == --log-cap ]]; then
                 return
             elif [[ $current == -* && $previous != -- ]]; then
-                mapfile -t COMPREPLY < <(compgen -W "-d --directory -D --define --grace --json -h --help --" -- "$current")
+                mapfile -t COMPREPLY < <(compgen -W "$options --" -- "$current")
             else
                 mapfile -t COMPREPLY < <(compgen -c -- "$current")
             fi
             ;;
-        query | logs)
-            local options="-h --help"
-            [[ $command == query ]] && options+=" --json"
+        query | wait | logs)
+            local options
+            case $command in
+                query) options="--json -h --help" ;;
+                wait) options="--any --timeout -h --help" ;;
+                logs)
+                    options="-f --follow -n --tail --since --until -t --timestamps --stdout --stderr --prefix --json"
+                    options+=" -h --help"
+                    ;;
+            esac
+            case $previous in
+                -n | --tail | --since | --until | --timeout) return ;;
+            esac
             if [[ $current == -* ]]; then
                 mapfile -t COMPREPLY < <(compgen -W "$options" -- "$current")
             else

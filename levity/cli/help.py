@@ -12,9 +12,11 @@ Run commands on a host where levityd is, and look after them from here.
 
 Commands:
   start COMMAND [ARG]...   run a command on the host; prints the id of its task
+  run COMMAND [ARG]...     the same, but follow it to its end and exit with its code
   query ID                 print a task's state and, when Finished, its exit code
+  wait ID...               wait until tasks are over and exit with the last one's code
   signal ID                end a task: SIGTERM, 5 seconds of grace, SIGKILL
-  logs ID                  print what a task wrote
+  logs ID...               print what tasks wrote, with -f what they go on writing, too
   list                     print a line for each live task
   info                     print which levityd answers
   help [COMMAND]           print this page, or a command's
@@ -22,8 +24,8 @@ Commands:
 Options:
   -a, --address ADDRESS    where levityd is: HOST:PORT, [IPV6]:PORT or unix:/path
                            (otherwise $LEVITY_ADDR, else the default unix socket)
-  -t, --timeout SECONDS    how long a request may take, 30 by default;
-                           for logs, how long nothing may come
+  -t, --timeout SECONDS    how long a request may take, 30 by default; for logs, wait
+                           and run how long levityd may give no sign of life
   -h, --help               print this page (after a command: that command's)
       --version            print the version
 
@@ -31,42 +33,88 @@ An ID may be shortened to any beginning that only one task has.
 
 Exit codes:
   0          done
-  1          failed: no such task, an ID of several tasks, no space on the host, ...
+  1          failed: no such task, an ID of several tasks, no space on the host,
+             logs: not all of it came, ...
   2          the command line was wrong
-  126, 127   start: the command cannot be executed; there is no such command
+  124        wait: the tasks are not over within --timeout
+  125        run, wait: levity failed; what is 1 elsewhere, and a task's InternalServerError
+  126, 127   start, run: the command cannot be executed; there is no such command
   130        ended by Ctrl-C
   141        whoever read the output went away
   255        no answer from levityd: nobody there, timed out, or not levityd
-With any but 0 and 141 one line on standard error says what happened (none after Ctrl-C).
+`run` and `wait` exit with the task's own code, which is 128+N when signal N ended it.
+With any code of levity's own but 0 and 141 one line on standard error says what happened (none after Ctrl-C).
 
 Examples:
   levity start sleep 60
-  levity -a 127.0.0.1:4321 start -- ls -la /tmp
-  levity logs 3f2a | less
+  levity -a 127.0.0.1:4321 run -- ls -la /tmp
+  levity logs -f -n 100 3f2a
 """
 
 _START = """\
 Usage: levity start [OPTION]... [--] COMMAND [ARG]...
 
 Run a command on levityd's host. Prints the id of its task as soon as it runs, and nothing else, on standard output.
-The task goes on whatever becomes of this client, of the connection or of levityd. Its standard input is empty.
+The task goes on whatever becomes of this client, of the connection or of levityd.
 
 Options end at the first word of the command, or at `--`.
 
   -d, --directory DIR       the directory on the host to run it in
   -D, --define NAME=VALUE   set an environment variable (repeatable); it has levityd's own besides
       --grace SECONDS       time between SIGTERM and SIGKILL when it is signalled; 5 by default
+      --merged              one pipe for both its streams: their order is exact, and all of it is standard output
+      --log-cap SIZE        keep so much of its output, its beginning and its end: 100M, 2G, `none` for all of it
+      --stdin FILE          its standard input, a file from here; `-` is levity's own. Otherwise it is empty.
+                            The id is printed when all of it is stored on the host
       --json                print the task's record instead of its id: one JSON object on one line
   -h, --help                print this page
 
 No shell reads the command: for pipes and globs start one, as below.
-A command that cannot be executed starts nothing: exit code 127 if there is none of that name, else 126.
+A command that cannot be executed starts nothing.
+
+Exit codes: 0 started; 127 there is no such command; 126 it cannot be executed; else as in `levity --help`.
 
 Examples:
   levity start make -j4
   levity start -d /srv/app -D PORT=8080 -D MODE=test -- ./serve --verbose
   levity start sh -c 'ls *.log | wc -l'
   id=$(levity start sleep 60) && levity query "$id"
+"""
+
+_RUN = """\
+Usage: levity run [OPTION]... [--] COMMAND [ARG]...
+
+Run a command on levityd's host, print what it writes as it comes, and exit with its code. Its standard output goes to
+standard output, its standard error to standard error, unchanged. It is a task as any other: when the connection breaks
+it is followed further as soon as levityd is there again, and whatever becomes of this client, it goes on.
+
+Options end at the first word of the command, or at `--`.
+
+  -d, --directory DIR       the directory on the host to run it in
+  -D, --define NAME=VALUE   set an environment variable (repeatable); it has levityd's own besides
+      --grace SECONDS       time between SIGTERM and SIGKILL when it is signalled; 5 by default
+      --merged              one pipe for both its streams: their order is exact, and all of it is standard output
+      --log-cap SIZE        keep so much of its output, its beginning and its end: 100M, 2G, `none` for all of it
+      --stdin FILE          its standard input, a file from here; `-` is levity's own. Otherwise it is empty
+  -i, --interactive         its standard input is levity's own as it comes, to its end; not with --stdin
+  -h, --help                print this page
+
+Ctrl-C asks the task to end, as `levity signal` does. A second one leaves it alone: its id is printed, and it goes on.
+
+Exit codes:
+  N          the task's own; 128+N when signal N ended it
+  125        levity failed: nothing was started, or the end or the log of the task is not known
+  126, 127   the command cannot be executed; there is no such command
+  130        left alone by Ctrl-C; the task goes on
+  141        whoever read the output went away; the task goes on
+  255        no answer from levityd any more; the task, if it was started, goes on
+Where a task goes on, a line on standard error has its id.
+
+Examples:
+  levity run make -j4
+  levity run -d /srv/app -- ./backup --all >backup.log
+  levity run --stdin dump.sql -- psql shop
+  tar c src | levity run -i -- tar x -C /srv/copy
 """
 
 _QUERY = """\
@@ -94,6 +142,28 @@ Examples:
   levity query --json 3f2a
 """
 
+_WAIT = """\
+Usage: levity wait [--any] [--timeout SECONDS] ID...
+
+Wait until all these tasks are over, and exit with the code of the last one. levityd tells the moment it is so; nothing
+is asked again and again. With more than one ID a line for each is printed at the end: ID STATE CODE (`-` where there
+is no code).
+
+      --any               until one of them is over, and exit with the code of that (the first such in the list)
+      --timeout SECONDS   give up after so long; 0 only looks
+  -h, --help              print this page
+
+Exit codes:
+  N     the task's own; 128+N when signal N ended it
+  124   not over in time
+  125   levity failed: no such task, an ID of several tasks, or InternalServerError; `levity query --json` says why
+  255   no answer from levityd any more
+
+Examples:
+  levity wait 3f2a && echo it went well
+  levity wait --timeout 60 3f2a 9c1e
+"""
+
 _SIGNAL = """\
 Usage: levity signal [--grace SECONDS] ID
 
@@ -109,20 +179,38 @@ Examples:
 """
 
 _LOGS = """\
-Usage: levity logs ID
+Usage: levity logs [OPTION]... ID...
 
 Print what a task has written so far, unchanged: its standard output to standard output, its standard error to
-standard error. When it is over, that is all it ever wrote.
+standard error. When it is over, that is all it ever wrote. Several tasks come one after the other, with -f all at once
+by whole lines.
 
-  -h, --help   print this page
+  -f, --follow       go on until the task is over and all of it was printed. Ctrl-C ends this, not the task
+  -n, --tail N       only the last N lines; `all` for all of it
+      --since T      only what came at T or later
+      --until T      only what came before T
+  -t, --timestamps   before each line the time at which it began to come: 2026-11-24T09:41:02.123456789Z
+      --stdout       only its standard output
+      --stderr       only its standard error
+      --prefix       before each line the beginning of the id, and `out` or `err`
+      --json         print a JSON object for each piece, all to standard output: {"task", "stream", "time", "text"};
+                     "base64" instead of "text" where it is no UTF-8; {"task", "stream", "dropped"} where bytes are gone
+  -h, --help         print this page
 
-If the connection breaks it is made again and goes on at the same byte. If anything is missing at the end, the exit code
-is 255.
+T is a time like 2026-11-24T09:41:02Z (without `Z` or an offset: local time of this machine), seconds since the epoch,
+or so long ago by the host's clock: 90s, 10m, 2h, 3d.
+
+If the connection breaks it is made again and goes on at the same byte. Where bytes are not kept any more (--log-cap),
+a line on standard error says how many.
+
+Exit codes: 0 all came; 1 no such task, or not all of it came; 130, 141 and 255 as in `levity --help`.
 
 Examples:
-  levity logs 3f2a
   levity logs 3f2a >out 2>err
-  levity logs 3f2a | grep -c warning
+  levity logs -f -n 20 3f2a
+  levity logs -t --since 10m --stderr 3f2a
+  levity logs -f --prefix 3f2a 9c1e
+  levity -t 5 logs 3f2a | grep -c warning
 """
 
 _LIST = """\
@@ -163,7 +251,9 @@ Examples:
 PAGES = {
     "": _OVERVIEW,
     "start": _START,
+    "run": _RUN,
     "query": _QUERY,
+    "wait": _WAIT,
     "signal": _SIGNAL,
     "logs": _LOGS,
     "list": _LIST,

@@ -1,18 +1,100 @@
-"""`levity logs`: a task's output, byte for byte, each stream to its own descriptor. Runs in: client. Owns: nothing."""
+"""`levity logs`: what tasks wrote, byte for byte, or as lines with their times. Runs in: client. Owns: nothing."""
 
-from levity.cli.options import HELP, Parsed
-from levity.cli.output import STDERR, STDOUT, write
+from levity.cli.options import HELP, Option, Parsed
+from levity.cli.output import complain
+from levity.cli.show import JsonShow, LineShow, PlainShow
 from levity.client import Client
+from levity.errors import IncompleteLog, RequestError
 
 __all__ = ["OPTIONS", "run"]
 
-OPTIONS = (HELP,)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
-_DESCRIPTORS = {"stdout": STDOUT, "stderr": STDERR}
+    from levity.selection import Moment
+
+    Show = PlainShow | LineShow | JsonShow
+
+OPTIONS = (
+    Option("follow", "f"),
+    Option("tail", "n", "N"),
+    Option("since", "", "T"),
+    Option("until", "", "T"),
+    Option("timestamps", "t"),
+    Option("stdout"),
+    Option("stderr"),
+    Option("prefix"),
+    Option("json"),
+    HELP,
+)
 
 
 def run(parsed: Parsed, client: Client) -> int:
     """Run the command."""
-    for stream, data in client.logs(parsed.only_word("task id")):
-        write(_DESCRIPTORS[stream], data)
-    return 0
+    if not parsed.words:
+        raise parsed.usage_error("`levity logs` takes the id of a task, or several; none was given")
+    wanted = _wanted(parsed)
+    if parsed.has("follow") and len(parsed.words) > 1:
+        from levity.cli.follow import follow_all  # threads are dear
+
+        return follow_all(client, parsed.words, wanted, lambda: _show(parsed, by_line=True))
+    code = 0
+    for task_id in parsed.words:
+        try:
+            _copy(client, task_id, wanted, _show(parsed))
+        except (RequestError, IncompleteLog) as error:
+            if len(parsed.words) == 1:
+                raise
+            # As cat(1) does: the others are there all the same.
+            complain(f"{task_id}: {error.message}")
+            code = code or error.exit_status
+    return code
+
+
+def _copy(client: Client, task_id: str, wanted: "dict[str, Any]", show: "Show") -> None:
+    for chunk in client.logs(task_id, **wanted):
+        show.take(chunk)
+    show.finish()
+
+
+def _show(parsed: Parsed, by_line: bool = False) -> "Show":
+    if parsed.has("json"):
+        return JsonShow()
+    timestamps, prefix = parsed.has("timestamps"), parsed.has("prefix")
+    return LineShow(timestamps, prefix) if timestamps or prefix or by_line else PlainShow()
+
+
+def _wanted(parsed: Parsed) -> "dict[str, Any]":
+    """Return what is wanted as Client.logs takes it."""
+    streams = [name for name in ("stdout", "stderr") if parsed.has(name)]
+    return {
+        "follow": parsed.has("follow"),
+        "tail": _tail(parsed),
+        "since": _time(parsed, "since"),
+        "until": _time(parsed, "until"),
+        "streams": streams or None,
+        "exact_times": parsed.has("timestamps") or parsed.has("json"),
+    }
+
+
+def _tail(parsed: Parsed) -> int | None:
+    text = parsed.last("tail")
+    if text is None or text == "all":
+        return None
+    # Not more digits than a log has lines; Python refuses thousands of them in its own words.
+    if text.isascii() and text.isdigit() and len(text) <= 18:
+        return int(text)
+    raise parsed.usage_error(f"--tail takes a number of lines, or `all`, not {text!r}")
+
+
+def _time(parsed: Parsed, name: str) -> "Moment | None":
+    text = parsed.last(name)
+    if text is None:
+        return None
+    from levity.cli.times import FORMS, parse_time
+
+    moment = parse_time(text)
+    if moment is None:
+        raise parsed.usage_error(f"--{name} takes {FORMS}; not {text!r}")
+    return moment

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 # Each has a module of its name in this package, with OPTIONS and run(parsed, client).
-COMMANDS = ("start", "query", "signal", "logs", "list", "info")
+COMMANDS = ("start", "run", "query", "wait", "signal", "logs", "list", "info")
+# Their options end where the task's command begins.
+_TAKE_A_COMMAND = ("start", "run")
 
 # A shell's code for what SIGINT and SIGPIPE ended.
 _INTERRUPTED = 130
@@ -63,7 +65,7 @@ def _run(words: list[str]) -> int:
     if command not in COMMANDS:
         raise UsageError("levity", f"there is no command {command!r}; there are {', '.join(COMMANDS)}, help")
     module = _load(command)
-    options = parse(command, module.OPTIONS, rest, anywhere=command != "start")
+    options = parse(command, module.OPTIONS, rest, anywhere=command not in _TAKE_A_COMMAND)
     if options.has("help"):
         return _help([command])
     return _ask(module, parsed.last("address"), parsed.seconds("timeout"), options)

@@ -22,4 +22,6 @@ def run(parsed: Parsed, client: Client) -> int:
         write_text(f"{record.state}\n")
         if record.state is State.INTERNAL_SERVER_ERROR:
             complain(record.reason)
+        if record.waiting:
+            complain(f"it waits: {record.waiting}")
     return 0

@@ -1,31 +1,61 @@
 """`levity start`: run a command on the host, print its task's id. Runs in: client. Owns: nothing."""
 
 from levity.cli.options import HELP, Option, Parsed
-from levity.cli.output import write_text
+from levity.cli.output import complain, write_text
 from levity.client import Client
+from levity.errors import LevityError
 from levity.protocol.messages import dump_object
 
-__all__ = ["OPTIONS", "run"]
+__all__ = ["OPTIONS", "TASK_OPTIONS", "run", "task_of"]
 
-OPTIONS = (
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from io import FileIO
+    from typing import Any
+
+# What a task is to be, for `start` and `run`.
+TASK_OPTIONS = (
     Option("directory", "d", "DIR"),
     Option("define", "D", "NAME=VALUE"),
     Option("grace", "", "SECONDS"),
-    Option("json"),
-    HELP,
+    Option("merged"),
+    Option("log-cap", "", "SIZE"),
+    Option("stdin", "", "FILE"),
 )
+OPTIONS = (*TASK_OPTIONS, Option("json"), HELP)
 
 
 def run(parsed: Parsed, client: Client) -> int:
     """Run the command."""
+    task = task_of(parsed)
+    name = parsed.last("stdin")
+    if name is None:
+        record = client.submit(**task)
+    else:
+        from levity.cli.input import open_input
+
+        with open_input(name) as file:
+            record = client.submit(**task, stdin=True)
+            _upload(client, record.id, file)
+    write_text((dump_object(record.raw).decode() if parsed.has("json") else record.id) + "\n")
+    return 0
+
+
+def task_of(parsed: Parsed) -> "dict[str, Any]":
+    """Return what is to be started as Client.submit takes it."""
     if not parsed.words:
         raise parsed.usage_error("no command to start was given")
     cwd = parsed.last("directory")
     if cwd == "":
         raise parsed.usage_error("--directory is empty")
-    record = client.submit(parsed.words, cwd, _definitions(parsed), parsed.seconds("grace"))
-    write_text((dump_object(record.raw).decode() if parsed.has("json") else record.id) + "\n")
-    return 0
+    return {
+        "argv": parsed.words,
+        "cwd": cwd,
+        "env": _definitions(parsed),
+        "grace_s": parsed.seconds("grace"),
+        "merged": parsed.has("merged"),
+        "log_cap": _log_cap(parsed),
+    }
 
 
 def _definitions(parsed: Parsed) -> dict[str, str]:
@@ -36,3 +66,28 @@ def _definitions(parsed: Parsed) -> dict[str, str]:
             raise parsed.usage_error(f"-D takes NAME=VALUE, not {text!r}")
         env[name] = value
     return env
+
+
+def _log_cap(parsed: Parsed) -> int | None:
+    text = parsed.last("log-cap")
+    if text is None:
+        return None
+    from levity.sizes import parse_size
+
+    return parse_size(text)
+
+
+def _upload(client: Client, task_id: str, file: "FileIO") -> None:
+    """Store all that the file has for the task, which runs already; name the task if that cannot be."""
+    try:
+        client.write_stdin(task_id, file)
+    except OSError as error:
+        raise LevityError(
+            f"cannot read the input of task {task_id}, which goes on without: {error.strerror}"
+        ) from error
+    except LevityError as error:
+        error.message = f"task {task_id} goes on, but did not get all its input: {error.message}"
+        raise
+    except KeyboardInterrupt:
+        complain(f"task {task_id} goes on, but did not get all its input")
+        raise

@@ -114,6 +114,13 @@ class FrameDecoder:
         self._position = start + 4 + length
         return self._parse(start, self._position)
 
+    def take_rest(self) -> bytes:
+        """Hand over all that is held and not yet asked for."""
+        rest = bytes(self._buffer[self._position :])
+        self._buffer.clear()
+        self._position = 0
+        return rest
+
     def _parse(self, start: int, end: int) -> Frame:
         kind = self._buffer[start + 4]
         if kind == JSON:

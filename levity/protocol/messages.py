@@ -16,6 +16,7 @@ __all__ = [
     "dump_object",
     "error_frame",
     "notification_frame",
+    "parse_answer",
     "parse_object",
     "parse_reply",
     "parse_request",
@@ -137,7 +138,26 @@ def error_frame(id: "int | str | None", error: LevityError) -> bytes:
 
 def parse_request(body: bytes) -> Request:
     """Return the request in a frame's body; ProtocolError if it is no JSON, InvalidRequest if it is no request."""
+    return _request(parse_object(body))
+
+
+def parse_reply(body: bytes) -> Reply:
+    """Return the reply in a frame's body; ProtocolError if it is none."""
+    return _reply(parse_object(body))
+
+
+def parse_answer(body: bytes) -> Request | Reply:
+    """Return what a server sent in a frame's body: a notification (a Request without id), or a reply."""
     value = parse_object(body)
+    if "method" not in value:
+        return _reply(value)
+    try:
+        return _request(value)
+    except InvalidRequest as error:
+        raise ProtocolError(error.message) from None
+
+
+def _request(value: "JsonObject") -> Request:
     id_, method, params = value.get("id"), value.get("method"), value.get("params", {})
     if value.get("jsonrpc") != "2.0" or not isinstance(method, str) or not isinstance(params, dict):
         raise InvalidRequest("a message is not a JSON-RPC 2.0 request with named parameters")
@@ -146,9 +166,7 @@ def parse_request(body: bytes) -> Request:
     return Request(id_, method, params)
 
 
-def parse_reply(body: bytes) -> Reply:
-    """Return the reply in a frame's body; ProtocolError if it is none."""
-    value = parse_object(body)
+def _reply(value: "JsonObject") -> Reply:
     id_, error = value.get("id"), value.get("error")
     if isinstance(error, dict) and isinstance(error.get("code"), int) and isinstance(error.get("message"), str):
         return Reply(id_, {}, from_wire(error["code"], error["message"]))

@@ -72,7 +72,7 @@ class Arbiter:
         return self._left_behind
 
     def _be_engine(self, control: Connection, pipe: Connection) -> None:
-        run_engine(control, pipe, self._settings.state_dir)
+        run_engine(control, pipe, self._settings.state_dir, self._settings.keeping)
 
     def _be_frontend(self, control: Connection, pipe: Connection) -> None:
         run_frontend(control, pipe, self._listener.socket)

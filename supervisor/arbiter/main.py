@@ -6,7 +6,8 @@ import signal
 import sys
 
 from levity.addresses import Address, parse_address, state_directory
-from levity.errors import BadAddress
+from levity.errors import BadAddress, InvalidRequest
+from levity.sizes import check_log_cap, parse_size
 from levity.version import __version__
 from supervisor.arbiter.arbiter import Arbiter
 from supervisor.arbiter.listener import Listener
@@ -16,7 +17,7 @@ from supervisor.hostos.descriptors import close_all_but, normalise_standard_stre
 from supervisor.hostos.procfs import initial_environment
 from supervisor.hostos.titles import set_title
 from supervisor.say import say
-from supervisor.settings import Settings
+from supervisor.settings import Keeping, Settings
 
 __all__ = ["main"]
 
@@ -27,6 +28,8 @@ again when it is started with the same state directory. WARNING: it runs arbitra
 _EPILOG = """\
 ADDRESS is HOST:PORT (port 0: any free one), [IPV6]:PORT or unix:/path; none is the unix socket in the state directory.
 Only loopback and unix addresses are accepted until there is access control.
+SIZE is a number of bytes, or one with K, M, G or T behind it (1K is 1024); none: no limit.
+Where a limit is reached, output is dropped, the oldest first; what became of a task is always kept.
 
 environment: LEVITY_STATE_DIR   the state directory, if --state-dir is not given
 exit status: 0 stopped by a signal; 1 the address or state directory is taken; 2 usage; 70 broken; 78 a setting is wrong
@@ -41,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         settings = _settings(options)
         return _run(settings)
-    except (RefusedError, BadAddress) as error:
+    except (RefusedError, BadAddress, InvalidRequest) as error:
         say(f"levityd: {error.message}")
         return error.status if isinstance(error, RefusedError) else error.exit_status
     except KeyboardInterrupt:
@@ -57,6 +60,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("address", nargs="?", metavar="ADDRESS", help="where to listen (default: the unix socket)")
     parser.add_argument("--state-dir", metavar="DIR", help="where tasks and their output are kept")
+    parser.add_argument("--log-cap", metavar="SIZE", help="output kept of one task, at least 1M (default: 1G)")
+    parser.add_argument("--log-quota", metavar="SIZE", help="output kept of all ended tasks together (default: 10G)")
+    parser.add_argument(
+        "--min-free", metavar="SIZE", help="space to keep free for others on the disk (default: 5%% of it, at most 1G)"
+    )
     parser.add_argument("--version", action="version", version=f"levityd {__version__}")
     return parser
 
@@ -64,7 +72,20 @@ def _parser() -> argparse.ArgumentParser:
 def _settings(options: argparse.Namespace) -> Settings:
     state_dir = os.path.abspath(options.state_dir) if options.state_dir else state_directory(os.environ)
     text = options.address or f"unix:{os.path.join(state_dir, 'levity.sock')}"
-    return Settings(address=parse_address(text), state_dir=state_dir)
+    return Settings(address=parse_address(text), state_dir=state_dir, keeping=_keeping(options))
+
+
+def _keeping(options: argparse.Namespace) -> Keeping:
+    given = {}
+    for name in ("log_cap", "log_quota", "min_free"):
+        if (text := getattr(options, name)) is not None:
+            try:
+                given[name] = parse_size(text)
+                if name == "log_cap":
+                    check_log_cap(given[name])
+            except InvalidRequest as error:
+                raise InvalidRequest(f"--{name.replace('_', '-')}: {error.message}") from error
+    return Keeping(**given)
 
 
 def _run(settings: Settings) -> int:

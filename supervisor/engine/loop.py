@@ -8,6 +8,10 @@ from collections.abc import Callable
 
 __all__ = ["Loop", "Timer"]
 
+# From so many timers on, those that were cancelled are thrown out before their time: a wait may be cancelled an hour
+# before it was due.
+_FIRST_TIDY = 1024
+
 
 class Timer:
     """A call that is due at `when` (monotonic seconds) unless it is cancelled."""
@@ -30,6 +34,7 @@ class Loop:
         self._selector = selectors.DefaultSelector()
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
+        self._tidy_at = _FIRST_TIDY
         self._running = True
 
     def __repr__(self) -> str:
@@ -49,6 +54,10 @@ class Loop:
     def later(self, delay_s: float, call: Callable[[], None]) -> Timer:
         """Call `call()` once, in `delay_s` seconds."""
         timer = Timer(time.monotonic() + delay_s, call)
+        if len(self._timers) >= self._tidy_at:
+            self._timers = [entry for entry in self._timers if entry[2].call is not None]
+            heapq.heapify(self._timers)
+            self._tidy_at = max(_FIRST_TIDY, 2 * len(self._timers))
         heapq.heappush(self._timers, (timer.when, next(self._order), timer))
         return timer
 

@@ -109,9 +109,9 @@ def _outcome(task_id: str, shim: JsonObject) -> JsonObject:
             outcome[key] = shim[key]
     outcome["ended_ns"] = time.time_ns()
     try:
-        sizes = directory.spool_sizes(task_id)
+        sizes, outcome["stored_bytes"] = directory.spool_sizes(task_id), directory.stored_bytes(task_id)
     except OSError:
-        sizes = {}
+        sizes, outcome["stored_bytes"] = {}, 0
     outcome["stdout_bytes"], outcome["stderr_bytes"] = sizes.get("stdout"), sizes.get("stderr")
     return outcome
 

@@ -11,6 +11,7 @@ from levity.errors import LevityError
 from levity.protocol.messages import Request, error_frame, result_frame
 from supervisor.child import be_child, receive_peer, receive_word, take_lock, tell
 from supervisor.engine.channel import Channel
+from supervisor.engine.janitor import Disk, Janitor, Limits
 from supervisor.engine.loop import Loop, Timer
 from supervisor.engine.nursery import Nursery
 from supervisor.engine.operations import Operations
@@ -18,7 +19,7 @@ from supervisor.engine.recovery import live_specs, open_registry, quarantine_reg
 from supervisor.engine.registry import NewerRegistryError, Registry, RegistryCorruptError
 from supervisor.engine.tasks import Tasks
 from supervisor.say import say
-from supervisor.settings import LockByte
+from supervisor.settings import Keeping, LockByte
 from supervisor.spool.layout import ENGINE_SOCKET, is_task_id
 from supervisor.spool.records import JsonObject
 
@@ -31,7 +32,7 @@ _COMMIT_RETRY_S = 1.0
 _HINTS_A_TURN = 64
 
 
-def run_engine(control: Connection, pipe: Connection, state_dir: str) -> None:
+def run_engine(control: Connection, pipe: Connection, state_dir: str, keeping: Keeping) -> None:
     """Be the engine until the arbiter says stop or is gone. Never returns: the process ends here."""
     be_child("engine", "levity-engine", [control.fileno(), pipe.fileno()])
     status = 1
@@ -39,7 +40,7 @@ def run_engine(control: Connection, pipe: Connection, state_dir: str) -> None:
         if refusal := take_lock(LockByte.ENGINE):
             tell(control, fatal=refusal)
         else:
-            _Engine(control, pipe, state_dir, open_registry()).run()
+            _Engine(control, pipe, state_dir, keeping, open_registry()).run()
         status = 0
     except NewerRegistryError as error:
         tell(
@@ -55,13 +56,17 @@ def run_engine(control: Connection, pipe: Connection, state_dir: str) -> None:
 
 
 class _Engine:
-    def __init__(self, control: Connection, pipe: Connection, state_dir: str, registry: Registry) -> None:
+    def __init__(
+        self, control: Connection, pipe: Connection, state_dir: str, keeping: Keeping, registry: Registry
+    ) -> None:
         self._control = control
         self._registry = registry
         self._loop = Loop()
         self._hints = _hint_socket()
-        self._tasks = Tasks(self._loop, registry, self._ask)
-        self._operations = Operations(self._tasks, registry, state_dir)
+        self._tasks = Tasks(self._loop, registry, self._ask, self._on_stored)
+        limits = Limits.of(keeping, Disk.now())
+        self._janitor = Janitor(self._loop, registry, limits, lambda: self._tasks.is_out_of_space)
+        self._operations = Operations(self._loop, self._tasks, registry, state_dir, keeping.log_cap, limits)
         self._nursery = Nursery(self._loop, self._tasks.shim_gone, self._tasks.ask_again)
         self._commit_timer: Timer | None = None
         self._channel = self._open_channel(os.dup(pipe.fileno()))
@@ -72,6 +77,7 @@ class _Engine:
         self._loop.watch(self._hints.fileno(), self._on_hints)
         for spec in live_specs(self._registry):
             self._tasks.adopt(spec)
+        self._janitor.poke()
         tell(self._control, ready=True, live=len(self._tasks.live))
         self._loop.run(self._plan_commit)
         self._registry.commit()
@@ -79,6 +85,9 @@ class _Engine:
 
     def _ask(self, task_id: str) -> None:
         self._nursery.ask(task_id)
+
+    def _on_stored(self, urgent: bool) -> None:
+        self._janitor.poke(urgent)
 
     def _open_channel(self, fd: int) -> Channel:
         # Nothing to do when it is lost: the arbiter sends an end of a new one.

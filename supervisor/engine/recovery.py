@@ -36,20 +36,22 @@ def quarantine_registry(error: RegistryCorruptError) -> None:
 
 
 def _complete(registry: Registry) -> Registry:
-    rows = []
+    rows: list[tuple[Row, int]] = []
     for task_id in set(directory.task_ids()) - registry.all_ids():
         try:
             row = _read_task(task_id)
+            # Counted, not believed: the output of a task that is over may have been removed since.
+            logs_bytes = directory.stored_bytes(task_id) if row is not None and row.outcome is not None else 0
         except (RecordVersionError, OSError) as error:
             say(f"levityd: task {task_id} cannot be read and is left alone: {error}")
             continue
         if row is None:
             directory.remove(task_id)  # Half made: nobody was told of it.
         else:
-            rows.append(row)
+            rows.append((row, logs_bytes))
     # Lists follow the order in which rows are made.
-    for row in sorted(rows, key=lambda row: row.spec.get("accepted_ns", 0)):
-        registry.put(row)
+    for row, logs_bytes in sorted(rows, key=lambda pair: pair[0].spec.get("accepted_ns", 0)):
+        registry.put(row, logs_bytes)
     registry.commit()
     return registry
 

@@ -2,18 +2,24 @@
 
 from levity.errors import InvalidRequest
 from levity.protocol.text import text_to_bytes
+from levity.sizes import check_log_cap
 from supervisor.spool.layout import is_task_id
 from supervisor.spool.records import DEFAULT_GRACE_S, JsonObject
 
-__all__ = ["check_start", "grace_of", "page_of", "prefix_of"]
+__all__ = ["check_start", "grace_of", "page_of", "prefix_of", "wait_of"]
 
 _GRACE_LIMIT_S = 7 * 24 * 3600.0
 _PAGE_LIMIT = 500
-_START_KEYS = frozenset({"id", "argv", "cwd", "env", "grace_s"})
+_WAIT_IDS_LIMIT = 1000
+_WAIT_LIMIT_S = 3600.0
+_START_KEYS = frozenset({"id", "argv", "cwd", "env", "grace_s", "stdin", "merged", "log_cap"})
 
 
-def check_start(params: JsonObject, now_ns: int) -> JsonObject:
-    """Return the spec that a task.start asks for; InvalidRequest says what is wrong with it."""
+def check_start(params: JsonObject, now_ns: int, log_cap: int) -> JsonObject:
+    """Return the spec that a task.start asks for; InvalidRequest says what is wrong with it.
+
+    `log_cap` is how many bytes of its output are kept if it does not say so itself.
+    """
     if unknown := set(params) - _START_KEYS:
         raise InvalidRequest(f"unknown parameter {min(unknown)!r}")
     task_id, argv = params.get("id"), params.get("argv")
@@ -34,6 +40,9 @@ def check_start(params: JsonObject, now_ns: int) -> JsonObject:
         "env": _check_environment(params.get("env", {})),
         "grace_s": DEFAULT_GRACE_S if grace_s is None else grace_s,
         "accepted_ns": now_ns,
+        "stdin": _flag(params, "stdin"),
+        "merged": _flag(params, "merged"),
+        "log_cap": log_cap if params.get("log_cap") is None else check_log_cap(params["log_cap"]),
     }
 
 
@@ -65,9 +74,19 @@ def grace_of(params: JsonObject) -> float | None:
     return float(value)
 
 
+def _flag(params: JsonObject, name: str) -> bool:
+    value = params.get(name, False)
+    if not isinstance(value, bool):
+        raise InvalidRequest(f"{name!r} is neither true nor false")
+    return value
+
+
 def prefix_of(params: JsonObject) -> str:
     """Return the id, or the start of one, that a request is about, in lower case."""
-    value = params.get("id")
+    return _prefix(params.get("id"))
+
+
+def _prefix(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise InvalidRequest("the task's id is missing")
     return value.lower()
@@ -75,10 +94,18 @@ def prefix_of(params: JsonObject) -> str:
 
 def page_of(params: JsonObject) -> tuple[bool, int, int]:
     """Return (only live tasks, cursor, how many) of a task.list."""
-    everything, after, limit = params.get("all", False), params.get("after"), params.get("limit", _PAGE_LIMIT)
-    if not isinstance(everything, bool):
-        raise InvalidRequest("'all' is neither true nor false")
+    everything, after, limit = _flag(params, "all"), params.get("after"), params.get("limit", _PAGE_LIMIT)
     after = 0 if after is None else after
     if not all(isinstance(number, int) and not isinstance(number, bool) and number >= 0 for number in (after, limit)):
         raise InvalidRequest("'after' and 'limit' are not whole numbers")
-    return not everything, min(after, 2**62), max(1, min(limit, _PAGE_LIMIT))
+    return not everything, min(after, 2**63 - 1), max(1, min(limit, _PAGE_LIMIT))
+
+
+def wait_of(params: JsonObject) -> tuple[list[str], bool, float]:
+    """Return (ids or the starts of them, whether one is enough, seconds) of the front-end's task.wait."""
+    ids, within_s = params.get("ids"), params.get("within_s")
+    if not isinstance(ids, list) or not 1 <= len(ids) <= _WAIT_IDS_LIMIT:
+        raise InvalidRequest(f"'ids' is not a list of 1 to {_WAIT_IDS_LIMIT} ids")
+    if isinstance(within_s, bool) or not isinstance(within_s, int | float) or not 0 <= within_s <= _WAIT_LIMIT_S:
+        raise InvalidRequest(f"'within_s' is not a number of seconds from 0 to {_WAIT_LIMIT_S:.0f}")
+    return [_prefix(one) for one in ids], _flag(params, "any"), float(within_s)

@@ -17,7 +17,9 @@ Answer = Callable[[JsonObject | LevityError], None]
 class LiveTask:
     """A task that is not over.
 
-    `started` and `signalled` are those who wait to be told that it is; `pending_signals` came before it was started.
+    `started` and `signalled` are those who wait to be told that it is, `ended` are the waits for its end;
+    `pending_signals` came before it was started. `blocked` is the byte of its lock that says why its output cannot be
+    stored, 0 while it can.
     `tries` counts how often the zygote was asked for a shim, `outstanding` how many of those it has not seen leave.
     """
 
@@ -26,12 +28,14 @@ class LiveTask:
         self.spec = spec
         self.state = State.NOT_STARTED
         self.facts: JsonObject = {}
+        self.blocked = 0
         self.pidfd = -1
         self.was_watched = False
         self.tries = 0
         self.outstanding = 0
         self.started: list[Answer] = []
         self.signalled: list[Answer] = []
+        self.ended: dict[Answer, None] = {}  # A set that keeps its order: who gives up leaves at once.
         self.pending_signals: list[float | None] = []
         self.unclaimed: Timer | None = None
 
@@ -47,7 +51,13 @@ class LiveTask:
 
     def record(self) -> JsonObject:
         """Return what clients get."""
-        return make_record(self.spec, self.state, self.facts)
+        return make_record(self.spec, self.state, self.facts, self.blocked)
+
+    def answer_end(self, result: JsonObject | LevityError) -> None:
+        """Tell those who wait for the end."""
+        told, self.ended = list(self.ended), {}
+        for answer in told:
+            answer(result)
 
     def answer(self, waiting: list[Answer], result: JsonObject | LevityError) -> None:
         """Tell all of `waiting`, once."""

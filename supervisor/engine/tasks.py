@@ -23,6 +23,7 @@ from supervisor.engine.start_errors import host_error, start_error
 from supervisor.engine.task import Answer, LiveTask
 from supervisor.hostos.procfs import boot_id
 from supervisor.say import say
+from supervisor.spool.layout import NO_SPACE_BYTE
 from supervisor.spool.records import JsonObject, RecordVersionError
 
 __all__ = ["Tasks"]
@@ -39,19 +40,31 @@ _LOOK_RETRY_S = 5.0
 
 
 class Tasks:
-    """The live tasks by id. `ask(id)` has the zygote fork a shim."""
+    """The live tasks by id.
 
-    def __init__(self, loop: Loop, registry: Registry, ask: Callable[[str], None]) -> None:
+    `ask(id)` has the zygote fork a shim. `on_stored(urgent)` is told when there may be more output on the disk than
+    before: urgent, when a task waits for room.
+    """
+
+    def __init__(
+        self, loop: Loop, registry: Registry, ask: Callable[[str], None], on_stored: Callable[[bool], None]
+    ) -> None:
         self.live: dict[str, LiveTask] = {}
         self._loop = loop
         self._registry = registry
         self._ask = ask
+        self._on_stored = on_stored
         self._boot_id = boot_id()
         self._losses = Losses()
         self._losses_timer: Timer | None = None
 
     def __repr__(self) -> str:
         return f"<Tasks {len(self.live)} live>"
+
+    @property
+    def is_out_of_space(self) -> bool:
+        """Whether a task waits for room on the disk."""
+        return any(task.blocked == NO_SPACE_BYTE for task in self.live.values())
 
     # Asked by clients
 
@@ -67,6 +80,7 @@ class Tasks:
         self._registry.put(Row(task.id, spec, None))
         task.started.append(answer)
         self._ask_for(task)
+        self._on_stored(False)
 
     def start_again(self, task: LiveTask, answer: Answer) -> None:
         """A start was sent twice: answer it like the first; a task that nobody had claimed yet is started now."""
@@ -139,6 +153,8 @@ class Tasks:
             self._lose(task, seen.shim or {})
         else:
             self._watch(task, seen.holder)
+            task.blocked = seen.blocked
+            self._on_stored(seen.blocked == NO_SPACE_BYTE)
             if finding is Finding.RUNNING and seen.shim is not None:
                 self._see_running(task, seen.shim)
 
@@ -218,9 +234,11 @@ class Tasks:
             task.unclaimed = None
 
     def _end(self, task: LiveTask, outcome: JsonObject) -> None:
+        task.blocked = 0
         task.move(State(outcome["state"]), outcome)
         self._registry.put(Row(task.id, task.spec, outcome))
         self._forget(task, task.record())
+        self._on_stored(False)
 
     def _fail_start(self, task: LiveTask, error: LevityError) -> None:
         """The command was never executed, and nobody was given the id: leave nothing of it."""
@@ -234,12 +252,14 @@ class Tasks:
         del self.live[task.id]
         task.answer(task.started, answer)
         task.answer(task.signalled, answer)
+        task.answer_end(answer)
 
     def _lose(self, task: LiveTask, shim: JsonObject) -> None:
         """The shim is gone and will record nothing: see to it that nothing is left running, then record that."""
         if task.id not in self._losses:
             self._unwatch(task)
             self._claim(task)
+            task.blocked = 0
             self._losses.add(task.id, shim, watched=task.was_watched)
             if self._losses_timer is None:
                 self._pursue_losses()

@@ -9,6 +9,7 @@ import os
 import select
 import threading
 from collections import deque
+from collections.abc import Callable
 
 from levity.errors import InternalError, InvalidRequest, LevityError, Unavailable
 from levity.protocol.frames import FRAME_LIMIT, Frame, FrameDecoder
@@ -26,16 +27,26 @@ _SEND_LIMIT = 20
 _REQUEST_LIMIT = FRAME_LIMIT - 64 * 1024
 
 
+# Waits until a descriptor is readable, for so many seconds; whether it is.
+Wait = Callable[[int, float], bool]
+
+
 class _Call:
-    """One request in flight."""
+    """One request in flight; `fd` is readable once its reply is there."""
 
-    __slots__ = ("done", "frame", "reply", "sent")
+    __slots__ = ("fd", "frame", "reply", "sent")
 
-    def __init__(self, frame: bytes) -> None:
+    def __init__(self, frame: bytes, fd: int) -> None:
         self.frame = frame
+        self.fd = fd
         self.sent = 0
         self.reply: Reply | None = None
-        self.done = threading.Event()
+
+    def answer(self, reply: Reply) -> None:
+        """Take the reply; a second one changes nothing."""
+        if self.reply is None:
+            self.reply = reply
+            os.eventfd_write(self.fd, 1)
 
 
 class EngineLink:
@@ -55,21 +66,26 @@ class EngineLink:
     def __repr__(self) -> str:
         return f"<EngineLink {len(self._calls)} in flight, {'connected' if self._fd >= 0 else 'waiting'}>"
 
-    def call(self, method: str, params: JsonObject, timeout_s: float) -> JsonObject:
-        """Ask the engine and return its result; what it refused is raised, and Unavailable after `timeout_s`."""
+    def call(self, method: str, params: JsonObject, timeout_s: float, wait: Wait | None = None) -> JsonObject:
+        """Ask the engine and return its result; what it refused is raised, and Unavailable after `timeout_s`.
+
+        `wait` waits in a way of its own, and may raise to give up.
+        """
         number = next(self._numbers)
-        call = _Call(request_frame(number, method, params))
-        if len(call.frame) > _REQUEST_LIMIT:
-            raise InvalidRequest(f"a request of {len(call.frame)} bytes is too long; the limit is {_REQUEST_LIMIT}")
-        with self._lock:
-            self._calls[number] = call
-            self._send(call)
+        frame = request_frame(number, method, params)
+        if len(frame) > _REQUEST_LIMIT:
+            raise InvalidRequest(f"a request of {len(frame)} bytes is too long; the limit is {_REQUEST_LIMIT}")
+        call = _Call(frame, os.eventfd(0, os.EFD_CLOEXEC))
         try:
-            if not call.done.wait(timeout_s):
+            with self._lock:
+                self._calls[number] = call
+                self._send(call)
+            if not (wait or _wait)(call.fd, timeout_s):
                 raise Unavailable(f"levityd's engine did not answer within {timeout_s:g} s; ask again")
         finally:
             with self._lock:
                 self._calls.pop(number, None)
+                os.close(call.fd)
         assert call.reply is not None
         if call.reply.error is not None:
             raise call.reply.error
@@ -123,9 +139,8 @@ class EngineLink:
     def _deliver(self, reply: Reply) -> None:
         with self._lock:
             call = self._calls.get(reply.id) if isinstance(reply.id, int) else None
-        if call is not None:
-            call.reply = reply
-            call.done.set()
+            if call is not None:
+                call.answer(reply)
 
     def _disconnect(self) -> None:
         with self._lock:
@@ -140,10 +155,8 @@ class EngineLink:
             self._fd = fd
             for number, call in self._calls.items():
                 if call.sent >= _SEND_LIMIT:
-                    call.reply = Reply(
-                        number, {}, InternalError(f"levityd's engine died {call.sent} times over this request")
-                    )
-                    call.done.set()
+                    error = InternalError(f"levityd's engine died {call.sent} times over this request")
+                    call.answer(Reply(number, {}, error))
                 elif call.reply is None:
                     self._send(call)
 
@@ -175,6 +188,12 @@ class EngineLink:
             os.write(self._wake_write, b"w")
         except BlockingIOError:
             pass
+
+
+def _wait(fd: int, timeout_s: float) -> bool:
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    return bool(poller.poll(timeout_s * 1000))
 
 
 def _drain(fd: int) -> None:

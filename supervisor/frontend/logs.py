@@ -1,38 +1,150 @@
-"""Send a task's output to a client. Runs in: front-end. Owns: the spool files of one reading."""
+"""Send a task's output to a client, and what comes of it from then on. Runs in: front-end, a thread each.
 
-import socket
+Owns: the spool files of one reading. A client that is slow or stopped keeps its own thread waiting and nobody else.
+"""
+
+import os
+import time
+from collections.abc import Iterable
+from threading import Lock
 
 from levity.errors import HostError
 from levity.protocol.frames import CHUNK_LIMIT, chunk_head
-from levity.states import State
-from supervisor.spool.layout import task_path
-from supervisor.spool.reader import SpoolReader
-from supervisor.spool.records import JsonObject
+from levity.protocol.messages import notification_frame
+from supervisor.frontend.log_request import LogRequest
+from supervisor.frontend.turns import Turns
+from supervisor.frontend.wire import Wire
+from supervisor.hostos.changes import Changes, Watch
+from supervisor.spool.layout import STREAMS, task_path
+from supervisor.spool.reader import Extent, Hole, Piece, SpoolReader
+from supervisor.spool.records import JsonObject, RecordVersionError
+from supervisor.spool.tail import tail_start
 
-__all__ = ["send_logs"]
+__all__ = ["Logs"]
 
-
-def send_logs(connection: socket.socket, record: JsonObject) -> JsonObject:
-    """Send what there is of a task's output, in order; return how many bytes each stream had.
-
-    Bytes go from file to socket inside the kernel (sendfile(2)). OSError when the client is gone.
-    """
-    try:
-        reader = SpoolReader(task_path(record["id"]))
-    except FileNotFoundError:
-        raise HostError(f"the output of task {record['id']} is not stored any more") from None
-    try:
-        for extent in reader.extents(CHUNK_LIMIT, over=State(record["state"]).is_end):
-            connection.sendall(chunk_head(extent.stream, extent.time_ns, extent.length))
-            _send_file(connection, extent.fd, extent.position, extent.length)
-        return {"stdout": reader.ends[1], "stderr": reader.ends[2]}
-    finally:
-        reader.close()
+# Smaller pieces are put together: a call for each would cost more than the bytes.
+_SMALL = 16 * 1024
+_BUFFER = 256 * 1024
+# How often to look where changes cannot be told.
+_POLL_S = 0.05
+# After a follower was sent something it rests, so that a task that writes all the time does not have it sent single
+# lines. The more followers there are the longer, so that all of them together leave most of a processor to others.
+_REST_S = 0.0005
+_LONGEST_REST_S = 0.1
 
 
-def _send_file(connection: socket.socket, fd: int, position: int, length: int) -> None:
-    with open(fd, "rb", buffering=0, closefd=False) as file:
-        sent = connection.sendfile(file, position, length)
-    if sent != length:
-        # The frame's length is announced already: nothing but the end of the connection can tell the client.
-        raise OSError("a spool file is shorter than its index says")
+class Logs:
+    """The logs of all tasks; `send` from any thread."""
+
+    def __init__(self, changes: Changes) -> None:
+        self._changes = changes
+        self._turns = Turns()
+        self._lock = Lock()
+        self._followers = 0  # guarded by self._lock
+
+    def __repr__(self) -> str:
+        return f"<Logs {self._followers} followers>"
+
+    def send(self, wire: Wire, task_id: str, request: LogRequest) -> JsonObject:
+        """Send what is asked for and return the reply; OSError when the client is gone."""
+        path = task_path(task_id)
+        try:
+            reader = SpoolReader(path, request.streams, exact=request.exact)
+        except FileNotFoundError:
+            raise _gone(task_id) from None
+        except RecordVersionError as error:
+            raise HostError(f"task {task_id} was run by a newer levity: {error}") from None
+        try:
+            _begin(reader, request)
+            start = {name: reader.ends[number] for number, name in STREAMS.items()}
+            wire.send(notification_frame("log.start", {"id": task_id, **start}))
+            if request.follow:
+                self._follow(wire, reader, request, path)
+            else:
+                self._send_pieces(wire, reader.pieces(CHUNK_LIMIT, request.until_ns))
+            # Where a reading began behind the end, something is gone that was there before: the client shall see it.
+            ends = reader.totals() if reader.over and request.until_ns is None else reader.ends
+            return {**{name: ends[number] for number, name in STREAMS.items()}, "over": reader.over}
+        finally:
+            reader.close()
+
+    def _follow(self, wire: Wire, reader: SpoolReader, request: LogRequest, path: str) -> None:
+        with self._lock:
+            self._followers += 1
+        try:
+            with self._changes.watch(path) as watch:
+                while self._step(wire, reader, request, watch):
+                    pass
+        finally:
+            with self._lock:
+                self._followers -= 1
+
+    def _step(self, wire: Wire, reader: SpoolReader, request: LogRequest, watch: Watch) -> bool:
+        """Send what has come and wait for more; False when there will be none."""
+        is_armed = watch.arm()
+        now_ns = time.time_ns()
+        try:
+            reader.refresh()
+        except FileNotFoundError:
+            raise OSError("the task's directory was removed") from None
+        has_sent = self._send_pieces(wire, reader.pieces(CHUNK_LIMIT, request.until_ns))
+        if reader.over or (request.until_ns is not None and now_ns > request.until_ns):
+            return False
+        if has_sent:
+            time.sleep(min(_REST_S * self._followers, _LONGEST_REST_S))
+        waits_s = [] if is_armed else [_POLL_S]
+        if request.until_ns is not None:
+            waits_s.append((request.until_ns - now_ns) / 1e9 + 0.001)
+        if wire.wait(watch.fd, request.heartbeat_s, min(waits_s, default=None)):
+            watch.clear()
+        return True
+
+    def _send_pieces(self, wire: Wire, pieces: Iterable[Piece]) -> bool:
+        """Send pieces as frames; whether there were any."""
+        buffer = bytearray()
+        has_sent = False
+        for piece in pieces:
+            has_sent = True
+            if isinstance(piece, Extent) and piece.length > _SMALL:
+                if buffer:
+                    wire.send(buffer)
+                    buffer.clear()
+                wire.send_file(_head(piece), piece.fd, piece.position, piece.length, self._turns)
+                continue
+            buffer += _frame(piece)
+            if len(buffer) >= _BUFFER:
+                wire.send(buffer)
+                buffer.clear()
+        if buffer:
+            wire.send(buffer)
+        return has_sent
+
+
+def _gone(task_id: str) -> HostError:
+    return HostError(f"the output of task {task_id} is not stored any more")
+
+
+def _begin(reader: SpoolReader, request: LogRequest) -> None:
+    if request.start is not None:
+        reader.begin_at(request.start)
+        return
+    if request.since_ns is not None:
+        reader.begin_since(request.since_ns)
+    if request.tail is not None:
+        totals = reader.totals(request.until_ns)
+        reader.begin_at(tail_start(reader, totals, request.tail, request.streams, dict(reader.ends)))
+
+
+def _head(extent: Extent) -> bytes:
+    return chunk_head(extent.stream, extent.time_ns, extent.length)
+
+
+def _frame(piece: Piece) -> bytes:
+    if isinstance(piece, Extent):
+        data = os.pread(piece.fd, piece.length, piece.position)
+        if len(data) != piece.length:
+            raise OSError("a spool file is shorter than it was")
+        return _head(piece) + data
+    if isinstance(piece, Hole):
+        return notification_frame("log.dropped", {"stream": STREAMS[piece.stream], "bytes": piece.length})
+    return notification_frame("log.unordered", {"stdout": piece.stdout, "stderr": piece.stderr})

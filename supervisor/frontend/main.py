@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 from supervisor.child import be_child, receive_peer, receive_word, take_lock, tell
 from supervisor.frontend.engine_link import EngineLink
 from supervisor.frontend.server import Server
+from supervisor.frontend.services import Services
 from supervisor.hostos.kernel import preload_libgcc
 from supervisor.say import say
 from supervisor.settings import LockByte
@@ -43,7 +44,7 @@ def _serve(control: Connection, pipe: Connection, listener: socket.socket) -> No
     link = EngineLink()
     link.connect(os.dup(pipe.fileno()))
     pipe.close()
-    server = Server(listener, link)
+    server = Server(listener, Services(link))
     threading.Thread(target=link.run, daemon=True, name="link").start()
     # It is never shut down, it ends with the process; so nothing has to wake it up to look whether it shall.
     threading.Thread(target=server.serve_forever, args=(None,), daemon=True, name="server").start()

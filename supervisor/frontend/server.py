@@ -8,7 +8,7 @@ import threading
 import time
 from typing import Any
 
-from supervisor.frontend.engine_link import EngineLink
+from supervisor.frontend.services import Services
 from supervisor.frontend.session import Session
 from supervisor.say import say
 
@@ -23,7 +23,7 @@ class _Handler(socketserver.BaseRequestHandler):
     server: "Server"
 
     def handle(self) -> None:
-        session = Session(self.request, self.server.link)
+        session = Session(self.request, self.server.services)
         self.server.sessions.add(session)
         try:
             session.run()
@@ -37,12 +37,12 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, listener: socket.socket, link: EngineLink) -> None:
+    def __init__(self, listener: socket.socket, services: Services) -> None:
         socketserver.BaseServer.__init__(self, listener.getsockname(), _Handler)
         # Another front-end may still hold the same socket for a moment and take the connection that woke this one.
         listener.setblocking(False)
         self.socket = listener
-        self.link = link
+        self.services = services
         self.sessions: set[Session] = set()
         self._free = threading.BoundedSemaphore(_CONNECTION_LIMIT)
 

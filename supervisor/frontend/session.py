@@ -13,15 +13,17 @@ from levity.errors import InvalidRequest, LevityError, ProtocolError
 from levity.protocol.frames import Frame, FrameDecoder
 from levity.protocol.messages import (
     PROTOCOL_VERSION,
-    Request,
     error_frame,
     notification_frame,
     parse_request,
     result_frame,
 )
 from levity.version import __version__
-from supervisor.frontend.engine_link import EngineLink
-from supervisor.frontend.logs import send_logs
+from supervisor.frontend.inputs import parse_input
+from supervisor.frontend.log_request import parse_log_request
+from supervisor.frontend.services import Services
+from supervisor.frontend.waiting import wait_for_tasks
+from supervisor.frontend.wire import Wire
 from supervisor.spool.records import JsonObject
 
 __all__ = ["Session"]
@@ -30,20 +32,27 @@ __all__ = ["Session"]
 # finished.
 _FIRST_REQUEST_S = 10.0
 _REST_OF_REQUEST_S = 30.0
-# A client that takes nothing for so long is gone for good.
-_SEND_STALL_S = 300.0
 _ENGINE_S = 60.0
 _READ_SIZE = 64 * 1024
 
 
 class Session:
-    """The dialogue with one client: `run` returns when either side has had enough."""
+    """The dialogue with one client: `run` returns when either side has had enough.
 
-    def __init__(self, connection: socket.socket, link: EngineLink) -> None:
+    `is_answering`: it is at a request that will be answered soon, unlike one that waits for a task.
+    """
+
+    def __init__(self, connection: socket.socket, services: Services) -> None:
         self._connection = connection
-        self._link = link
+        self._wire = Wire(connection)
+        self._services = services
         self._decoder = FrameDecoder()
-        self._served: dict[str, Callable[[Request], None]] = {"task.logs": self._logs}
+        # What the front-end does itself; everything else it passes on.
+        self._served: dict[str, Callable[[JsonObject], JsonObject]] = {
+            "task.logs": self._logs,
+            "task.stdin": self._stdin,
+            "task.wait": self._wait,
+        }
         self._requests = 0
         self.is_answering = False
 
@@ -87,22 +96,41 @@ class Session:
             self._send(error_frame(None, error))
             return
         try:
-            if request.method in self._served:
-                self._served[request.method](request)
-            else:
-                self._send(result_frame(request.id, self._relay(request)))
+            serve = self._served.get(request.method)
+            # Names the engine does not know are refused there: one table of operations, in one place.
+            result = serve(request.params) if serve else self._call(request.method, request.params)
+            self._send(result_frame(request.id, result))
         except LevityError as error:
             self._send(error_frame(request.id, error))
 
-    def _relay(self, request: Request) -> JsonObject:
-        # Names the engine does not know are refused there: one table of operations, in one place.
-        return self._link.call(request.method, request.params, _ENGINE_S)
+    def _call(self, method: str, params: JsonObject) -> JsonObject:
+        return self._services.link.call(method, params, _ENGINE_S)
 
-    def _logs(self, request: Request) -> None:
-        record = self._link.call("task.query", {"id": request.params.get("id")}, _ENGINE_S)
-        self._connection.settimeout(_SEND_STALL_S)
-        self._send(result_frame(request.id, send_logs(self._connection, record)))
+    def _record(self, params: JsonObject) -> JsonObject:
+        return self._call("task.query", {"id": params.get("id")})
+
+    def _logs(self, params: JsonObject) -> JsonObject:
+        task_id = self._record(params)["id"]
+        log = parse_log_request(params, time.time_ns())
+        self.is_answering = not log.follow
+        reply = self._services.logs.send(self._wire, task_id, log)
+        if log.follow and reply["over"]:
+            # Whoever has followed a task to its end and then asks for its state shall find that it is over.
+            self._call("task.wait", {"ids": [task_id], "any": False, "within_s": _ENGINE_S / 2})
+        return reply
+
+    def _stdin(self, params: JsonObject) -> JsonObject:
+        record = self._record(params)
+        if not record.get("stdin"):
+            raise InvalidRequest(f"task {record['id']} was started without an input to send to")
+        self.is_answering = False
+        reply = self._services.inputs.store(self._wire, record["id"], parse_input(params))
+        self._call("task.stdin", {"id": record["id"]})
+        return reply
+
+    def _wait(self, params: JsonObject) -> JsonObject:
+        self.is_answering = False
+        return wait_for_tasks(self._wire, self._services.link, params)
 
     def _send(self, frame: bytes) -> None:
-        self._connection.settimeout(_SEND_STALL_S)
-        self._connection.sendall(frame)
+        self._wire.send(frame)

@@ -4,15 +4,25 @@ The only module that imports ctypes. Each call returns whether the kernel did it
 """
 
 import ctypes
+import os
 
-__all__ = ["become_subreaper", "preload_libgcc", "request_parent_death_signal", "set_name"]
+__all__ = [
+    "become_subreaper",
+    "inotify_add",
+    "inotify_open",
+    "inotify_remove",
+    "preload_libgcc",
+    "request_parent_death_signal",
+    "set_name",
+]
 
 # linux/prctl.h
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 
-_prctl = getattr(ctypes.CDLL(None, use_errno=True), "prctl", None)
+_libc = ctypes.CDLL(None, use_errno=True)
+_prctl = getattr(_libc, "prctl", None)
 
 
 def _prctl_does(option: int, argument: int | bytes) -> bool:
@@ -45,3 +55,19 @@ def preload_libgcc() -> None:
         ctypes.CDLL("libgcc_s.so.1")
     except OSError:
         pass  # Not glibc: nothing is loaded late.
+
+
+def inotify_open() -> int:
+    """Return a descriptor on which changes of files are told (inotify(7)); -1 where there is none."""
+    init = getattr(_libc, "inotify_init1", None)
+    return -1 if init is None else int(init(os.O_CLOEXEC))
+
+
+def inotify_add(fd: int, path: str, mask: int) -> int:
+    """Watch a file or directory and return the number of the watch; -1 if it is gone, or there are too many."""
+    return int(_libc.inotify_add_watch(fd, os.fsencode(path), ctypes.c_uint32(mask)))
+
+
+def inotify_remove(fd: int, number: int) -> bool:
+    """End a watch; one that has ended already is no error."""
+    return int(_libc.inotify_rm_watch(fd, number)) == 0

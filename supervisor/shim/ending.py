@@ -25,6 +25,7 @@ def exit_record(monitor: Monitor) -> JsonObject:
         record[key] = facts.get(key)
     record["ended_ns"] = monitor.ended_ns
     record["stdout_bytes"], record["stderr_bytes"] = monitor.writer.ends[1], monitor.writer.ends[2]
+    record["stored_bytes"] = monitor.writer.stored
     return record
 
 

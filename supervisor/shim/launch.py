@@ -73,6 +73,7 @@ def _become(
         os.dup2(stdout, 1)
         os.dup2(stderr, 2)
         program = prepare(directory_fd)
+        program.connect(directory_fd)
         program.restore_defaults()
         stage = Stage.CHDIR
         program.enter()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from supervisor.shim.course import DRAIN_S
 from supervisor.shim.ending import exit_record, store, sync_spool
+from supervisor.shim.feeder import discard_input
 from supervisor.shim.launch import LaunchError, start_status
 from supervisor.shim.program import Program
 from supervisor.shim.start import detach, start, take, undo
@@ -25,18 +26,21 @@ def watch(task_id: str, prepare: Callable[[int], Program], hints: socket.socket,
     """
     detach(f"levityd: shim {task_id}")
     try:
-        directory_fd = take(task_path(task_id))
+        taken = take(task_path(task_id))
     except OSError as error:
         return start_status(error)
-    if directory_fd is None:
+    if taken is None:
         return 0
+    directory_fd = taken[0]
     try:
-        monitor = start(task_id, directory_fd, prepare, hints, drain_s)
+        monitor = start(task_id, taken, prepare, hints, drain_s)
     except (LaunchError, OSError) as error:
         undo(directory_fd)
         return start_status(error)
     if monitor is not None:
         monitor.run()
+        if monitor.has_input:
+            discard_input(directory_fd)
         record = exit_record(monitor)
         sync_spool(monitor, record)
         store(directory_fd, record)

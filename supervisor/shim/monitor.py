@@ -1,18 +1,23 @@
 """Watch one running task to its end. Runs in: shim. Owns: its task's pipes, spool, wait and kill timer."""
 
+import errno
 import fcntl
 import os
 import select
 import signal
+import sys
+import termios
 import time
 from collections.abc import Callable
 
+from supervisor.hostos.locks import try_lock, unlock
 from supervisor.shim.control import ControlReader
 from supervisor.shim.course import Action, Course
+from supervisor.shim.feeder import Feeder
 from supervisor.shim.hint import Hint
 from supervisor.shim.tree import has_living_children, kill_tree, reap_all_but, signal_group, signal_tree
 from supervisor.spool.files import insist, is_removed, load_record, write_record
-from supervisor.spool.layout import SHIM
+from supervisor.spool.layout import DISK_ERROR_BYTE, NO_SPACE_BYTE, SHIM
 from supervisor.spool.records import DEFAULT_GRACE_S, JsonObject
 from supervisor.spool.writer import SpoolWriter
 
@@ -23,6 +28,8 @@ __all__ = ["Monitor"]
 _PIPE_SIZE = 64 * 1024
 _LARGE_PIPE_SIZE = 256 * 1024
 _DISK_RETRY_S = 0.25
+_NOTICE_S = 1.0
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 _GENTLE = (signal.SIGTERM, signal.SIGCONT)  # A stopped process acts on SIGTERM only once it goes on.
 
@@ -32,17 +39,24 @@ class Monitor:
 
     def __init__(
         self,
-        directory_fd: int,
+        taken: tuple[int, int],
         leader: int,
         fds: tuple[int, int, int, int],
+        stdin: int,
         poller: select.poll,
         hint: Hint,
         drain_s: float,
     ) -> None:
-        """Take over a task that runs. `fds`, all known to `poller`: control FIFO, what wakes, stdout and stderr."""
+        """Take over a task that runs. `taken`: its directory and lock.
+
+        `fds`, all known to `poller`: control FIFO, what wakes, stdout and stderr. `stdin`: -1 if nobody sends input.
+        """
+        directory_fd, self._lock_fd = taken
         control, self._wakeup_fd, stdout, stderr = fds
         self.course = Course(drain_s)
-        self.writer = SpoolWriter(directory_fd)
+        self.writer = SpoolWriter(directory_fd, lambda: self.facts().get("log_cap", 0))
+        self._feeder = None if stdin < 0 else Feeder(directory_fd, stdin)
+        self._feeds = False
         self.leader = leader
         self.exit_info: os.waitid_result | None = None
         self.ended_ns = 0
@@ -54,6 +68,8 @@ class Monitor:
         self._facts: JsonObject | None = None
         self._unsaved = False
         self._retry_at: float | None = None
+        self._feed_at: float | None = None
+        self._notice_at = 0.0
         self._tree_gone = False
         self._poller = poller
         for fd in fds:
@@ -66,15 +82,22 @@ class Monitor:
         """Return when the task is over and its output is complete (or sealed: `course.sealed`)."""
         self._check_children()
         while self._streams or not self._tree_gone or self.writer.is_blocked:
-            for fd, _events in self._poller.poll(self._timeout_ms()):
-                if fd in self._streams:
-                    self._read(fd)
-                elif fd == self._wakeup_fd:
+            ready = [fd for fd, _events in self._poller.poll(self._timeout_ms())]
+            self._read_all([fd for fd in ready if fd in self._streams])
+            for fd in ready:
+                if fd == self._wakeup_fd:
                     _drain(fd)
-                else:
+                elif fd == self._control.fd:
                     self._obey()
+                elif self._feeds:
+                    self._feed()
             self._check_children()
             self._on_time(time.monotonic())
+
+    @property
+    def has_input(self) -> bool:
+        """Whether a client may send input to the task."""
+        return self._feeder is not None
 
     def facts(self) -> JsonObject:
         """Return what shim.json says. Read when needed, not kept: most tasks are never signalled, memory is dear."""
@@ -84,7 +107,9 @@ class Monitor:
         return self._facts
 
     def _timeout_ms(self) -> float | None:
-        times = [at for at in (self.course.deadline, self._retry_at, self._hint.retry_at) if at is not None]
+        times = [
+            at for at in (self.course.deadline, self._retry_at, self._feed_at, self._hint.retry_at) if at is not None
+        ]
         # Rounded up: a poll that returns just before the deadline would be followed by another one.
         return max(0.0, (min(times) - time.monotonic()) * 1000 + 1) if times else None
 
@@ -96,16 +121,37 @@ class Monitor:
             self._store(self.writer.flush)
             if self._unsaved:
                 self._tell()
+        if self._feed_at is not None and now >= self._feed_at:
+            self._feed_at = None
+            self._feed()
         if self._hint.retry_at is not None and now >= self._hint.retry_at:
             self._hint.send(now)
 
     # Output
 
-    def _read(self, fd: int) -> None:
+    def _read_all(self, ready: list[int]) -> None:
+        """Read the streams that have something, in the order in which it came as far as that can be known.
+
+        What is in a pipe when it is looked at is older than what comes to the other one afterwards. So no more is read
+        than that, unless there is only one. Of bytes that are in both pipes nobody knows which came first.
+        """
+        if len(self._streams) == 1:
+            for fd in ready:
+                self._read(fd, self._read_size[fd])
+        elif ready:
+            amounts = {fd: _available(fd) for fd in ready}
+            for fd in self._streams:
+                if fd not in amounts and (amount := _available(fd)):
+                    amounts[fd] = amount
+            for fd, amount in amounts.items():
+                # Nothing in it, and yet ready: that is its end.
+                self._read(fd, min(amount or 1, self._read_size[fd]))
+
+    def _read(self, fd: int, amount: int) -> None:
         if self.writer.is_blocked:
             return
         try:
-            data = os.read(fd, self._read_size[fd])
+            data = os.read(fd, amount)
         except BlockingIOError:
             return
         if not data:
@@ -118,16 +164,26 @@ class Monitor:
 
     def _store(self, write: Callable[[], None]) -> None:
         """Write to the spool. While it takes nothing, nothing is read either: the task's pipes fill and it waits."""
-        was_blocked = self.writer.is_blocked
+        was_blocked, rotations = self.writer.is_blocked, self.writer.rotations
         try:
             write()
-        except OSError:
+        except OSError as error:
             if is_removed(self._directory_fd):
                 raise  # Somebody removed the task's directory. The task goes with its shim: nobody could find it.
             # ENOSPC, EDQUOT, EFBIG and EIO alike: no byte may be dropped, so try again until it is possible.
             self._retry_at = time.monotonic() + _DISK_RETRY_S
+            if not was_blocked:
+                try_lock(self._lock_fd, NO_SPACE_BYTE if error.errno in _NO_SPACE else DISK_ERROR_BYTE)
+        if self.writer.rotations != rotations and time.monotonic() >= self._notice_at:
+            # All tasks together may store only so much; a flood is told of now and then.
+            self._notice_at = time.monotonic() + _NOTICE_S
+            self._hint.send(time.monotonic())
         if self.writer.is_blocked == was_blocked:
             return
+        if was_blocked:
+            unlock(self._lock_fd, NO_SPACE_BYTE)
+            unlock(self._lock_fd, DISK_ERROR_BYTE)
+        self._hint.send(time.monotonic())
         for fd in self._streams:
             # Not modify(fd, 0): poll(2) reports the end of a pipe nevertheless, again and again.
             if self.writer.is_blocked:
@@ -142,6 +198,24 @@ class Monitor:
         except (OSError, AttributeError):
             pass  # The user's limit is reached (EPERM), or the system has no such call.
 
+    # Input
+
+    def _feed(self) -> None:
+        """Pass on what input there is; wait for the task where it has not read the last of it yet."""
+        if self._feeder is None:
+            return
+        fd, was_full = self._feeder.fd, self._feeds
+        try:
+            self._feeds = self._feeder.feed()
+        except OSError:
+            # A disk that cannot be read now; nothing was taken from it yet.
+            self._feed_at = time.monotonic() + _DISK_RETRY_S
+            return
+        if self._feeds and not was_full:
+            self._poller.register(fd, select.POLLOUT)
+        elif was_full and not self._feeds:
+            self._poller.unregister(fd)
+
     def _close(self, fd: int) -> None:
         if not self.writer.is_blocked:
             self._poller.unregister(fd)
@@ -152,6 +226,9 @@ class Monitor:
 
     def _obey(self) -> None:
         for command in self._control.commands():
+            if "stdin" in command:
+                self._feed()
+                continue
             grace_s = command.get("grace_s")
             if not isinstance(grace_s, int | float):
                 grace_s = self.facts()["grace_s"]
@@ -187,7 +264,7 @@ class Monitor:
             kill_tree(self.leader)
         else:
             for fd in list(self._streams):
-                self._read(fd)
+                self._read(fd, self._read_size[fd])
                 if fd in self._streams:
                     self._close(fd)
 
@@ -201,6 +278,11 @@ class Monitor:
             self._retry_at = time.monotonic() + _DISK_RETRY_S
             return
         self._hint.send(time.monotonic())
+
+
+def _available(fd: int) -> int:
+    """Return how many bytes are in a pipe (FIONREAD, ioctl_pipe(2))."""
+    return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, b"\0\0\0\0"), sys.byteorder)
 
 
 def _drain(fd: int) -> None:

@@ -45,6 +45,7 @@ class Preparation:
         program = Program(spec, self._surroundings)
         facts: JsonObject = {"pid": shim, "start_ticks": start_ticks(shim), "boot_id": self._boot_id}
         facts["grace_s"] = spec["grace_s"]
+        facts["log_cap"] = spec.get("log_cap", 0)
         write_record(directory_fd, SHIM, facts, durable=False)
         facts.update(task_pid=os.getpid(), started_ns=time.time_ns())
         write_record(directory_fd, STARTED, facts, durable=False)

@@ -7,6 +7,7 @@ import signal
 
 from levity.protocol.text import text_to_bytes
 from supervisor.hostos.descriptors import descriptor_limit_of_tasks
+from supervisor.spool.layout import STDIN
 from supervisor.spool.records import JsonObject
 
 __all__ = ["Program", "Surroundings"]
@@ -28,7 +29,7 @@ class Surroundings:
 
 
 class Program:
-    """A command with its arguments, environment and directory; the three steps to it are called in this order."""
+    """A command with its arguments, environment and directory; the four steps to it are called in this order."""
 
     def __init__(self, spec: JsonObject, surroundings: Surroundings) -> None:
         self.argv = [text_to_bytes(word) for word in spec["argv"]]
@@ -36,6 +37,8 @@ class Program:
         self.environment.update({text_to_bytes(name): text_to_bytes(value) for name, value in spec["env"].items()})
         self.environment[b"LEVITY_TASK_ID"] = spec["id"].encode()
         self._directory = None if spec["cwd"] is None else text_to_bytes(spec["cwd"])
+        self._has_input = spec.get("stdin", False)
+        self._is_merged = spec.get("merged", False)
         self._surroundings = surroundings
 
     def candidates(self) -> list[bytes]:
@@ -47,6 +50,13 @@ class Program:
             return [name]
         path = self.environment.get(b"PATH", _DEFAULT_PATH)
         return [os.path.join(directory, name) for directory in path.split(b":")]
+
+    def connect(self, directory_fd: int) -> None:
+        """Have its standard input come from the FIFO in its directory, and both outputs go one way, if asked for."""
+        if self._has_input:
+            os.dup2(os.open(STDIN, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd), 0)
+        if self._is_merged:
+            os.dup2(1, 2)
 
     def restore_defaults(self) -> None:
         """Undo what levity, Python or whoever started levityd changed and execve(2) would keep."""

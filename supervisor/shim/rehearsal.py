@@ -45,12 +45,13 @@ def _play(path: str, prepare: Preparation, hints: socket.socket) -> None:
         detach("levityd: rehearsal")
     except PermissionError:
         pass  # setsid(2): after the first time.
-    directory_fd = take(path)
-    assert directory_fd is not None
+    taken = take(path)
+    assert taken is not None
+    directory_fd = taken[0]
     write_record(directory_fd, SPEC, _SPEC, durable=False)
     # Here and not by the child: what that adapts is lost with it.
     prepare.note(directory_fd, os.getpid())
-    monitor = start(_NAME, directory_fd, _end_at_once, hints, DRAIN_S)
+    monitor = start(_NAME, taken, _end_at_once, hints, DRAIN_S)
     assert monitor is not None
     monitor.run()
     write_record(directory_fd, EXIT, exit_record(monitor), durable=False)

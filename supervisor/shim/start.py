@@ -15,11 +15,12 @@ from supervisor.hostos.kernel import become_subreaper
 from supervisor.hostos.locks import try_lock, unlock, wait_for_lock
 from supervisor.hostos.titles import set_title
 from supervisor.shim.control import make_control
+from supervisor.shim.feeder import hold_input, open_input
 from supervisor.shim.hint import Hint, try_hint
 from supervisor.shim.launch import launch
 from supervisor.shim.monitor import Monitor
 from supervisor.shim.program import Program
-from supervisor.spool.layout import CONTROL, EXIT, LOCK, SHIM, SPEC, START_BYTE, STARTED, WATCH_BYTE
+from supervisor.spool.layout import CONTROL, EXIT, LOCK, SHIM, SPEC, START_BYTE, STARTED, STDIN, WATCH_BYTE
 
 __all__ = ["detach", "start", "take", "undo"]
 
@@ -34,8 +35,8 @@ def detach(title: str) -> None:
     os.setsid()
 
 
-def take(path: str) -> int | None:
-    """Take the task in this directory and return the open directory; None when another shim has it.
+def take(path: str) -> tuple[int, int] | None:
+    """Take the task in this directory; return the open directory and its lock, None when another shim has it.
 
     It is this process's for as long as it lives: the lock goes with its descriptor, which nobody closes. A shim that
     was killed loses it a moment before its child is killed, which may still reach execve(2): so wait for that, too.
@@ -46,23 +47,25 @@ def take(path: str) -> int | None:
         return None
     wait_for_lock(lock_fd, START_BYTE)
     unlock(lock_fd, START_BYTE)
-    return directory_fd
+    return directory_fd, lock_fd
 
 
 def start(
     task_id: str,
-    directory_fd: int,
+    taken: tuple[int, int],
     prepare: Callable[[int], Program],
     hints: socket.socket,
     drain_s: float,
 ) -> Monitor | None:
     """Start the task, wait for the first event and return its monitor; None if the task was run before.
 
-    LaunchError or OSError if it does not run.
+    `taken` is what `take` returned. LaunchError or OSError if it does not run.
     """
+    directory_fd = taken[0]
     control = _claim(directory_fd)
     if control is None:
         return None
+    held = hold_input(directory_fd)
     wakeup = _wake_on_child()
     stdout, stdout_write = os.pipe()
     stderr, stderr_write = os.pipe()
@@ -71,15 +74,15 @@ def start(
     os.close(stdout_write)
     os.close(stderr_write)
     os.rename(STARTED, SHIM, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
+    stdin = open_input(directory_fd, held)
     poller = select.poll()
     for fd in (control, wakeup, stdout, stderr):
         poller.register(fd, select.POLLIN)
     heard = try_hint(hints, task_id)
     if heard:
         poller.poll()
-    return Monitor(
-        directory_fd, leader, (control, wakeup, stdout, stderr), poller, Hint(hints, task_id, heard=heard), drain_s
-    )
+    fds = (control, wakeup, stdout, stderr)
+    return Monitor(taken, leader, fds, stdin, poller, Hint(hints, task_id, heard=heard), drain_s)
 
 
 def _claim(directory_fd: int) -> int | None:
@@ -102,7 +105,7 @@ def _was_watched(directory_fd: int) -> bool:
 def undo(directory_fd: int) -> None:
     """Remove what `start` made, CONTROL last: without it, the task has never run and may be tried again."""
     for name in sorted(os.listdir(directory_fd), key=lambda name: (name == CONTROL, name == SHIM)):
-        if name not in (SPEC, LOCK):
+        if name not in (SPEC, LOCK) and not name.startswith(STDIN):
             os.unlink(name, dir_fd=directory_fd)
 
 

@@ -4,20 +4,30 @@ A record says: after it, this much of stdout and of stderr had arrived, the last
 carries both running totals, so that any record found by a binary search is a complete position. 40 bytes,
 little-endian: sequence u64, time u64 (ns since the epoch, never going back), stdout end u64, stderr end u64, stream
 u32, CRC-32 u32.
+
+The n-th record of an index file has the sequence number in the file's name plus n, so a record that was moved is as
+easily told as one that was changed. Each file but the first begins with a base record: stream 0, and the totals at
+that point, so that it can be understood when the files before it are gone.
 """
 
 import struct
 from binascii import crc32
 from collections.abc import Iterator
 
-__all__ = ["RECORD_SIZE", "IndexRecord", "pack_record", "unpack_records"]
+__all__ = ["BASE", "RECORD_SIZE", "START", "IndexRecord", "follows", "good_records", "pack_record"]
 
 _BODY = struct.Struct("<QQQQI")
 _RECORD = struct.Struct("<QQQQII")
 RECORD_SIZE = _RECORD.size
+# The stream number of a record that begins a file and stands for no bytes.
+BASE = 0
+_STREAMS = frozenset({BASE, 1, 2})
 
 # sequence, time_ns, stdout end, stderr end, stream
 IndexRecord = tuple[int, int, int, int, int]
+
+# What comes before the first record of all.
+START: IndexRecord = (-1, 0, 0, 0, BASE)
 
 
 def pack_record(sequence: int, time_ns: int, stdout_end: int, stderr_end: int, stream: int) -> bytes:
@@ -26,24 +36,26 @@ def pack_record(sequence: int, time_ns: int, stdout_end: int, stderr_end: int, s
     return body + crc32(body).to_bytes(4, "little")
 
 
-def unpack_records(data: bytes, before: IndexRecord) -> Iterator[IndexRecord]:
-    """Yield the records of `data` up to the first that is torn or cannot follow the one before it.
+def good_records(data: bytes, sequence: int) -> Iterator[IndexRecord]:
+    """Yield the records of `data` that are whole and in their place; `sequence` is that of the first."""
+    whole = len(data) // RECORD_SIZE * RECORD_SIZE
+    view = memoryview(data)
+    for number, record in enumerate(_RECORD.iter_unpack(view[:whole])):
+        start = number * RECORD_SIZE
+        is_ours = record[0] == sequence + number and record[4] in _STREAMS
+        if is_ours and crc32(view[start : start + _BODY.size]) == record[5]:
+            yield record[:5]
 
-    `before` is the record that precedes `data`: (-1, 0, 0, 0, 0) at the start of the stream.
+
+def follows(record: IndexRecord, before: IndexRecord) -> bool:
+    """Whether a good record can come after another one; where records between them are missing, both streams may grow.
+
+    Only a file put together from several spools has records that are good and do not follow.
     """
-    for position in range(0, len(data) - RECORD_SIZE + 1, RECORD_SIZE):
-        raw = data[position : position + RECORD_SIZE]
-        *fields, crc = _RECORD.unpack(raw)
-        record: IndexRecord = tuple(fields)
-        if crc32(raw[:-4]) != crc or not _follows(record, before):
-            return
-        yield record
-        before = record
-
-
-def _follows(record: IndexRecord, before: IndexRecord) -> bool:
     sequence, time_ns, stdout_end, stderr_end, stream = record
-    if sequence != before[0] + 1 or time_ns < before[1]:
-        return False
     grown = (stdout_end - before[2], stderr_end - before[3])
-    return (grown[0] > 0 and grown[1] == 0) if stream == 1 else (stream == 2 and grown[0] == 0 and grown[1] > 0)
+    if sequence <= before[0] or time_ns < before[1] or min(grown) < 0:
+        return False
+    if sequence > before[0] + 1:
+        return True
+    return bool(grown[0]) == (stream == 1) and bool(grown[1]) == (stream == 2)

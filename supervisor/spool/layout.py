@@ -4,13 +4,18 @@ import re
 
 __all__ = [
     "CONTROL",
+    "DISK_ERROR_BYTE",
     "ENGINE_SOCKET",
     "EXIT",
     "LOCK",
+    "NO_SPACE_BYTE",
     "SHIM",
     "SPEC",
     "STARTED",
     "START_BYTE",
+    "STDIN",
+    "STDIN_CLOSED",
+    "STDIN_END",
     "STREAMS",
     "TASKS",
     "WATCH_BYTE",
@@ -32,13 +37,23 @@ EXIT = "exit.json"
 LOCK = "lock"
 # The bytes of LOCK: the shim's, for as long as it lives; and its child's, from before it writes SHIM until execve(2).
 WATCH_BYTE, START_BYTE = 0, 1
+# Held by the shim while output cannot be stored, because there is no space or for another reason of the disk's. A lock
+# takes no space on the disk, as a record would.
+NO_SPACE_BYTE, DISK_ERROR_BYTE = 2, 3
 CONTROL = "control"
+
+# A task's input, where a client sends it: the FIFO that the task reads, and the spool from which the shim fills it:
+# segments named by offset, removed once the task has read them. The marks say that the input ends with the last
+# segment, and that the task reads no more of it.
+STDIN = "stdin"
+STDIN_END = "stdin.end"
+STDIN_CLOSED = "stdin.closed"
 
 # The number on the wire and in the index of each stream, and its name in files and for people.
 STREAMS = {1: "stdout", 2: "stderr"}
 
 _TASK_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_SEGMENT = re.compile(r"(stdout|stderr|index)\.([0-9]{16,20})(?:\.log)?")
+_SEGMENT = re.compile(r"(stdout|stderr|index|stdin)\.([0-9]{16,20})(?:\.log)?")
 
 
 def is_task_id(text: str) -> bool:
@@ -62,6 +77,6 @@ def index_name(first_sequence: int) -> str:
 
 
 def parse_segment(name: str) -> tuple[str, int] | None:
-    """Return (stream or "index", offset) of a file name; None for any other file."""
+    """Return ("stdout", "stderr", "stdin" or "index", offset) of a file name; None for any other file."""
     match = _SEGMENT.fullmatch(name)
     return (match[1], int(match[2])) if match else None

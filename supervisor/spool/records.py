@@ -1,8 +1,11 @@
 """The JSON records of a task's directory: what their keys mean. Runs in: shim, engine, front-end. Owns: nothing.
 
-spec.json   id, argv, cwd, env, grace_s, accepted_ns, boot_id: what was asked, when, and in which boot of the machine
-shim.json   pid, start_ticks, boot_id: who watches; then task_pid, started_ns; then signalled_ns, grace_s
-exit.json   state, exit_code, signal, reason, ended_ns, and the times above; stdout_bytes, stderr_bytes
+spec.json   id, argv, cwd, env, grace_s, stdin, merged, log_cap, accepted_ns, boot_id: what was asked, when, and in
+            which boot of the machine. stdin: a client sends input; merged: both outputs are one; log_cap: how many
+            bytes of output are kept, 0 for all
+shim.json   pid, start_ticks, boot_id, log_cap: who watches; then task_pid, started_ns; then signalled_ns, grace_s
+exit.json   state, exit_code, signal, reason, ended_ns, and the times above; stdout_bytes, stderr_bytes: what was
+            written; stored_bytes: what its files take
 
 Times are nanoseconds since the epoch. Every record has a `version`.
 """

@@ -1,5 +1,7 @@
 """Fixtures of the process tests. Runs in: pytest."""
 
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,3 +26,22 @@ def hasty_zygote(tmp_path: Path) -> Iterator[Zygote]:
     yield one
     one.close()
     assert one.crash_log() == ""
+
+
+@pytest.fixture
+def tight_zygote(tmp_path: Path) -> Iterator[Zygote]:
+    """A zygote whose state directory has room for one MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount")
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", tmp_path], check=False)
+    if done.returncode:
+        pytest.skip("this root may not mount")
+    try:
+        one = Zygote(tmp_path, drain_s=0.3)
+        try:
+            yield one
+        finally:
+            one.close()
+        assert one.crash_log() == ""
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)

@@ -6,15 +6,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
 from levity.states import State
-from supervisor.spool.reader import SpoolReader
 from tests.support.deadline import eventually
+from tests.support.spool import fetch, opened
 from tests.support.tasks import alive, running_in
 from tests.support.zygote import Zygote
 
@@ -46,15 +45,14 @@ def test_the_index_has_the_order_of_both_streams(zygote: Zygote) -> None:
         "    while not os.path.exists(index) or os.path.getsize(index) != (n + 1) * 40: time.sleep(0.001)\n"
     )
     task_id = zygote.run([sys.executable, "-I", "-S", "-c", code], cwd=str(zygote.directory))["id"]
-    reader = SpoolReader(str(zygote.path(task_id)))
-    try:
-        extents = list(reader.extents(4, over=True))
-        pieces = [(extent.stream, os.pread(extent.fd, extent.length, extent.position)) for extent in extents]
-    finally:
-        reader.close()
+    with opened(zygote.path(task_id), exact=True) as reader:
+        parts, told = fetch(reader.pieces(4))
+    pieces = [part[:2] for part in parts]
+    times = [part[2] for part in parts]
+    assert told == []
     rng = random.Random(5)
     assert pieces == [(rng.choice((1, 2)), b"%02d;" % number) for number in range(40)]
-    assert [extent.time_ns for extent in extents] == sorted(extent.time_ns for extent in extents)
+    assert times == sorted(times)
 
 
 def test_a_flood_arrives_whole(zygote: Zygote) -> None:
@@ -122,25 +120,6 @@ def test_a_pipe_that_a_stranger_holds_is_sealed(hasty_zygote: Zygote) -> None:
 
 
 # A disk that is full
-
-
-@pytest.fixture
-def tight_zygote(tmp_path: Path) -> Iterator[Zygote]:
-    """A zygote whose state directory has room for one MiB."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount")
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", tmp_path], check=False)
-    if done.returncode:
-        pytest.skip("this root may not mount")
-    try:
-        one = Zygote(tmp_path, drain_s=0.3)
-        try:
-            yield one
-        finally:
-            one.close()
-        assert one.crash_log() == ""
-    finally:
-        subprocess.run(["umount", tmp_path], check=True)
 
 
 def fill(zygote: Zygote) -> Path:

@@ -5,11 +5,11 @@ Runs in: tests. Owns: its listening socket, its threads and their sockets, all g
 
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 from levity.errors import LevityError
-from levity.protocol.frames import Frame, FrameDecoder, chunk_head
+from levity.protocol.frames import STDERR, STDOUT, Frame, FrameDecoder, chunk_head
 from levity.protocol.messages import (
     Request,
     error_frame,
@@ -18,9 +18,10 @@ from levity.protocol.messages import (
     result_frame,
 )
 
-__all__ = ["FakeServer", "Peer", "answering", "record"]
+__all__ = ["ID", "LIMIT_S", "Entry", "FakeServer", "Peer", "Script", "answering", "log_wire", "record", "serving_log"]
 
 JsonObject = dict[str, Any]
+ID = "3f2a9c1e-0b7d-4e55-9a51-2f0c6d1b8e42"
 # Long enough for a loaded machine; a test that needs it is failing.
 LIMIT_S = 20.0
 
@@ -59,6 +60,13 @@ class Peer:
         self.send(
             error_frame(request.id, answer) if isinstance(answer, LevityError) else result_frame(request.id, answer)
         )
+
+    def notify(self, method: str, **params: object) -> None:
+        self.send(notification_frame(method, params))
+
+    def begin(self, stdout: int = 0, stderr: int = 0, id: str = ID) -> None:
+        """Say where a log begins."""
+        self.notify("log.start", id=id, stdout=stdout, stderr=stderr)
 
     def output(self, stream: int, data: bytes, time_ns: int = 1) -> None:
         self.send(chunk_head(stream, time_ns, len(data)) + data)
@@ -200,10 +208,44 @@ def answering(*answers: "JsonObject | LevityError") -> Script:
     return script
 
 
+# A piece of a log: its stream, and its bytes, or how many bytes are dropped there.
+Entry = tuple[int, "bytes | int"]
+_NAMES = {STDOUT: "stdout", STDERR: "stderr"}
+
+
+def log_wire(entries: Sequence[Entry], request: Request, id: str = ID) -> bytes:
+    """Return the whole answer to a `task.logs` from its beginning or from where it asks to go on."""
+    begin = request.params.get("from") or {"stdout": 0, "stderr": 0}
+    wire = [notification_frame("log.start", {"id": id, **begin})]
+    end = {"stdout": 0, "stderr": 0}
+    for stream, what in entries:
+        name = _NAMES[stream]
+        length = what if isinstance(what, int) else len(what)
+        known = min(max(begin[name] - end[name], 0), length)
+        end[name] += length
+        if known == length:
+            continue
+        if isinstance(what, int):
+            wire.append(notification_frame("log.dropped", {"stream": name, "bytes": what - known}))
+        else:
+            wire.append(chunk_head(stream, 1, length - known) + what[known:])
+    return b"".join([*wire, result_frame(request.id, {**end, "over": True})])
+
+
+def serving_log(entries: Sequence[Entry], break_after: int | None = None) -> Script:
+    """Return a script that sends a log from where it is asked for; only its first `break_after` bytes, if given."""
+
+    def script(peer: Peer) -> None:
+        peer.hello()
+        peer.send(log_wire(entries, peer.request())[:break_after])
+
+    return script
+
+
 def record(**changes: object) -> JsonObject:
     """Return a task's record as a levityd would send it."""
     return {
-        "id": "3f2a9c1e-0b7d-4e55-9a51-2f0c6d1b8e42",
+        "id": ID,
         "state": "Running",
         "argv": ["sleep", "60"],
         "cwd": None,
@@ -220,4 +262,8 @@ def record(**changes: object) -> JsonObject:
         "ended_at": None,
         "stdout_bytes": None,
         "stderr_bytes": None,
+        "waiting": None,
+        "stdin": False,
+        "merged": False,
+        "log_cap": 1 << 30,
     } | changes

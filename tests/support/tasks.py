@@ -40,7 +40,7 @@ def ended(client: Client, task_id: str, timeout_s: float = END_TIMEOUT_S) -> Tas
 def output(client: Client, task_id: str) -> tuple[bytes, bytes]:
     """Return all that a task has written so far to stdout and stderr."""
     found: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
-    for stream, data in client.logs(task_id):
+    for stream, _, data in client.logs(task_id):
         found[stream].append(data)
     return b"".join(found["stdout"]), b"".join(found["stderr"])
 

@@ -16,12 +16,12 @@ import psutil
 from supervisor.hostos.locks import lock_holder
 from supervisor.shim.course import DRAIN_S
 from supervisor.spool.files import write_record
-from supervisor.spool.layout import CONTROL, ENGINE_SOCKET, EXIT, LOCK, SHIM, SPEC, TASKS
-from supervisor.spool.reader import SpoolReader
+from supervisor.spool.layout import CONTROL, ENGINE_SOCKET, EXIT, LOCK, SHIM, SPEC, STDIN, TASKS, WATCH_BYTE
 from supervisor.spool.records import JsonObject
 from tests.support.deadline import eventually
 from tests.support.paths import ROOT, clean_environment
 from tests.support.processes import title
+from tests.support.spool import fetch, joined, opened
 
 __all__ = ["Zygote"]
 
@@ -93,6 +93,8 @@ class Zygote:
         directory_fd = os.open(self.path(task_id), os.O_RDONLY)
         try:
             write_record(directory_fd, SPEC, record, durable=False)
+            if record.get("stdin"):
+                os.mkfifo(STDIN, 0o600, dir_fd=directory_fd)
         finally:
             os.close(directory_fd)
         return task_id
@@ -115,9 +117,13 @@ class Zygote:
 
     def signal(self, task_id: str, grace_s: float | None = None) -> None:
         """Have the shim ask its task to quit."""
+        self.command(task_id, {} if grace_s is None else {"grace_s": grace_s})
+
+    def command(self, task_id: str, command: JsonObject) -> None:
+        """Send a command to the shim."""
         fd = os.open(self.path(task_id) / CONTROL, os.O_WRONLY | os.O_NONBLOCK)
         try:
-            os.write(fd, json.dumps({} if grace_s is None else {"grace_s": grace_s}).encode() + b"\n")
+            os.write(fd, json.dumps(command).encode() + b"\n")
         finally:
             os.close(fd)
 
@@ -156,11 +162,11 @@ class Zygote:
 
         eventually(look, f"a hint of {task_id}", TIMEOUT_S)
 
-    def shim(self, task_id: str) -> int:
-        """Return the pid of the process that holds the task's lock, 0 if none does."""
+    def shim(self, task_id: str, byte: int = WATCH_BYTE) -> int:
+        """Return the pid of the process that holds a byte of the task's lock, 0 if none does."""
         fd = os.open(self.path(task_id) / LOCK, os.O_RDWR)
         try:
-            return lock_holder(fd)
+            return lock_holder(fd, byte)
         finally:
             os.close(fd)
 
@@ -196,14 +202,10 @@ class Zygote:
 
     def output(self, task_id: str) -> tuple[bytes, bytes]:
         """Return the output of a task that is over, put together from the reader's extents."""
-        reader = SpoolReader(str(self.path(task_id)))
-        parts: dict[int, list[bytes]] = {1: [], 2: []}
-        try:
-            for extent in reader.extents(1 << 16, over=True):
-                parts[extent.stream].append(os.pread(extent.fd, extent.length, extent.position))
-        finally:
-            reader.close()
-        return b"".join(parts[1]), b"".join(parts[2])
+        with opened(self.path(task_id)) as reader:
+            parts, told = fetch(reader.pieces(1 << 16))
+        assert told == []
+        return joined(parts, 1), joined(parts, 2)
 
     def kill_shim(self, task_id: str) -> None:
         """SIGKILL the task's shim and wait until it has left."""

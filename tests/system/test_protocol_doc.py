@@ -107,5 +107,6 @@ def test_it_describes_every_method_and_every_key_of_a_record(daemon: Daemon) -> 
         info = client.info()
     assert all(f"`{key}`" in section("A record") for key in record)
     assert all(f"`{key}`" in section("server.info") for key in info)
-    methods = {"task.start", "task.query", "task.signal", "task.list", "task.logs", "server.info"}
+    methods = {"task.start", "task.query", "task.signal", "task.list", "task.logs", "task.wait", "task.stdin"}
+    methods.add("server.info")
     assert set(re.findall(r"^### ((?:task|server)\.\w+)$", PAGE, re.MULTILINE)) == methods

@@ -66,7 +66,7 @@ def run(lines: list[str], environment: dict[str, str]) -> "subprocess.CompletedP
 
 def test_the_session_on_the_unix_socket(environment: dict[str, str]) -> None:
     done = run(sessions("Use it")[0], environment)
-    assert done.stdout.split() == ["Running", "one", "Finished", "3"], done.stderr
+    assert done.stdout.split() == ["Running", "one", "Finished", "3", "hello", "4"], done.stderr
     assert f"Listening on unix:{environment['LEVITY_STATE_DIR']}/levity.sock" in done.stderr
     assert "two\n" in done.stderr
 
@@ -76,8 +76,21 @@ def test_the_session_over_tcp(environment: dict[str, str]) -> None:
     done = run([line.replace("4321", port) for line in sessions("Use it")[1]], environment)
     lines = done.stdout.splitlines()
     assert "Running" in lines[1], done.stderr
-    assert lines[2:5] == ["/tmp blue", "Finished", "143"]
-    assert '"signal":"SIGTERM"' in lines[5]
+    assert lines[2:6] == ["/tmp blue", "Finished", "143", "143"]
+    assert '"signal":"SIGTERM"' in lines[6]
+
+
+def test_the_session_that_reads_output(environment: dict[str, str]) -> None:
+    done = run(sessions("Use it")[2], environment)
+    lines = done.stdout.splitlines()
+    every = [f"line {number}" for number in range(1, 6)]
+    assert lines[:5] == every, done.stderr
+    # The last line of all is on stderr.
+    assert lines[5] == "line 5"
+    assert [line.partition(" out ")[2] for line in lines[6:11]] == every
+    assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z ", lines[6])
+    assert '"text":"done\\n"' in lines[11]
+    assert lines[12:] == ["3", "2", "1"]
 
 
 def test_the_python_example(make_daemon: Callable[..., Daemon]) -> None:
@@ -90,7 +103,8 @@ def test_the_python_example(make_daemon: Callable[..., Daemon]) -> None:
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=30, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("Finished 0\n")
+    assert "Finished 0\n" in done.stdout
+    assert "0 b'HELLO\\n'\n" in done.stdout
     assert "['ls', '-l', '/']" in done.stdout
 
 

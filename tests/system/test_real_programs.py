@@ -80,7 +80,7 @@ def test_a_long_stream_arrives_byte_for_byte(daemon: Daemon) -> None:
         task_id = client.start([sys.executable, "-I", "-S", "-c", WRITER, str(STREAM_BYTES)])
         assert ended(client, task_id, 500).exit_code == 0
         total, size, checksum = hashlib.sha256(), 0, b""
-        for stream, data in client.logs(task_id):
+        for stream, _, data in client.logs(task_id):
             if stream == "stdout":
                 total.update(data)
                 size += len(data)
@@ -94,9 +94,9 @@ def test_a_log_that_is_read_while_everything_is_killed_comes_whole_and_once(daem
     with client_of(daemon.address) as client:
         task_id = client.start([sys.executable, "-I", "-S", "-c", WRITER, str(16 << 20)])
         ended(client, task_id)
-        checksum = b"".join(data for name, data in client.logs(task_id) if name == "stderr")
+        checksum = b"".join(data for name, _, data in client.logs(task_id) if name == "stderr")
         total, size, kills = hashlib.sha256(), 0, 0
-        for stream, data in client.logs(task_id):
+        for stream, _, data in client.logs(task_id):
             if stream != "stdout":
                 continue
             total.update(data)

@@ -10,7 +10,6 @@ import pytest
 from levity.cli.help import PAGES
 from levity.cli.main import COMMANDS, main
 from levity.errors import AmbiguousTask, BadDirectory, CommandNotFound, NotExecutable, UnknownTask
-from levity.protocol.frames import STDERR, STDOUT
 from tests.support.fake_server import FakeServer, Peer, answering, record
 
 ID = record()["id"]
@@ -58,14 +57,16 @@ def test_options_end_at_the_command(server: FakeServer, words: list[str], argv: 
 
 
 def test_start_with_everything(server: FakeServer, capfdbinary: Captured) -> None:
-    options = ["-d", "/first", "--directory=/srv", "-D", "A=1", "-DB=x=y", "--define", "C=", "-D", "A=2"]
-    assert run(server, "start", *options, "--grace", "2.5", "--json", "--", "cmd") == 0
+    options = ["-d", "/first", "--directory=/srv", "-D", "A=1", "-DB=x=y", "--define", "C=", "-D", "A=2", "--merged"]
+    assert run(server, "start", *options, "--grace", "2.5", "--log-cap=2G", "--json", "--", "cmd") == 0
     out, err = capfdbinary.readouterr()
     assert json.loads(out) == record()
     assert out.count(b"\n") == 1
     assert err == b""
     params = sent(server)
     assert (params["cwd"], params["grace_s"]) == ("/srv", 2.5)
+    assert (params["merged"], params["log_cap"]) == (True, 2 << 30)
+    assert "stdin" not in params
     assert params["env"] == {"A": "2", "B": "x=y", "C": ""}
 
 
@@ -87,6 +88,12 @@ def test_query(capfdbinary: Captured) -> None:
         assert capfdbinary.readouterr() == (b"InternalServerError\n", b"levity: monitor lost\n")
 
 
+def test_query_says_why_a_task_waits(capfdbinary: Captured) -> None:
+    with FakeServer(answering(record(waiting="no space on the host"))) as server:
+        assert run(server, "query", ID) == 0
+        assert capfdbinary.readouterr() == (b"Running\n", b"levity: it waits: no space on the host\n")
+
+
 def test_query_json_wherever_the_option_stands(server: FakeServer, capfdbinary: Captured) -> None:
     for words in (["query", "--json", ID], ["query", ID, "--json"]):
         assert run(server, *words) == 0
@@ -97,28 +104,6 @@ def test_signal_says_nothing(server: FakeServer, capfdbinary: Captured) -> None:
     assert run(server, "signal", "--grace", "0", ID) == 0
     assert capfdbinary.readouterr() == (b"", b"")
     assert sent(server) == {"id": ID, "grace_s": 0.0}
-
-
-def test_logs_go_where_they_belong_unchanged(capfdbinary: Captured) -> None:
-    out, err = bytes(range(256)) * 3000, b"\xff\0\r\n" + bytes(reversed(range(256)))
-
-    def script(peer: Peer) -> None:
-        peer.hello()
-        request = peer.request()
-        peer.output(STDOUT, out[:1000])
-        peer.output(STDERR, err)
-        peer.output(STDOUT, out[1000:])
-        peer.reply(request, {"stdout": len(out), "stderr": len(err)})
-
-    with FakeServer(script) as server:
-        assert run(server, "logs", ID) == 0
-    assert capfdbinary.readouterr() == (out, err)
-
-
-def test_a_log_that_is_not_whole(capfdbinary: Captured) -> None:
-    with FakeServer(answering({"stdout": 7, "stderr": 0})) as server:
-        assert run(server, "logs", ID) == 255
-    assert capfdbinary.readouterr() == (b"", b"levity: the log is incomplete: 0 of 7 bytes of stdout came\n")
 
 
 def test_list(capfdbinary: Captured) -> None:
@@ -189,7 +174,7 @@ def test_an_error_is_one_printable_line(capfdbinary: Captured) -> None:
 
 USAGE = [
     ([], "no command was given; see 'levity --help'"),
-    (["frobnicate"], "there is no command 'frobnicate'; there are start, query"),
+    (["frobnicate"], "there is no command 'frobnicate'; there are start, run, query"),
     (["--frob"], "option --frob not recognized; see 'levity --help'"),
     (["-t"], "option -t requires argument; see 'levity --help'"),
     (["-t", "soon", "query", "x"], "--timeout takes a number of seconds, not 'soon'"),
@@ -210,8 +195,25 @@ USAGE = [
     (["query", "a", "b"], "takes one task id, 2 words were given"),
     (["query", ""], "'' is no task id"),
     (["signal"], "takes one task id"),
-    (["logs"], "takes one task id"),
-    (["logs", "--json", "x"], "option --json not recognized; see 'levity help logs'"),
+    (["start", "--log-cap", "x", "ls"], "'x' is no size"),
+    (["start", "--log-cap", "5", "ls"], "the log cap is neither 0"),
+    (["run"], "no command to start was given; see 'levity help run'"),
+    (["run", "-i", "--stdin", "x", "cat"], "--interactive and --stdin exclude each other; see 'levity help run'"),
+    (["run", "--json", "ls"], "option --json not recognized; see 'levity help run'"),
+    (["run", "--grace", "-1", "ls"], "the grace period makes no sense"),
+    (["wait"], "`levity wait` takes the id of a task, or several; none was given; see 'levity help wait'"),
+    (["wait", "--timeout", "-1", "x"], "a wait of -1.0 s makes no sense"),
+    (["wait", "--timeout", "nan", "x"], "a wait of nan s makes no sense"),
+    (["wait", "--timeout", "soon", "x"], "--timeout takes a number of seconds"),
+    (["wait", "x", ""], "'' is no task id"),
+    (["wait", *["x"] * 1001], "a wait is for 1 to 1000 tasks, not 1001"),
+    (["logs"], "`levity logs` takes the id of a task, or several; none was given; see 'levity help logs'"),
+    (["logs", "-x", "x"], "option -x not recognized; see 'levity help logs'"),
+    (["logs", "-n", "-1", "x"], "--tail takes a number of lines, or `all`, not '-1'"),
+    (["logs", "--tail", "9" * 19, "x"], "--tail takes a number of lines"),
+    (["logs", "--since", "yesterday", "x"], "--since takes a time like 2026-11-24T09:41:02Z, seconds since"),
+    (["logs", "--until", "", "x"], "--until takes a time"),
+    (["logs", "-t", ""], "'' is no task id"),
     (["list", "x"], "`levity list` takes no 'x'; see 'levity help list'"),
     (["info", "x"], "takes no 'x'"),
     (["help", "frob"], "there is no help on 'frob'"),
@@ -296,7 +298,7 @@ def test_pages_fit_a_terminal_and_the_overview_has_it_all() -> None:
         assert page.endswith("\n")
     for command in COMMANDS:
         assert f"\n  {command} " in PAGES[""]
-    for code in (0, 1, 2, 126, 127, 130, 141, 255):
+    for code in (0, 1, 2, 124, 125, 126, 127, 130, 141, 255):
         assert f"{code}" in PAGES[""]
 
 

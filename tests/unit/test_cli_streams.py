@@ -30,6 +30,7 @@ def shell(server: FakeServer, line: str) -> subprocess.CompletedProcess[bytes]:
 def endless(peer: Peer) -> None:
     peer.hello()
     peer.request()
+    peer.begin()
     while True:
         peer.output(STDOUT, b"line\n" * 10_000)
 

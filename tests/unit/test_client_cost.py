@@ -5,7 +5,9 @@ import sys
 
 import pytest
 
-from tests.support.fake_server import FakeServer, answering, record
+from levity.protocol.frames import STDOUT
+from tests.support.fake_server import FakeServer, answering, record, serving_log
+from tests.support.fake_task import FakeTask
 from tests.support.paths import ROOT, clean_environment
 
 # dataclasses alone takes as long as two bare interpreters.
@@ -65,9 +67,17 @@ def test_no_command_loads_what_is_dear(arguments: list[str]) -> None:
     assert not loaded & (FORBIDDEN - ALLOWED.get(arguments[0], set()))
 
 
-def test_logs_load_nothing_dear_either() -> None:
-    with FakeServer(answering({"stdout": 0, "stderr": 0})) as server:
-        assert not modules_of("-a", server.address, "logs", "3f2a") & FORBIDDEN
+@pytest.mark.parametrize(
+    "options", [["3f2a"], ["3f2a", "9c1e"], ["-f", "-t", "--prefix", "-n", "5", "--since", "10m", "3f2a"]]
+)
+def test_logs_load_nothing_dear_either(options: list[str]) -> None:
+    with FakeServer(serving_log([(STDOUT, b"abc")])) as server:
+        assert not modules_of("-a", server.address, "logs", *options) & FORBIDDEN
+
+
+def test_wait_loads_nothing_dear_either() -> None:
+    with FakeServer(FakeTask()) as server:
+        assert not modules_of("-a", server.address, "wait", "3f2a") & FORBIDDEN
 
 
 def test_a_query_loads_only_what_it_runs() -> None:

@@ -1,135 +1,266 @@
 """Logs: whole, in order, once, also over broken connections. Runs in: pytest."""
 
+import datetime as dt
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from levity import Client
-from levity.errors import LevityError, ProtocolError, ServerTimeout, ServerUnreachable, Unavailable, UnknownTask
+from levity import Client, LogChunk
+from levity.errors import (
+    IncompleteLog,
+    InvalidRequest,
+    LevityError,
+    ProtocolError,
+    ServerTimeout,
+    ServerUnreachable,
+    Unavailable,
+    UnknownTask,
+)
+from levity.protocol import pieces
 from levity.protocol.frames import STDERR, STDOUT
-from tests.support.fake_server import FakeServer, Peer, answering, record
+from tests.support.fake_server import ID, Entry, FakeServer, Peer, Script, answering, record, serving_log
 
-Pieces = list[tuple[int, bytes]]
 TIMEOUT_S = 20.0
 
 
-def totals(pieces: Pieces) -> dict[str, object]:
-    return {
-        name: sum(len(data) for stream, data in pieces if stream == number)
-        for number, name in ((STDOUT, "stdout"), (STDERR, "stderr"))
-    }
-
-
-def sends(pieces: Pieces, **changes: object) -> Callable[[Peer], None]:
-    """Return a script that sends a whole log."""
-
-    def script(peer: Peer) -> None:
-        peer.hello()
-        request = peer.request()
-        for stream, data in pieces:
-            peer.output(stream, data)
-        peer.reply(request, totals(pieces) | changes)
-
-    return script
-
-
-def breaks_after(pieces: Pieces, tail: bytes = b"") -> Callable[[Peer], None]:
-    """Return a script that sends a part of a log, ends in the middle of a frame, and hangs up."""
-
-    def script(peer: Peer) -> None:
-        peer.hello()
-        peer.request()
-        for stream, data in pieces:
-            peer.output(stream, data)
-        peer.send(tail)
-
-    return script
-
-
-def read(server: FakeServer, timeout: float = TIMEOUT_S) -> list[tuple[str, bytes]]:
+def read(server: FakeServer, timeout: float = TIMEOUT_S, **options: Any) -> list[LogChunk]:
     with Client(server.address, timeout) as client:
-        return list(client.logs("3f2a"))
+        return list(client.logs("3f2a", **options))
 
 
-def joined(chunks: list[tuple[str, bytes]], name: str) -> bytes:
-    return b"".join(data for stream, data in chunks if stream == name)
+def plain(chunks: list[LogChunk]) -> list[tuple[str, bytes]]:
+    return [(stream, data) for stream, _, data in chunks]
+
+
+def joined(chunks: list[LogChunk], name: str) -> bytes:
+    """Return a stream with every dropped byte as a question mark."""
+    return b"".join(chunk.data or b"?" * chunk.dropped for chunk in chunks if chunk.stream == name)
 
 
 def test_both_streams_in_the_order_they_came() -> None:
     every = bytes(range(256))
-    pieces = [(STDOUT, b"one\n"), (STDERR, every), (STDOUT, b""), (STDOUT, b"two" * 100_000)]
-    with FakeServer(sends(pieces)) as server:
-        assert read(server) == [("stdout", b"one\n"), ("stderr", every), ("stdout", b"two" * 100_000)]
+    entries = [(STDOUT, b"one\n"), (STDERR, every), (STDOUT, b""), (STDOUT, b"two" * 10_000)]
+    with FakeServer(serving_log(entries)) as server:
+        chunks = read(server)
+    assert plain(chunks) == [("stdout", b"one\n"), ("stderr", every), ("stdout", b"two" * 10_000)]
+    assert {chunk.time_ns for chunk in chunks} == {1}
+    assert {chunk.task_id for chunk in chunks} == {ID}
     assert server.requests[0].method == "task.logs"
-    assert server.requests[0].params == {"id": "3f2a"}
+    assert server.requests[0].params == {"id": "3f2a", "heartbeat_s": TIMEOUT_S / 3}
 
 
 def test_an_empty_log() -> None:
-    with FakeServer(sends([])) as server:
+    with FakeServer(serving_log([])) as server:
         assert read(server) == []
 
 
-def test_it_goes_on_at_the_same_byte_however_it_is_cut() -> None:
-    first = [(STDOUT, b"abc"), (STDERR, b"1"), (STDOUT, b"def")]
-    second = [(STDOUT, b"abcd"), (STDERR, b"123"), (STDOUT, b"e")]
-    third = [(STDOUT, b"ab"), (STDOUT, b"cdefgh"), (STDERR, b"1234"), (STDOUT, b"i")]
-    with FakeServer(breaks_after(first, b"\0\0\1\0\1"), breaks_after(second), sends(third)) as server:
+def test_a_large_frame_comes_in_pieces_that_are_all_of_it() -> None:
+    data = bytes(range(256)) * 4096
+    with FakeServer(serving_log([(STDOUT, data), (STDERR, b"end"), (STDOUT, data)])) as server:
         chunks = read(server)
-    assert chunks == [
-        ("stdout", b"abc"),
-        ("stderr", b"1"),
-        ("stdout", b"def"),
-        ("stderr", b"23"),
-        ("stdout", b"gh"),
-        ("stderr", b"4"),
-        ("stdout", b"i"),
-    ]
+    assert joined(chunks, "stdout") == data + data
+    assert joined(chunks, "stderr") == b"end"
+    assert max(len(chunk.data) for chunk in chunks) <= 256 * 1024
 
 
-cuts = st.lists(st.integers(1, 12), max_size=12)
+def test_it_goes_on_at_the_byte_where_it_stopped() -> None:
+    entries: list[Entry] = [(STDOUT, b"abc"), (STDERR, b"12"), (STDOUT, 5), (STDOUT, b"def"), (STDERR, b"345")]
+    breaks = [0, 30, 90, 120, 150, 160, 200]
+    with FakeServer(*(serving_log(entries, at) for at in breaks), serving_log(entries)) as server:
+        chunks = read(server, tail=10, since=5)
+    assert joined(chunks, "stdout") == b"abc?????def"
+    assert joined(chunks, "stderr") == b"12345"
+    asked = [request.params for request in server.requests]
+    assert len(asked) == len(breaks) + 1
+    assert asked[0] == {"id": "3f2a", "heartbeat_s": TIMEOUT_S / 3, "tail": 10, "since_ns": 5 * 10**9}
+    resumed = [params for params in asked if "from" in params]
+    assert resumed[-1] == {"id": ID, "heartbeat_s": TIMEOUT_S / 3, "from": resumed[-1]["from"]}
 
 
-def cut(stream: int, data: bytes, lengths: list[int]) -> Pieces:
-    pieces = []
-    for length in lengths:
-        pieces.append((stream, data[:length]))
-        data = data[length:]
-    return [*pieces, (stream, data)]
+logs = st.lists(
+    st.tuples(st.sampled_from([STDOUT, STDERR]), st.one_of(st.binary(max_size=30), st.integers(1, 20))), max_size=12
+)
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.binary(max_size=60), st.binary(max_size=60), st.lists(st.tuples(cuts, cuts, st.integers(0, 20)), max_size=3))
-def test_no_gap_and_no_repeat(out: bytes, err: bytes, breaks: list[tuple[list[int], list[int], int]]) -> None:
-    scripts = [
-        breaks_after((cut(STDOUT, out, out_cuts) + cut(STDERR, err, err_cuts))[:length])
-        for out_cuts, err_cuts, length in breaks
-    ]
-    with FakeServer(*scripts, sends(cut(STDERR, err, []) + cut(STDOUT, out, []))) as server:
-        chunks = read(server)
-    assert joined(chunks, "stdout") == out
-    assert joined(chunks, "stderr") == err
+@settings(max_examples=60, deadline=None)
+@given(logs, st.lists(st.integers(0, 1200), max_size=4), st.sampled_from([0, 20, pieces.WHOLE_BYTES]))
+def test_no_gap_and_no_repeat_wherever_it_breaks(log: list[Entry], breaks: list[int], whole_bytes: int) -> None:
+    scripts = [serving_log(log, at) for at in breaks]
+    with pytest.MonkeyPatch.context() as patch:
+        # So that small frames are handed out in pieces, too.
+        patch.setattr(pieces, "WHOLE_BYTES", whole_bytes)
+        with FakeServer(*scripts, serving_log(log)) as server:
+            chunks = read(server)
+    for stream, name in ((STDOUT, "stdout"), (STDERR, "stderr")):
+        whole = b"".join(b"?" * what if isinstance(what, int) else what for number, what in log if number == stream)
+        assert joined(chunks, name) == whole
+    assert all(chunk.data or chunk.dropped for chunk in chunks)
+
+
+@settings(max_examples=40, deadline=None)
+@given(logs, st.integers(0, 30))
+def test_a_cursor_goes_on_behind_its_chunk(log: list[Entry], count: int) -> None:
+    with FakeServer(serving_log(log)) as server:
+        whole = read(server)
+        head = whole[:count]
+        rest = read(server, cursor=head[-1].cursor, tail=3) if head else whole
+    for name in ("stdout", "stderr"):
+        assert joined(head, name) + joined(rest, name) == joined(whole, name)
+
+
+def answers(*frames: Callable[[Peer], None], **reply: object) -> Script:
+    """Return a script that does these things and ends with the reply."""
+
+    def script(peer: Peer) -> None:
+        peer.hello()
+        request = peer.request()
+        for frame in frames:
+            frame(peer)
+        peer.reply(request, reply)
+
+    return script
+
+
+def out(data: bytes) -> Callable[[Peer], None]:
+    return lambda peer: peer.output(STDOUT, data)
+
+
+def says(method: str, **params: object) -> Callable[[Peer], None]:
+    return lambda peer: peer.notify(method, **params)
 
 
 @pytest.mark.parametrize(
-    ("script", "why"),
+    ("script", "error", "why"),
     [
-        (sends([(STDOUT, b"abc")], stdout=4), "incomplete: 3 of 4 bytes of stdout"),
-        (sends([(STDERR, b"abc")], stderr=5), "incomplete: 3 of 5 bytes of stderr"),
-        (sends([], stdout=None), "how many bytes stdout has"),
-        (sends([], stderr="0"), "how many bytes stderr has"),
+        (
+            answers(Peer.begin, out(b"abc"), stdout=4, stderr=0),
+            IncompleteLog,
+            "incomplete: 3 of 4 bytes of stdout came",
+        ),
+        (answers(Peer.begin, stdout=0, stderr=5), IncompleteLog, "incomplete: 0 of 5 bytes of stderr came"),
+        (answers(Peer.begin, out(b"abc"), stdout=1, stderr=0), IncompleteLog, "3 of 1 bytes of stdout"),
+        (
+            answers(lambda peer: peer.begin(stdout=7), out(b"abc"), stdout=12, stderr=0),
+            IncompleteLog,
+            "3 of 5 bytes of stdout",
+        ),
+        (answers(Peer.begin, stderr=0), ProtocolError, "how many bytes stdout has"),
+        (answers(Peer.begin, stdout=0, stderr="0"), ProtocolError, "how many bytes stderr has"),
+        (answers(Peer.begin, stdout=True, stderr=0), ProtocolError, "how many bytes stdout has"),
+        (answers(stdout=0, stderr=0), ProtocolError, "where the log begins"),
+        (answers(out(b"abc"), stdout=3, stderr=0), ProtocolError, "where the log begins"),
+        (answers(Peer.begin, Peer.begin, stdout=0, stderr=0), ProtocolError, "said twice"),
+        (answers(says("log.start", id=ID, stdout=0), stdout=0, stderr=0), ProtocolError, "how many bytes stderr"),
+        (answers(says("log.start", stdout=0, stderr=0), stdout=0, stderr=0), ProtocolError, "of which task"),
+        (answers(Peer.begin, says("log.dropped", stream="x", bytes=1)), ProtocolError, "of which stream"),
+        (answers(Peer.begin, says("log.dropped", stream="stdout", bytes=-1)), ProtocolError, "how many bytes bytes"),
+        (answers(lambda peer: peer.send(b"HTTP/1.1 200 OK")), ProtocolError, "not levity's protocol"),
+        (answers(lambda peer: peer.send(b"\0\0\0\5\7abcd")), ProtocolError, "unknown kind 7"),
+        (answers(lambda peer: peer.send(b"\0\0\0\5\1abcd")), ProtocolError, "without its time"),
     ],
 )
-def test_fewer_bytes_than_promised(script: Callable[[Peer], None], why: str) -> None:
-    with FakeServer(script) as server, pytest.raises(ProtocolError, match=why):
+def test_what_is_no_whole_log(script: Script, error: type[LevityError], why: str) -> None:
+    with FakeServer(script) as server, pytest.raises(error, match=why):
         read(server)
+    assert server.connections == 1
 
 
-def test_bytes_that_were_there_before_are_gone() -> None:
-    scripts = breaks_after([(STDOUT, b"abcdef")]), sends([(STDOUT, b"abc")])
-    with FakeServer(*scripts) as server, pytest.raises(ProtocolError, match="incomplete: 3 of 6 bytes of stdout"):
-        read(server)
+def test_only_the_selected_stream_has_to_be_whole() -> None:
+    with FakeServer(answers(Peer.begin, out(b"abc"), stdout=3, stderr=99)) as server:
+        assert plain(read(server, streams=["stdout"])) == [("stdout", b"abc")]
+    assert server.requests[0].params["streams"] == ["stdout"]
+
+
+def test_a_levityd_that_lost_what_it_had() -> None:
+    short = answers(lambda peer: peer.begin(stdout=1), stdout=1, stderr=0)
+    with FakeServer(serving_log([(STDOUT, b"abc")], 150), short) as server:
+        with pytest.raises(IncompleteLog, match="cannot go on at byte 3 of stdout: levityd has it at 1"):
+            read(server)
+        assert server.requests[1].params["from"] == {"stdout": 3, "stderr": 0}
+
+
+def test_what_is_not_known_of_the_order_is_told_once() -> None:
+    def unordered(peer: Peer) -> None:
+        peer.hello()
+        request = peer.request()
+        at = request.params.get("from", {"stdout": 0, "stderr": 0})
+        peer.begin(**at)
+        peer.notify("log.unordered", stdout=8 - at["stdout"], stderr=0)
+        if peer.number == 0:
+            peer.output(STDOUT, b"abc")
+        else:
+            peer.output(STDOUT, b"defgh")
+            peer.notify("log.unordered", stdout=2, stderr=3)
+            peer.output(STDERR, b"123")
+            peer.output(STDOUT, b"ij")
+            peer.reply(request, {"stdout": 10, "stderr": 3})
+
+    with FakeServer(unordered) as server:
+        chunks = read(server)
+    assert [(chunk.stream, chunk.data or chunk.unordered) for chunk in chunks] == [
+        ("stdout", 8),
+        ("stdout", b"abc"),
+        ("stdout", b"defgh"),
+        ("stdout", 2),
+        ("stderr", 3),
+        ("stderr", b"123"),
+        ("stdout", b"ij"),
+    ]
+
+
+def test_notifications_of_a_newer_levityd_are_passed_over() -> None:
+    with FakeServer(answers(Peer.begin, says("log.mood", good=True), out(b"abc"), stdout=3, stderr=0)) as server:
+        assert plain(read(server)) == [("stdout", b"abc")]
+
+
+def test_everything_that_can_be_asked_for() -> None:
+    utc = dt.UTC
+    with FakeServer(serving_log([])) as server:
+        read(server, follow=True, tail=0, streams=("stderr", "stdout"), exact_times=True, since=1.5)
+        read(server, since=dt.datetime(2026, 11, 24, tzinfo=utc), until=dt.timedelta(minutes=1))
+        read(server, 1e-9 + 0.1, until=1_795_478_400)
+    common, dates, last = (request.params for request in server.requests)
+    assert common == {
+        "id": "3f2a",
+        "heartbeat_s": TIMEOUT_S / 3,
+        "follow": True,
+        "tail": 0,
+        "streams": ["stdout", "stderr"],
+        "exact_times": True,
+        "since_ns": 1_500_000_000,
+    }
+    assert dates["since_ns"] == 1_795_478_400 * 10**9 == last["until_ns"]
+    # The time until it is sent is added: it means the moment at which it was asked for.
+    assert 60 * 10**9 <= dates["until_ago_ns"] < 80 * 10**9
+    assert last["heartbeat_s"] == 0.05
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"tail": -1}, "tail is a number of lines"),
+        ({"tail": True}, "tail is a number of lines"),
+        ({"tail": "5"}, "tail is a number of lines"),
+        ({"streams": []}, "streams is a list"),
+        ({"streams": "stdout"}, "streams is a list"),
+        ({"streams": ["stdout", "x"]}, "streams is a list"),
+        ({"since": "10m"}, "since is seconds"),
+        ({"since": True}, "since is seconds"),
+        ({"until": float("nan")}, "until makes no sense"),
+        ({"until": float("inf")}, "until makes no sense"),
+        ({"since": -1}, "since makes no sense"),
+        ({"since": dt.timedelta(-1)}, "since makes no sense"),
+        ({"cursor": "x"}, "no cursor"),
+        ({"cursor": 5}, "no cursor"),
+        ({"cursor": "9999/1/2"}, "of another task"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_without_asking(options: dict[str, Any], why: str) -> None:
+    with pytest.raises(InvalidRequest, match=why):
+        Client("127.0.0.1:1").logs("3f2a", **options)
 
 
 def test_a_task_that_is_not_known() -> None:
@@ -138,29 +269,60 @@ def test_a_task_that_is_not_known() -> None:
 
 
 def test_unavailable_is_asked_again() -> None:
-    with FakeServer(answering(Unavailable("wait")), sends([(STDOUT, b"abc")])) as server:
-        assert read(server) == [("stdout", b"abc")]
+    with FakeServer(answering(Unavailable("wait")), serving_log([(STDOUT, b"abc")])) as server:
+        assert plain(read(server)) == [("stdout", b"abc")]
 
 
 def test_nobody_there_fails_at_once() -> None:
-    with FakeServer(sends([])) as server:
+    with FakeServer(serving_log([])) as server:
         pass
     with pytest.raises(ServerUnreachable, match="no levityd listens"):
         read(server)
 
 
 def test_a_server_that_breaks_at_the_same_byte_every_time_is_given_up() -> None:
-    with FakeServer(breaks_after([(STDOUT, b"abc")])) as server:
+    with FakeServer(serving_log([(STDOUT, b"abc"), (STDOUT, b"d" * 70_000)], 200)) as server:
         # In the last moments the time may be over in the middle of a try.
         with pytest.raises((ServerUnreachable, ServerTimeout)):
             read(server, timeout=0.3)
         assert server.connections > 2
 
 
+class Clock:
+    """Stands in for monotonic(): goes on only when it is told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        monkeypatch.setattr("levity.patience.monotonic", lambda: self.now)
+
+
+def test_heartbeats_keep_a_silent_log_and_renew_the_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+
+    def quiet(peer: Peer) -> None:
+        peer.hello()
+        request = peer.request()
+        peer.begin(**request.params.get("from", {}))
+        if peer.number == 0:
+            peer.output(STDOUT, b"abc")
+            return
+        if peer.number < 3:
+            # Longer than the timeout, counted from the first: only the heartbeat says that it got on.
+            clock.now += 0.8 * TIMEOUT_S
+            peer.notify("heartbeat")
+            return
+        peer.output(STDOUT, b"d")
+        peer.reply(request, {"stdout": 4, "stderr": 0})
+
+    with FakeServer(quiet) as server:
+        assert joined(read(server), "stdout") == b"abcd"
+
+
 def test_silence_is_bounded() -> None:
     def falls_silent(peer: Peer) -> None:
         peer.hello()
         peer.request()
+        peer.begin()
         peer.output(STDOUT, b"abc")
         peer.wait_gone()
 
@@ -170,7 +332,7 @@ def test_silence_is_bounded() -> None:
         got.append(next(chunks))
         with pytest.raises(ServerTimeout):
             next(chunks)
-    assert got == [("stdout", b"abc")]
+    assert plain(got) == [("stdout", b"abc")]
 
 
 def test_other_requests_may_be_made_meanwhile_and_the_rest_left_unread() -> None:
@@ -178,6 +340,7 @@ def test_other_requests_may_be_made_meanwhile_and_the_rest_left_unread() -> None
         peer.hello()
         request = peer.request()
         if request.method == "task.logs":
+            peer.begin()
             peer.output(STDOUT, b"abc")
             peer.wait_gone()
         peer.reply(request, record())
@@ -185,7 +348,7 @@ def test_other_requests_may_be_made_meanwhile_and_the_rest_left_unread() -> None
 
     with FakeServer(serves) as server, Client(server.address, TIMEOUT_S) as client:
         chunks = client.logs("3f2a")
-        assert next(chunks) == ("stdout", b"abc")
+        assert next(chunks).data == b"abc"
         assert client.query("3f2a").id == record()["id"]
         chunks.close()  # type: ignore[attr-defined]
     assert server.connections == 2
@@ -200,3 +363,10 @@ def test_a_reply_to_something_else() -> None:
 
     with FakeServer(strange) as server, pytest.raises(LevityError, match="answered request 99"):
         read(server)
+
+
+def test_chunks_tell_what_they_are() -> None:
+    assert repr(LogChunk(ID, "stdout", 1, b"abc", (3, 0))) == "<LogChunk stdout 3 B>"
+    assert repr(LogChunk(ID, "stderr", 0, b"", (3, 9), dropped=9)) == "<LogChunk stderr 0 B, 9 B dropped>"
+    assert repr(LogChunk(ID, "stderr", 0, b"", (3, 0), unordered=2)) == "<LogChunk stderr 0 B, 2 B unordered>"
+    assert LogChunk(ID, "stdout", 1, b"abc", (3, 7)).cursor == f"{ID}/3/7"

@@ -56,6 +56,20 @@ def test_a_cancelled_timer_does_not_go_off(loop: Loop) -> None:
     assert seen == []
 
 
+def test_timers_that_are_cancelled_long_before_they_are_due_do_not_pile_up(loop: Loop) -> None:
+    kept = [loop.later(3600, nothing) for _ in range(100)]
+    for _ in range(20_000):
+        loop.later(3600, nothing).cancel()
+    assert len(loop._timers) < 3000
+    assert all(timer in {entry[2] for entry in loop._timers} for timer in kept)
+    seen: list[int] = []
+    loop.later(0.02, lambda: seen.append(2))
+    loop.later(0.01, lambda: seen.append(1))
+    loop.later(0.03, loop.stop)
+    loop.run(nothing)
+    assert seen == [1, 2]
+
+
 def test_a_timer_that_sets_another_does_not_starve_the_loop(loop: Loop) -> None:
     turns: list[int] = []
 

@@ -125,7 +125,7 @@ def test_a_row_that_was_changed_is_found(registry: Registry, path: str, damage: 
 def test_a_newer_registry_is_no_damaged_one(registry: Registry, path: str) -> None:
     registry.close()
     stranger = sqlite3.connect(path)
-    stranger.execute("PRAGMA user_version = 2")
+    stranger.execute("PRAGMA user_version = 3")
     stranger.close()
     with pytest.raises(NewerRegistryError):
         Registry(path)
@@ -153,6 +153,44 @@ def test_a_strangers_lock_fails_the_commit_and_keeps_the_queue(registry: Registr
     stranger.execute("ROLLBACK")
     stranger.close()
     assert registry.commit()
+
+
+@pytest.fixture
+def full(registry: Registry, path: str) -> Iterator[Registry]:
+    """A registry of which the first 5 of ids(15) are stored, and nothing more can be."""
+    for task_id in ids(5):
+        registry.put(Row(task_id, SPEC, None))
+    assert registry.commit()
+    registry._db.execute("PRAGMA busy_timeout = 0")
+    stranger = sqlite3.connect(path, isolation_level=None)
+    stranger.execute("BEGIN IMMEDIATE")
+    for task_id in ids(15)[5:]:
+        registry.put(Row(task_id, SPEC, None))
+    registry.put(Row(ids(5)[0], SPEC, OVER))
+    registry.put(Row(ids(15)[14], SPEC, OVER))
+    registry.remove(ids(15)[13])
+    assert not registry.commit()
+    yield registry
+    stranger.execute("ROLLBACK")
+    stranger.close()
+    assert registry.commit()
+
+
+def test_a_task_that_the_disk_does_not_take_is_live_nevertheless(full: Registry) -> None:
+    """An engine that starts on a full disk adopts it."""
+    assert sorted(row.id for row in full.live()) == ids(13)[1:]
+
+
+@pytest.mark.parametrize("limit", [1, 3, 5, 7, 100])
+def test_a_task_that_the_disk_does_not_take_is_listed_once(full: Registry, limit: int) -> None:
+    found: list[str] = []
+    after = 0
+    while page := full.page(after, limit, live_only=False):
+        assert len(page) <= limit
+        assert all(cursor > after for cursor, _row in page)
+        found += [row.id for _cursor, row in page]
+        after = page[-1][0]
+    assert found == [*ids(13), ids(15)[14]]
 
 
 def test_set_aside_overwrites_nothing(path: str) -> None:

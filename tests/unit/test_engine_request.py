@@ -7,10 +7,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from levity.errors import InvalidRequest
-from supervisor.engine.request import check_start, grace_of, page_of, prefix_of
+from supervisor.engine.request import check_start, grace_of, page_of, prefix_of, wait_of
 
 ID = "3f2a9c1e-0b7d-4e55-9a51-2f0c6d1b8e42"
-GOOD: dict[str, Any] = {"id": ID, "argv": ["ls", "-l"], "cwd": "/tmp", "env": {"A": "b"}, "grace_s": 2}
+CAP = 2**30
+GOOD: dict[str, Any] = {
+    "id": ID,
+    "argv": ["ls", "-l"],
+    "cwd": "/tmp",
+    "env": {"A": "b"},
+    "grace_s": 2,
+    "stdin": True,
+    "merged": True,
+    "log_cap": 2**20,
+}
 
 # The first text that Hypothesis makes costs it seconds on a loaded machine.
 UNHURRIED = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
@@ -22,12 +32,21 @@ JSON = st.recursive(
 
 
 def test_a_good_request_becomes_a_spec() -> None:
-    assert check_start(GOOD, 17) == GOOD | {"grace_s": 2.0, "accepted_ns": 17}
+    assert check_start(GOOD, 17, CAP) == GOOD | {"grace_s": 2.0, "accepted_ns": 17}
 
 
 def test_what_is_not_said_has_a_default() -> None:
-    spec = check_start({"id": ID, "argv": ["ls"]}, 0)
-    assert (spec["cwd"], spec["env"], spec["grace_s"]) == (None, {}, 5.0)
+    for params in (
+        {"id": ID, "argv": ["ls"]},
+        {"id": ID, "argv": ["ls"], "cwd": None, "grace_s": None, "log_cap": None},
+    ):
+        spec = check_start(params, 0, CAP)
+        assert (spec["cwd"], spec["env"], spec["grace_s"]) == (None, {}, 5.0)
+        assert (spec["stdin"], spec["merged"], spec["log_cap"]) == (False, False, CAP)
+
+
+def test_a_task_may_have_no_cap_where_levityd_has_one() -> None:
+    assert check_start({**GOOD, "log_cap": 0}, 0, CAP)["log_cap"] == 0
 
 
 @pytest.mark.parametrize(
@@ -57,36 +76,50 @@ def test_what_is_not_said_has_a_default() -> None:
         {"grace_s": float("nan")},
         {"grace_s": float("inf")},
         {"grace_s": 1e9},
+        {"stdin": 1},
+        {"stdin": None},
+        {"merged": "yes"},
+        {"log_cap": -1},
+        {"log_cap": 1},
+        {"log_cap": 2**20 - 1},
+        {"log_cap": 2**64},
+        {"log_cap": 2.0**20},
+        {"log_cap": True},
+        {"log_cap": "1M"},
         {"more": 1},
     ],
     ids=str,
 )
 def test_a_bad_request_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest):
-        check_start({**GOOD, **change}, 0)
+        check_start({**GOOD, **change}, 0, CAP)
 
 
 def test_bytes_that_are_no_text_pass() -> None:
     """As PEP 383 writes them."""
-    assert check_start({**GOOD, "argv": ["ls", "\udcff"]}, 0)["argv"] == ["ls", "\udcff"]
+    assert check_start({**GOOD, "argv": ["ls", "\udcff"]}, 0, CAP)["argv"] == ["ls", "\udcff"]
 
 
 @UNHURRIED
-@given(st.dictionaries(st.sampled_from(("id", "argv", "cwd", "env", "grace_s", "x")), JSON))
+@given(
+    st.dictionaries(st.sampled_from(("id", "argv", "cwd", "env", "grace_s", "stdin", "merged", "log_cap", "x")), JSON)
+)
 def test_anything_is_a_spec_or_refused(params: dict[str, Any]) -> None:
     for params_or_more in (params, {"id": ID, "argv": ["ls"], **params}):
         try:
-            spec = check_start(params_or_more, 0)
+            spec = check_start(params_or_more, 0, CAP)
         except InvalidRequest:
             continue
         assert spec["id"] == ID
         assert spec["argv"]
+        assert {type(spec[name]) for name in ("stdin", "merged")} == {bool}
+        assert type(spec["log_cap"]) is int
 
 
 @UNHURRIED
-@given(st.dictionaries(st.sampled_from(("id", "grace_s", "all", "after", "limit")), JSON))
+@given(st.dictionaries(st.sampled_from(("id", "grace_s", "all", "after", "limit", "ids", "any", "within_s")), JSON))
 def test_anything_is_a_value_or_refused(params: dict[str, Any]) -> None:
-    for ask in (grace_of, prefix_of, page_of):
+    for ask in (grace_of, prefix_of, page_of, wait_of):
         try:
             value = ask(params)
         except InvalidRequest:
@@ -95,3 +128,34 @@ def test_anything_is_a_value_or_refused(params: dict[str, Any]) -> None:
             assert isinstance(value, tuple)
             assert 0 <= value[1] < 2**63
             assert 1 <= value[2] <= 500
+
+
+def test_a_wait_is_for_one_id_or_many() -> None:
+    assert wait_of({"ids": [ID], "within_s": 5}) == ([ID], False, 5.0)
+    assert wait_of({"ids": [ID.upper(), "3f"], "any": True, "within_s": 0}) == ([ID, "3f"], True, 0.0)
+    assert len(wait_of({"ids": ["a"] * 1000, "within_s": 3600})[0]) == 1000
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ids": None},
+        {"ids": []},
+        {"ids": ["a"] * 1001},
+        {"ids": ID},
+        {"ids": [ID, 7]},
+        {"ids": [""]},
+        {"any": 1},
+        {"any": None},
+        {"within_s": None},
+        {"within_s": -1},
+        {"within_s": 3601},
+        {"within_s": True},
+        {"within_s": float("nan")},
+        {"within_s": "5"},
+    ],
+    ids=lambda change: str(change)[:40],
+)
+def test_a_wait_that_makes_no_sense_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest):
+        wait_of({"ids": [ID], "any": False, "within_s": 5, **change})

@@ -14,7 +14,7 @@ def test_each_is_a_levity_error_with_a_documented_exit_status(cls: type[LevityEr
     error = cls("what happened; what to do")
     assert isinstance(error, LevityError)
     assert error.message == str(error) == "what happened; what to do"
-    assert error.exit_status in (1, 2, 126, 127, 255)
+    assert error.exit_status in (1, 2, 124, 126, 127, 255)
     assert cls.__doc__
 
 
@@ -60,4 +60,6 @@ def test_exit_statuses() -> None:
     assert errors.ServerUnreachable.exit_status == errors.ServerTimeout.exit_status == 255
     assert errors.ProtocolError.exit_status == 255
     assert errors.InvalidRequest.exit_status == errors.BadAddress.exit_status == 2
+    assert errors.WaitTimeout.exit_status == 124
+    assert errors.IncompleteLog.exit_status == 1
     assert errors.UnknownTask.exit_status == errors.AmbiguousTask.exit_status == errors.BadDirectory.exit_status == 1

@@ -3,9 +3,7 @@
 import errno
 import itertools
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,141 +11,166 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.spool.index import RECORD_SIZE
-from supervisor.spool.layout import index_name, segment_name
-from supervisor.spool.reader import SpoolReader
-from supervisor.spool.writer import SpoolWriter
+from supervisor.spool.layout import EXIT, index_name, segment_name
+from supervisor.spool.reader import Hole, Piece, Unordered
+from tests.support.spool import Part, fetch, finish, joined, opened, scratch, write, writer_in
 
 Pieces = list[tuple[int, bytes]]
 pieces_of_output = st.lists(st.tuples(st.sampled_from([1, 2]), st.binary(min_size=1, max_size=30)), max_size=12)
 NAMES = {1: "stdout", 2: "stderr"}
 
 
-@contextmanager
-def directory() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as name:
-        yield Path(name)
-
-
-@contextmanager
-def writer_in(path: Path) -> Iterator[SpoolWriter]:
-    fd = os.open(path, os.O_RDONLY)
-    writer = SpoolWriter(fd)
-    try:
-        yield writer
-    finally:
-        for opened in (*writer._files.values(), fd):  # A shim closes them by ending.
-            os.close(opened)
-
-
-def write(path: Path, pieces: Pieces, first_ns: int = 1000) -> None:
-    with writer_in(path) as writer:
-        for number, (stream, data) in enumerate(pieces):
-            writer.write(stream, data, first_ns + number)
-        writer.sync()
-
-
-def read(path: Path, limit: int = 1 << 16, *, over: bool = True) -> tuple[list[tuple[int, bytes, int]], dict[int, int]]:
-    reader = SpoolReader(str(path))
-    try:
-        parts = [
-            (extent.stream, os.pread(extent.fd, extent.length, extent.position), extent.time_ns)
-            for extent in reader.extents(limit, over=over)
-        ]
-        return parts, reader.ends
-    finally:
-        reader.close()
-
-
-def joined(parts: list[tuple[int, bytes, int]], stream: int) -> bytes:
-    return b"".join(data for number, data, _time_ns in parts if number == stream)
+def read(path: Path, limit: int = 1 << 16, *, over: bool = True) -> tuple[list[Part], list[Piece], dict[int, int]]:
+    if over:
+        finish(path)
+    with opened(path) as reader:
+        parts, told = fetch(reader.pieces(limit))
+        return parts, told, reader.ends
 
 
 def whole(pieces: Pieces, stream: int) -> bytes:
     return b"".join(data for number, data in pieces if number == stream)
 
 
-@given(pieces_of_output, st.integers(1, 50))
-def test_what_was_written_is_read_in_the_same_order(pieces: Pieces, limit: int) -> None:
-    with directory() as path:
+@given(pieces_of_output, st.integers(1, 50), st.booleans(), st.booleans())
+def test_what_was_written_is_read_in_the_same_order(pieces: Pieces, limit: int, over: bool, exact: bool) -> None:
+    with scratch() as path:
         write(path, pieces)
-        parts, ends = read(path, limit)
+        if over:
+            finish(path)
+        with opened(path, exact=exact) as reader:
+            parts, told = fetch(reader.pieces(limit))
+            ends = reader.ends
+    assert told == []
     assert b"".join(data for _stream, data, _time_ns in parts) == b"".join(data for _stream, data in pieces)
     assert all(len(data) <= limit for _stream, data, _time_ns in parts)
-    assert [time_ns for _stream, _data, time_ns in parts] == sorted(time_ns for _stream, _data, time_ns in parts)
+    times = [time_ns for _stream, _data, time_ns in parts]
+    assert times == sorted(times)
+    if exact:
+        assert set(times) == {1000 + number for number in range(len(pieces))}
     for stream in NAMES:
         assert joined(parts, stream) == whole(pieces, stream)
         assert ends[stream] == len(whole(pieces, stream))
 
 
+@given(pieces_of_output, st.sampled_from([(1,), (2,)]))
+def test_one_stream_alone(pieces: Pieces, selected: tuple[int]) -> None:
+    with scratch() as path:
+        write(path, pieces)
+        with opened(path, selected) as reader:
+            parts, told = fetch(reader.pieces(100))
+    assert told == []
+    assert {stream for stream, _data, _time_ns in parts} <= set(selected)
+    assert joined(parts, selected[0]) == whole(pieces, selected[0])
+
+
 @given(pieces_of_output)
 def test_plain_files_hold_the_bytes_and_nothing_else(pieces: Pieces) -> None:
-    with directory() as path:
+    with scratch() as path:
         write(path, pieces)
         for stream, name in NAMES.items():
             file = path / segment_name(name, 0)
             assert (file.read_bytes() if file.exists() else b"") == whole(pieces, stream)
 
 
-@settings(max_examples=60)
+@settings(max_examples=100)
 @given(pieces_of_output.filter(bool), st.data())
-def test_a_damaged_index_costs_order_but_no_byte(pieces: Pieces, data: st.DataObject) -> None:
-    with directory() as path:
+def test_a_flipped_bit_in_the_index_costs_the_order_of_its_bytes_and_is_told(
+    pieces: Pieces, data: st.DataObject
+) -> None:
+    with scratch() as path:
         write(path, pieces)
         index = path / index_name(0)
         raw = bytearray(index.read_bytes())
-        if data.draw(st.booleans()):
-            bit = data.draw(st.integers(0, len(raw) * 8 - 1))
-            raw[bit // 8] ^= 1 << bit % 8
-            good = bit // 8 // RECORD_SIZE
-        else:
-            del raw[data.draw(st.integers(0, len(raw))) :]
-            good = len(raw) // RECORD_SIZE
+        bit = data.draw(st.integers(0, len(raw) * 8 - 1))
+        raw[bit // 8] ^= 1 << bit % 8
+        bad = bit // 8 // RECORD_SIZE
         index.write_bytes(raw)
-        parts, _ends = read(path)
-        live, _ends = read(path, over=False)
+        parts, told, _ends = read(path)
+    # Bytes without their own record are put together with those of the next good one.
+    lost = pieces[bad : bad + 2]
+    assert told == [Unordered(len(whole(lost, 1)), len(whole(lost, 2)))]
+    order = [*pieces[:bad], (1, whole(lost, 1)), (2, whole(lost, 2)), *pieces[bad + 2 :]]
+    assert b"".join(piece for _stream, piece, _time_ns in parts) == b"".join(piece for _stream, piece in order)
     for stream in NAMES:
         assert joined(parts, stream) == whole(pieces, stream)
-        assert joined(live, stream) == whole(pieces[:good], stream)
-    known = b"".join(piece for _stream, piece in pieces[:good])
-    assert b"".join(piece for _stream, piece, _time_ns in parts).startswith(known)
+
+
+@settings(max_examples=20)
+@given(pieces_of_output.filter(bool))
+def test_an_index_that_ends_at_any_byte_costs_the_order_of_the_rest(pieces: Pieces) -> None:
+    """As a shim leaves it that was killed while it wrote, and as a task that still runs shows it."""
+    with scratch() as path:
+        write(path, pieces)
+        # Every byte of the last three records.
+        for size in reversed(range(max(0, len(pieces) - 3) * RECORD_SIZE, len(pieces) * RECORD_SIZE)):
+            os.truncate(path / index_name(0), size)
+            good = size // RECORD_SIZE
+            (path / EXIT).unlink(missing_ok=True)
+            parts, told, _ends = read(path, over=False)
+            assert (joined(parts, 1), told) == (whole(pieces[:good], 1), [])
+            assert joined(parts, 2) == whole(pieces[:good], 2)
+            parts, told, _ends = read(path)
+            rest = pieces[good:]
+            assert told == [Unordered(len(whole(rest, 1)), len(whole(rest, 2)))]
+            order = [*pieces[:good], (1, whole(rest, 1)), (2, whole(rest, 2))]
+            assert b"".join(piece for _stream, piece, _time_ns in parts) == b"".join(piece for _stream, piece in order)
 
 
 @given(pieces_of_output, st.integers(0, 100))
-def test_bytes_that_never_reached_the_disk_are_left_out(pieces: Pieces, kept: int) -> None:
+def test_bytes_that_never_reached_the_disk_are_told(pieces: Pieces, kept: int) -> None:
     """After a power cut the index may be ahead of the output."""
-    with directory() as path:
+    with scratch() as path:
         write(path, pieces)
         if (file := path / segment_name("stdout", 0)).exists():
             os.truncate(file, min(kept, file.stat().st_size))
-        parts, ends = read(path)
+        parts, told, ends = read(path)
     assert joined(parts, 1) == whole(pieces, 1)[:kept]
     assert joined(parts, 2) == whole(pieces, 2)
-    assert ends == {1: len(joined(parts, 1)), 2: len(joined(parts, 2))}
+    missing = len(whole(pieces, 1)[kept:])
+    assert sum(piece.length for piece in told if isinstance(piece, Hole) and piece.stream == 1) == missing
+    assert ends == {1: len(whole(pieces, 1)), 2: len(whole(pieces, 2))}
+
+
+def test_bytes_that_only_the_exit_record_knows_of_are_told(tmp_path: Path) -> None:
+    write(tmp_path, [(1, b"abc"), (2, b"def")])
+    for file in tmp_path.iterdir():
+        file.unlink()
+    finish(tmp_path, stdout_bytes=3, stderr_bytes=4)
+    with opened(tmp_path) as reader:
+        assert fetch(reader.pieces(100)) == ([], [Hole(1, 3), Hole(2, 4)])
+        assert reader.ends == {1: 3, 2: 4}
 
 
 def test_without_any_output_there_is_nothing_to_read(tmp_path: Path) -> None:
-    assert read(tmp_path) == ([], {1: 0, 2: 0})
+    assert read(tmp_path, over=False) == ([], [], {1: 0, 2: 0})
     (tmp_path / index_name(0)).touch()
-    assert read(tmp_path) == ([], {1: 0, 2: 0})
+    assert read(tmp_path) == ([], [], {1: 0, 2: 0})
 
 
 def test_bytes_without_an_index_are_read_when_the_task_is_over(tmp_path: Path) -> None:
     (tmp_path / segment_name("stderr", 0)).write_bytes(b"lost and found")
-    assert read(tmp_path, over=False) == ([], {1: 0, 2: 0})
-    assert read(tmp_path) == ([(2, b"lost and found", 0)], {1: 0, 2: 14})
+    assert read(tmp_path, over=False) == ([], [], {1: 0, 2: 0})
+    assert read(tmp_path) == ([(2, b"lost and found", 0)], [Unordered(0, 14)], {1: 0, 2: 14})
 
 
 def test_a_file_made_after_the_reading_began_is_found(tmp_path: Path) -> None:
     """Files are made with their first bytes, so stderr's may come while somebody reads stdout's."""
     with writer_in(tmp_path) as writer:
         writer.write(1, b"one", 1)
-        reader = SpoolReader(str(tmp_path))
-        try:
-            extents = reader.extents(100, over=False)
+        with opened(tmp_path) as reader:
+            pieces = reader.pieces(100)
             writer.write(2, b"two", 2)
-            assert [(e.stream, os.pread(e.fd, e.length, e.position)) for e in extents] == [(1, b"one"), (2, b"two")]
-        finally:
-            reader.close()
+            assert fetch(pieces) == ([(1, b"one", 1), (2, b"two", 2)], [])
+
+
+def test_a_removed_directory_is_seen(tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    with opened(spool) as reader:
+        spool.rmdir()
+        with pytest.raises(FileNotFoundError):
+            reader.refresh()
 
 
 def test_a_clock_that_is_set_back_is_not_seen(tmp_path: Path) -> None:
@@ -170,7 +193,7 @@ def test_a_disk_that_takes_what_it_likes_leaves_no_hole_and_nothing_twice(pieces
             raise OSError(errno.ENOSPC, "full")
         return pwrite(fd, chunk[:taken], offset)
 
-    with directory() as path, writer_in(path) as writer, pytest.MonkeyPatch.context() as patch:
+    with scratch() as path, writer_in(path) as writer, pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "pwrite", moody)
         for number, (stream, chunk) in enumerate(pieces):
             with suppress(OSError):
@@ -178,6 +201,7 @@ def test_a_disk_that_takes_what_it_likes_leaves_no_hole_and_nothing_twice(pieces
             while writer.is_blocked:
                 with suppress(OSError):
                     writer.flush()
-        parts, _ends = read(path)
+        parts, told, _ends = read(path)
         assert not pieces or (path / index_name(0)).stat().st_size == len(pieces) * RECORD_SIZE
+    assert told == []
     assert b"".join(piece for _stream, piece, _time_ns in parts) == b"".join(piece for _stream, piece in pieces)

@@ -9,9 +9,9 @@ import pytest
 
 from supervisor.spool.files import insist, load_record, write_record
 from supervisor.spool.layout import index_name, is_task_id, parse_segment, segment_name
-from supervisor.spool.reader import SpoolReader
 from supervisor.spool.records import RecordVersionError
 from tests.support.paths import ROOT
+from tests.support.spool import fetch, opened
 
 
 @pytest.fixture
@@ -108,11 +108,12 @@ def test_names() -> None:
     assert parse_segment(segment_name("stdout", 0)) == ("stdout", 0)
     assert parse_segment(segment_name("stderr", 1 << 60)) == ("stderr", 1 << 60)
     assert parse_segment(index_name(7)) == ("index", 7)
+    assert parse_segment(segment_name("stdin", 7)) == ("stdin", 7)
     for name in (
         "stdout",
         "stdout.log",
         "stdout.1.log",
-        "stdin.0000000000000000.log",
+        "stdin2.0000000000000000.log",
         "exit.json",
         "xstdout." + "0" * 16,
     ):
@@ -137,10 +138,9 @@ def test_a_task_of_the_first_version_can_be_read() -> None:
     finally:
         os.close(fd)
     assert records == json.loads((path / "expected.json").read_text())
-    reader = SpoolReader(str(path))
-    try:
-        parts = [(e.stream, os.pread(e.fd, e.length, e.position)) for e in reader.extents(1 << 16, over=True)]
-    finally:
-        reader.close()
-    assert parts == [(1, b"one\n"), (2, b"two \xff\n"), (1, b"three\n"), (2, b"four\n")]
-    assert reader.ends == {1: 10, 2: 11}
+    with opened(path, exact=True) as reader:
+        parts, told = fetch(reader.pieces(1 << 16))
+        ends = reader.ends
+    assert told == []
+    assert [part[:2] for part in parts] == [(1, b"one\n"), (2, b"two \xff\n"), (1, b"three\n"), (2, b"four\n")]
+    assert ends == {1: 10, 2: 11}

@@ -1,0 +1,18 @@
+"""The file that `--stdin` names. Runs in: client. Owns: nothing."""
+
+from levity.errors import LevityError
+
+__all__ = ["open_input"]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from io import FileIO
+
+
+def open_input(name: str) -> "FileIO":
+    """Open a file for reading, `-` for our standard input; LevityError if that cannot be."""
+    try:
+        # Without a buffer: what is there comes at once, and not a byte more is taken from what others read, too.
+        return open(0, "rb", 0, closefd=False) if name == "-" else open(name, "rb", 0)
+    except OSError as error:
+        raise LevityError(f"cannot read {name!r}: {error.strerror}") from error

@@ -1,0 +1,178 @@
+"""`levity run`: start a task, follow it, exit with its code. Runs in: client. Owns: its threads, and what SIGINT does.
+
+The main thread waits for events. One thread copies the log and then waits for the result, one feeds standard input. So
+Ctrl-C only wakes the main thread, which is never in the middle of anything.
+"""
+
+import signal
+from queue import SimpleQueue
+from threading import Thread
+
+from levity.cli.ends import as_our_failure, exit_code_of, how_to_go_on
+from levity.cli.options import HELP, Option, Parsed
+from levity.cli.output import ReaderGone, complain
+from levity.cli.show import PlainShow
+from levity.cli.start import TASK_OPTIONS, task_of
+from levity.client import Client
+from levity.errors import LevityError, PeerError
+from levity.feeding import Feeder
+from levity.spec import new_task_id
+from levity.states import State
+from levity.task import TaskRecord
+
+__all__ = ["OPTIONS", "run"]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from io import FileIO
+    from types import FrameType
+    from typing import Any, Self
+
+OPTIONS = (*TASK_OPTIONS, Option("interactive", "i"), HELP)
+
+_INTERRUPTED = 130
+# How long the copying thread may take to notice that it is to end; it may be writing to a terminal that stands still.
+_PATIENCE_S = 1.0
+
+
+class _Interrupt:
+    """The event of a Ctrl-C."""
+
+
+class _NotSignalled:
+    """The event of a request to end the task that failed."""
+
+    def __init__(self, error: LevityError) -> None:
+        self.error = error
+
+
+def run(parsed: Parsed, client: Client) -> int:
+    """Run the command."""
+    task = task_of(parsed)
+    name = "-" if parsed.has("interactive") else parsed.last("stdin")
+    if parsed.has("interactive") and parsed.has("stdin"):
+        raise parsed.usage_error("--interactive and --stdin exclude each other")
+    task["task_id"] = new_task_id()
+    try:
+        if name is None:
+            return _start_and_follow(client, task, None)
+        from levity.cli.input import open_input
+
+        with open_input(name) as file:
+            return _start_and_follow(client, task, file)
+    except LevityError as error:
+        raise as_our_failure(error) from error
+
+
+def _start_and_follow(client: Client, task: "dict[str, Any]", file: "FileIO | None") -> int:
+    task_id: str = task["task_id"]
+    try:
+        _start(client, task, file is not None)
+        with _Attached(client, task_id, file) as attached:
+            return attached.wait()
+    except KeyboardInterrupt:
+        # One that came before _Attached took over.
+        complain(f"if the task was started already, its id is {task_id}")
+        raise
+
+
+def _start(client: Client, task: "dict[str, Any]", stdin: bool) -> None:
+    try:
+        client.submit(**task, stdin=stdin)
+    except PeerError as error:
+        # Where nobody ever answered, nothing was started.
+        if client.met:
+            error.message += f"; if the task was started all the same, its id is {task['task_id']}"
+        raise
+
+
+class _Attached:
+    """A task whose output and input are ours."""
+
+    def __init__(self, client: Client, task_id: str, file: "FileIO | None") -> None:
+        self._client = client
+        self._task_id = task_id
+        self._file = file
+        # Put into by the threads and by the signal handler (SimpleQueue is made for that), taken from by `wait`.
+        self._events: SimpleQueue[object] = SimpleQueue()
+        self._reader = client._log_reader(task_id, follow=True)
+        self._follower = Thread(target=self._follow, name="follower", daemon=True)
+        self._feeder: Feeder | None = None
+        self._old_handler: Any = None
+
+    def __repr__(self) -> str:
+        return f"<_Attached {self._task_id}>"
+
+    def __enter__(self) -> "Self":
+        # A shell's background job is not to be reached by Ctrl-C, and has it ignored.
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            self._old_handler = signal.signal(signal.SIGINT, self._interrupted)
+        self._follower.start()
+        if self._file:
+            self._feeder = Feeder(self._client, self._task_id, self._file, self._events.put)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._feeder:
+            self._feeder.stop()
+        self._reader.abort()
+        self._follower.join(_PATIENCE_S)
+        if self._old_handler is not None:
+            signal.signal(signal.SIGINT, self._old_handler)
+
+    def wait(self) -> int:
+        """Handle events until the task is over or left, and return the exit code."""
+        interrupts = 0
+        while True:
+            event = self._events.get()
+            if isinstance(event, TaskRecord):
+                return self._ended(event)
+            if isinstance(event, BaseException):
+                raise self._failure(event)
+            if isinstance(event, _NotSignalled):
+                complain(f"the task was not asked to end: {event.error.message}")
+                continue
+            interrupts += 1
+            if interrupts > 1:
+                complain(how_to_go_on(self._task_id))
+                return _INTERRUPTED
+            complain("the task is asked to end; press Ctrl-C again to leave it alone and go")
+            Thread(target=self._signal, name="signaller", daemon=True).start()
+
+    def _ended(self, record: TaskRecord) -> int:
+        if record.state is State.INTERNAL_SERVER_ERROR:
+            complain(f"task {record.id}: {record.reason}")
+        return exit_code_of(record)
+
+    def _failure(self, error: BaseException) -> BaseException:
+        """Return the error as it is to leave this command: with what becomes of the task."""
+        if isinstance(error, ReaderGone):
+            complain(f"nobody reads the output any more; {how_to_go_on(self._task_id)}")
+        elif isinstance(error, LevityError):
+            error.message += f"; {how_to_go_on(self._task_id)}"
+        elif isinstance(error, OSError):
+            return LevityError(f"cannot read the input: {error.strerror}; {how_to_go_on(self._task_id)}")
+        return error
+
+    def _interrupted(self, _number: int, _frame: "FrameType | None") -> None:
+        self._events.put(_Interrupt())
+
+    def _follow(self) -> None:
+        """Copy the log to its end, then wait for the result: the log may be complete a moment earlier."""
+        try:
+            show = PlainShow()
+            for chunk in self._reader.chunks():
+                show.take(chunk)
+            with Client(self._client.address, self._client.timeout_s) as client:
+                (record,) = client.wait(self._task_id)
+        except BaseException as error:  # noqa: BLE001 - told to the main thread
+            self._events.put(error)
+        else:
+            self._events.put(record)
+
+    def _signal(self) -> None:
+        try:
+            with Client(self._client.address, self._client.timeout_s) as client:
+                client.signal(self._task_id)
+        except LevityError as error:
+            self._events.put(_NotSignalled(error))

@@ -1,0 +1,40 @@
+"""Let few threads at a time move many bytes. Runs in: front-end. Owns: nothing.
+
+All of them at once would not be faster, for there are only so many processors; but each thread that moves bytes, and
+each client that takes them, wants one, and whoever has a short question would wait behind them all.
+"""
+
+import os
+import threading
+from collections import deque
+
+__all__ = ["Turns"]
+
+
+class Turns:
+    """So many places, given in the order in which they were asked for; a context manager that takes one."""
+
+    def __init__(self, places: int | None = None) -> None:
+        self._lock = threading.Lock()
+        self._free = places or len(os.sched_getaffinity(0))  # guarded by self._lock
+        self._waiting: deque[threading.Lock] = deque()  # guarded by self._lock
+
+    def __repr__(self) -> str:
+        return f"<Turns {self._free} free, {len(self._waiting)} waiting>"
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return
+            mine = threading.Lock()
+            mine.acquire()
+            self._waiting.append(mine)
+        mine.acquire()
+
+    def __exit__(self, *_exception: object) -> None:
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._free += 1

@@ -1,0 +1,123 @@
+"""Feed a task's input from its spool to the FIFO that it reads. Runs in: shim. Owns: the FIFO's writing end.
+
+The front-end writes segments, and a mark once there will be no more; a segment that the task has taken is removed, by
+which the front-end sees that there is room. The task may read when it likes, or never: nobody waits for it here.
+"""
+
+import os
+
+from supervisor.spool.layout import STDIN, STDIN_CLOSED, STDIN_END, parse_segment, segment_name
+
+__all__ = ["Feeder", "discard_input", "hold_input", "open_input"]
+
+_READ_SIZE = 64 * 1024
+_FIFO_FLAGS = os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+_DONE = -1
+
+
+def hold_input(directory_fd: int) -> int:
+    """Open the FIFO for both, before there is a reader, and return it; -1 if the task has none.
+
+    While a writer is there, a reader does not see the end of the input.
+    """
+    if not os.access(STDIN, os.F_OK, dir_fd=directory_fd):
+        return -1
+    return os.open(STDIN, os.O_RDWR | _FIFO_FLAGS, dir_fd=directory_fd)
+
+
+def open_input(directory_fd: int, held: int) -> int:
+    """Return the writing end in place of what was held; -1 if the task has closed its own end already."""
+    if held < 0:
+        return -1
+    try:
+        return os.open(STDIN, os.O_WRONLY | _FIFO_FLAGS, dir_fd=directory_fd)
+    except OSError:  # ENXIO (fifo(7)): nobody reads it.
+        _mark_closed(directory_fd)
+        return -1
+    finally:
+        os.close(held)
+
+
+def discard_input(directory_fd: int) -> None:
+    """Remove what is left of the input of a task that is over."""
+    for name in os.listdir(directory_fd):
+        segment = parse_segment(name)
+        if name in (STDIN, STDIN_END, STDIN_CLOSED) or (segment and segment[0] == STDIN):
+            try:
+                os.unlink(name, dir_fd=directory_fd)
+            except OSError:
+                pass  # A disk that takes no change, or somebody was faster.
+
+
+def _mark_closed(directory_fd: int) -> None:
+    try:
+        os.close(os.open(STDIN_CLOSED, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=directory_fd))
+    except OSError:
+        pass  # A full disk: who sends input is not told to stop, and sends until there is no room.
+
+
+class Feeder:
+    """The input of one task; `fd` is the FIFO's writing end, which is closed when the input has ended."""
+
+    def __init__(self, directory_fd: int, fd: int) -> None:
+        self._directory_fd = directory_fd
+        self.fd = fd
+        self._offset = 0
+        self._base = 0
+        self._segment = -1
+        self._chunk = memoryview(b"")
+
+    def __repr__(self) -> str:
+        return f"<Feeder {self._offset} B{' closed' if self.fd < 0 else ''}>"
+
+    def feed(self) -> bool:
+        """Write what there is and the FIFO takes; return whether it is full, and has to be waited for."""
+        if self.fd < 0:
+            return False
+        # The mark is made after the last byte, so it is looked for before.
+        is_last = os.access(STDIN_END, os.F_OK, dir_fd=self._directory_fd)
+        try:
+            while self._chunk or self._take():
+                done = os.write(self.fd, self._chunk)
+                self._offset += done
+                self._chunk = self._chunk[done:]
+        except BlockingIOError:
+            return True
+        except BrokenPipeError:
+            _mark_closed(self._directory_fd)
+            is_last = True
+        if is_last:
+            self._close()
+        return False
+
+    def _take(self) -> bool:
+        """Read the next chunk; False if there is none yet."""
+        if self._segment < 0 and not self._open(0):
+            return False
+        while not (data := os.pread(self._segment, _READ_SIZE, self._offset - self._base)):
+            taken = self._base
+            if self._offset == taken or not self._open(self._offset):
+                return False
+            os.unlink(segment_name(STDIN, taken), dir_fd=self._directory_fd)
+        self._chunk = memoryview(data)
+        return True
+
+    def _open(self, base: int) -> bool:
+        """Go on with the segment that begins at `base`; False if it is not there."""
+        try:
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+            fd = os.open(segment_name(STDIN, base), flags, dir_fd=self._directory_fd)
+        except FileNotFoundError:
+            return False
+        if self._segment >= 0:
+            os.close(self._segment)
+        self._segment, self._base = fd, base
+        return True
+
+    def _close(self) -> None:
+        os.close(self.fd)
+        self.fd = _DONE
+        self._chunk = memoryview(b"")
+        if self._segment >= 0:
+            os.close(self._segment)
+            self._segment = -1

@@ -1,0 +1,65 @@
+"""Where the last lines of a spool begin. Runs in: front-end. Owns: nothing. Reads as much as it needs, from the end."""
+
+from collections.abc import Collection
+
+from supervisor.spool.reader import SpoolReader
+
+__all__ = ["tail_start"]
+
+_BLOCK = 64 * 1024
+
+
+class _Count:
+    """Lines found so far, going backward. A line is where its end is, so those of both streams have one order."""
+
+    def __init__(self, lines: int) -> None:
+        self._missing = lines
+        self._ends = {1: 0, 2: 0}
+        self._seen = {1: False, 2: False}
+        self.starts: dict[int, int] = {}
+
+    @property
+    def is_done(self) -> bool:
+        return not self._missing and all(stream in self.starts for stream, ends in self._ends.items() if ends)
+
+    def has(self, stream: int) -> bool:
+        """Whether any of the lines is of this stream."""
+        return self._ends[stream] > 0
+
+    def take(self, stream: int, offset: int, block: bytes) -> None:
+        """Look at the bytes of a stream before those taken last."""
+        if not self._seen[stream]:
+            self._seen[stream] = True
+            if not block.endswith(b"\n"):
+                self._take_end(stream)  # The last line may have none.
+        end = len(block)
+        while stream not in self.starts and (end := block.rfind(b"\n", 0, end)) >= 0:
+            if self._missing:
+                self._take_end(stream)
+            elif self._ends[stream]:
+                self.starts[stream] = offset + end + 1
+            else:
+                return
+
+    def _take_end(self, stream: int) -> None:
+        if self._missing:
+            self._missing -= 1
+            self._ends[stream] += 1
+
+
+def tail_start(
+    reader: SpoolReader, totals: dict[int, int], lines: int, selected: Collection[int], floor: dict[int, int]
+) -> dict[int, int]:
+    """Return the positions from which on there are `lines` lines up to `totals`; none of them is before `floor`."""
+    count = _Count(lines)
+    for stream, start, end in reader.runs_backward(totals):
+        if count.is_done:
+            break
+        if stream not in selected or end <= floor[stream]:
+            continue
+        for offset, block in reader.blocks_backward(stream, max(start, floor[stream]), end, _BLOCK):
+            count.take(stream, offset, block)
+    return {
+        stream: count.starts.get(stream, floor[stream]) if count.has(stream) else total
+        for stream, total in totals.items()
+    }

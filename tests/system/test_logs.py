@@ -1,0 +1,353 @@
+"""Output read back through a real levityd: all of it, in order, from anywhere, while it comes and afterwards."""
+
+import hashlib
+import itertools
+import os
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from levity import Client, LevityError, LogChunk, State
+from levity.protocol.messages import request_frame
+from levity.selection import Moment
+from tests.support.daemon import Daemon
+from tests.support.deadline import eventually
+from tests.support.noise import Digests, noise, noise_command
+from tests.support.tasks import client_of, ended, sh
+
+MIB = 1024 * 1024
+# Groups of 1/16 of it: much noise makes several, and loses none of them.
+SMALL_CAP = 64 * MIB
+
+
+def digests(chunks: Iterable[LogChunk]) -> Digests:
+    found = {"stdout": hashlib.sha256(), "stderr": hashlib.sha256()}
+    for chunk in chunks:
+        assert not chunk.dropped
+        found[chunk.stream].update(chunk.data)
+    return {name: digest.hexdigest() for name, digest in found.items()}
+
+
+def send(client: Client, task_id: str, data: bytes, offset: int = 0, *, end: bool = False) -> None:
+    """Send a piece of input."""
+    client._call("task.stdin", {"id": task_id, "offset": offset, "data": b64encode(data).decode(), "end": end})
+
+
+def index_files(daemon: Daemon, task_id: str) -> int:
+    return len(list((daemon.state_dir / "tasks" / task_id).glob("index.*")))
+
+
+def test_random_bytes_on_both_streams_replayed_and_followed(daemon: Daemon) -> None:
+    with client_of(daemon.address) as client:
+        task_id = client.start(noise_command(1, 12 * MIB), log_cap=SMALL_CAP)
+        assert digests(client.logs(task_id, follow=True)) == noise(1, 12 * MIB)
+        assert client.query(task_id).state is State.FINISHED
+        assert index_files(daemon, task_id) > 2
+        assert digests(client.logs(task_id)) == noise(1, 12 * MIB)
+        # Following what is over is reading it.
+        assert digests(client.logs(task_id, follow=True)) == noise(1, 12 * MIB)
+        assert digests(client.logs(task_id, exact_times=True)) == noise(1, 12 * MIB)
+
+
+@pytest.mark.parametrize("role", ["engine", "front-end", "arbiter", "all"])
+def test_following_across_sigkill(daemon: Daemon, role: str) -> None:
+    """Each is killed several times while the task writes, and the follower neither loses nor repeats a byte."""
+    with client_of(daemon.address) as client:
+        task_id = client.start(noise_command(2, 2 * MIB, 0.001), log_cap=SMALL_CAP)
+        chunks = client.logs(task_id, follow=True)
+        got: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
+        size, kill_at, kills = 0, 200_000, 0
+        for chunk in chunks:
+            got[chunk.stream].append(chunk.data)
+            size += len(chunk.data)
+            if size >= kill_at and kills < 4:
+                kill_at, kills = kill_at + 700_000, kills + 1
+                _kill(daemon, role)
+        assert kills == 4
+        found = {name: hashlib.sha256(b"".join(parts)).hexdigest() for name, parts in got.items()}
+        assert found == noise(2, 2 * MIB)
+        assert client.query(task_id).exit_code == 0
+
+
+def _kill(daemon: Daemon, role: str) -> None:
+    if role == "all":
+        daemon.kill_all()
+        daemon.start()
+    else:
+        daemon.kill(role)
+        if role == "arbiter":
+            daemon.start()
+
+
+def test_a_line_is_delivered_while_the_task_goes_on(shared_daemon: Daemon) -> None:
+    with client_of(shared_daemon.address) as client:
+        task_id = sh(client, "while read line; do echo got $line; done", stdin=True)
+        chunks = client.logs(task_id, follow=True)
+        for number in range(10):
+            send(client, task_id, b"%d\n" % number, offset=2 * number)
+            assert next(chunks).data == b"got %d\n" % number
+        client.signal(task_id)
+        assert list(chunks) == []
+
+
+def test_following_ends_only_when_the_task_is_over(shared_daemon: Daemon, tmp_path: Path) -> None:
+    """The leader exits, and a child still writes."""
+    with client_of(shared_daemon.address) as client:
+        child = "trap '' TERM; touch up; sleep 0.5; echo last"
+        script = f'sh -c "{child}" & while [ ! -e up ]; do sleep 0.01; done; echo first; exit 3'
+        task_id = sh(client, script, grace_s=20, cwd=str(tmp_path))
+        text = b"".join(chunk.data for chunk in client.logs(task_id, follow=True))
+        assert text == b"first\nlast\n"
+        assert client.query(task_id).exit_code == 3
+
+
+def test_two_followers_are_independent(shared_daemon: Daemon) -> None:
+    """One is stopped, and the other and the task go on."""
+    with client_of(shared_daemon.address) as client:
+        task_id = client.start(["seq", "2000000"])  # 15 MB: more than sockets hold
+        slow = client.logs(task_id, follow=True)
+        next(slow)
+        fast = b"".join(chunk.data for chunk in client.logs(task_id, follow=True))
+        assert hashlib.sha256(fast).hexdigest() == hashlib.sha256(_seq(2_000_000)).hexdigest()
+        assert ended(client, task_id).exit_code == 0
+        slow.close()  # type: ignore[attr-defined]
+
+
+def _seq(count: int) -> bytes:
+    return b"".join(b"%d\n" % number for number in range(1, count + 1))
+
+
+def test_a_gigabyte_without_a_line_end(daemon: Daemon) -> None:
+    with client_of(daemon.address) as client:
+        task_id = client.start(["head", "-c", "1000000000", "/dev/zero"], log_cap=0)
+        total = 0
+        for chunk in client.logs(task_id, follow=True):
+            assert chunk.data.count(0) == len(chunk.data)
+            total += len(chunk.data)
+        assert total == 1_000_000_000
+        assert client.query(task_id).stdout_bytes == total
+        assert psutil.Process(daemon.pid_of("front-end")).memory_info().rss < 100 * MIB
+
+
+def test_a_million_tiny_writes(daemon: Daemon) -> None:
+    code = "import os\nfor n in range(1000000): os.write(1, b'%x' % (n & 15))\n"
+    with client_of(daemon.address) as client:
+        task_id = client.start([sys.executable, "-I", "-S", "-c", code])
+        text = b"".join(chunk.data for chunk in client.logs(task_id, follow=True))
+        assert text == b"0123456789abcdef" * 62500
+        assert b"".join(chunk.data for chunk in client.logs(task_id)) == text
+
+
+# Where to begin and where to end
+
+
+def test_the_last_lines_of_both_streams(shared_daemon: Daemon) -> None:
+    with client_of(shared_daemon.address) as client:
+        # Each line is sent only when the one before it has arrived, so the order is no matter of luck.
+        script = "while read stream line; do echo $line >&$stream; done; printf end"
+        task_id = sh(client, script, stdin=True)
+        offset = 0
+        for number in range(8):
+            line = b"%d %s%d\n" % (1 + number % 2, (b"out", b"err")[number % 2], 1 + number // 2)
+            send(client, task_id, line, offset)
+            offset += len(line)
+            wait_for_size(client, task_id, 5 * (number + 1))
+        send(client, task_id, b"", offset, end=True)
+        ended(client, task_id)
+        assert _text(client.logs(task_id, tail=4)) == [b"err3\n", b"out4\n", b"err4\n", b"end"]
+        assert _text(client.logs(task_id, tail=2, streams=["stderr"])) == [b"err3\nerr4\n"]
+        assert _text(client.logs(task_id, tail=0)) == []
+        assert b"".join(_text(client.logs(task_id, tail=99))) == b"".join(_text(client.logs(task_id)))
+
+
+def wait_for_size(client: Client, task_id: str, size: int) -> None:
+    eventually(lambda: sum(len(chunk.data) for chunk in client.logs(task_id)) == size, f"{size} bytes")
+
+
+def _text(chunks: Iterable[LogChunk]) -> list[bytes]:
+    return [chunk.data for chunk in chunks]
+
+
+def test_the_last_lines_and_then_what_comes(shared_daemon: Daemon) -> None:
+    with client_of(shared_daemon.address) as client:
+        task_id = sh(client, "seq 100000; while [ ! -e /proc/$PPID/none ]; do read go; echo $go; done", stdin=True)
+        eventually(lambda: _text(client.logs(task_id, tail=1)) == [b"100000\n"], "the last of many lines")
+        chunks = client.logs(task_id, tail=2, follow=True)
+        assert next(chunks).data == b"99999\n100000\n"
+        send(client, task_id, b"more\n")
+        assert next(chunks).data == b"more\n"
+        client.signal(task_id)
+
+
+def test_since_and_until_by_the_hosts_clock(shared_daemon: Daemon) -> None:
+    with client_of(shared_daemon.address) as client:
+        task_id = sh(client, "for n in 1 2 3 4 5; do echo $n; sleep 0.03; done")
+        chunks = list(client.logs(task_id, follow=True, exact_times=True))
+        times = [chunk.time_ns for chunk in chunks]
+        assert times == sorted(times)
+        for first in range(5):
+            for last in range(first, 5):
+                found = client.logs(task_id, since=Moment(times[first]), until=Moment(times[last]))
+                assert b"".join(_text(found)) == b"".join(_text(chunks[first : last + 1])), (first, last)
+        assert b"".join(_text(client.logs(task_id, since=times[-1] / 1e9 + 1))) == b""
+
+
+def test_following_until_a_moment_ends_there(shared_daemon: Daemon) -> None:
+    with client_of(shared_daemon.address) as client:
+        task_id = sh(client, "while :; do echo tick; sleep 0.02; done")
+        began = time.time()
+        text = _text(client.logs(task_id, follow=True, until=began + 0.5))
+        assert b"tick\n" in text
+        assert client.query(task_id).state is State.RUNNING
+        client.signal(task_id)
+
+
+def test_going_on_from_a_cursor(shared_daemon: Daemon) -> None:
+    with client_of(shared_daemon.address) as client:
+        task_id = client.start(noise_command(3, 300_000))
+        ended(client, task_id)
+        chunks = list(client.logs(task_id, exact_times=True))
+        for place in range(0, len(chunks), max(1, len(chunks) // 7)):
+            rest = client.logs(task_id, exact_times=True, cursor=chunks[place].cursor)
+            assert _whole(rest) == _whole(chunks[place + 1 :])
+
+
+def _whole(chunks: Iterable[LogChunk]) -> list[tuple[str, int, bytes]]:
+    """Put together what has one time: where the network cut it says nothing."""
+    keys = itertools.groupby(chunks, lambda chunk: (chunk.stream, chunk.time_ns))
+    return [(*key, b"".join(chunk.data for chunk in group)) for key, group in keys]
+
+
+def test_dropped_bytes_are_told_with_their_number(shared_daemon: Daemon) -> None:
+    with client_of(shared_daemon.address) as client:
+        task_id = client.start(["seq", "1000000"], log_cap=MIB)
+        record = ended(client, task_id)
+        chunks = list(client.logs(task_id))
+        (hole,) = [chunk for chunk in chunks if chunk.dropped]
+        text = b"".join(_text(chunks))
+        assert hole.stream == "stdout"
+        assert len(text) + hole.dropped == record.stdout_bytes == len(_seq(1_000_000))
+        assert text.startswith(b"1\n2\n")
+        assert text.endswith(b"999999\n1000000\n")
+        assert _text(client.logs(task_id, tail=1)) == [b"1000000\n"]
+
+
+def test_logs_that_were_removed_are_told_too(daemon: Daemon) -> None:
+    with client_of(daemon.address) as client:
+        task_id = sh(client, "echo one; echo three >&2")
+        ended(client, task_id)
+        for file in (daemon.state_dir / "tasks" / task_id).glob("*.0000*"):
+            file.unlink()
+        chunks = list(client.logs(task_id))
+        assert [(chunk.stream, chunk.data, chunk.dropped) for chunk in chunks] == [
+            ("stdout", b"", 4),
+            ("stderr", b"", 6),
+        ]
+        assert client.query(task_id).stdout_bytes == 4
+
+
+# Clients that leave
+
+
+def _threads(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/task"))
+
+
+def _descriptors(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:0", None])
+def test_followers_that_leave_are_noticed(make_daemon: Callable[..., Daemon], address: str | None) -> None:
+    """Though the task writes nothing that would show it."""
+    daemon = make_daemon(address).start()
+    pid = daemon.pid_of("front-end")
+    with client_of(daemon.address) as client:
+        task_id = sh(client, "echo one; exec sleep 600")
+        eventually(lambda: _text(client.logs(task_id)) == [b"one\n"], "the line")
+        before = _threads(pid), _descriptors(pid)
+        followers = [client.logs(task_id, follow=True) for _ in range(30)]
+        for follower in followers:
+            assert next(follower).data == b"one\n"
+        assert _threads(pid) >= before[0] + 30
+        for follower in followers:
+            follower.close()  # type: ignore[attr-defined]
+        # One thread more, the one that is told of changes, and its descriptor.
+        eventually(lambda: _threads(pid) <= before[0] + 1, "the threads to end", 5)
+        eventually(lambda: _descriptors(pid) <= before[1] + 1, "the descriptors to be closed", 5)
+        client.signal(task_id)
+
+
+def test_many_followers_lose_nothing(daemon: Daemon) -> None:
+    code = (
+        "import os, time\nfor n in range(3000):\n    os.write(1, b'%d\\n' % n)\n    if n % 10 == 0: time.sleep(0.001)\n"
+    )
+    expected = b"".join(b"%d\n" % number for number in range(3000))
+    with client_of(daemon.address) as client:
+        task_id = client.start([sys.executable, "-I", "-S", "-c", code])
+        found: list[bytes] = []
+
+        def follow() -> None:
+            with client_of(daemon.address) as own:
+                found.append(b"".join(_text(own.logs(task_id, follow=True))))
+
+        threads = [threading.Thread(target=follow) for _ in range(40)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert found == [expected] * 40
+
+
+def test_silence_is_told_from_death(shared_daemon: Daemon) -> None:
+    """A client that would wait no longer than a third of a second for a sign of life follows a silent task."""
+    with client_of(shared_daemon.address, 0.3) as client:
+        task_id = sh(client, "sleep 1; echo late")
+        assert _text(client.logs(task_id, follow=True)) == [b"late\n"]
+
+
+def test_a_removed_directory_ends_the_following(daemon: Daemon) -> None:
+    with Client(daemon.address, timeout=2) as client:
+        task_id = sh(client, "exec sleep 600")
+        chunks = client.logs(task_id, follow=True)
+        remover = threading.Thread(target=shutil.rmtree, args=[daemon.state_dir / "tasks" / task_id])
+        eventually(lambda: _threads(daemon.pid_of("front-end")) >= 0, "the follower")
+        remover.start()
+        with pytest.raises(LevityError, match=r"not stored any more"):
+            next(chunks)
+        remover.join()
+
+
+def test_a_stopped_client_delays_nobody(daemon: Daemon) -> None:
+    with client_of(daemon.address) as client:
+        task_id = client.start(["seq", "3000000"])
+        # A client that asks and never reads.
+        assert daemon.address is not None
+        silent = socket.socket(socket.AF_UNIX)
+        silent.connect(daemon.address.removeprefix("unix:"))
+        silent.sendall(request_frame(1, "task.logs", {"id": task_id, "follow": True}))
+        assert ended(client, task_id).exit_code == 0
+        began = time.monotonic()
+        client.query(task_id)
+        assert time.monotonic() - began < 10
+        silent.close()
+
+
+def test_an_upgrade_of_the_front_end_alone_is_not_noticed(daemon: Daemon) -> None:
+    """The front-end is killed while nothing comes, and the follower gets what comes afterwards."""
+    with client_of(daemon.address) as client:
+        task_id = sh(client, "echo one; read go; echo $go", stdin=True)
+        chunks = client.logs(task_id, follow=True)
+        assert next(chunks).data == b"one\n"
+        daemon.kill("front-end", signal.SIGKILL)
+        send(client, task_id, b"two\n")
+        assert _text(chunks) == [b"two\n"]

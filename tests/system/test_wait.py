@@ -1,0 +1,85 @@
+"""Waiting for the end of tasks: told at once, whatever is killed meanwhile."""
+
+import threading
+import time
+
+import pytest
+
+from levity import State
+from levity.errors import UnknownTask, WaitTimeout
+from tests.support.daemon import Daemon
+from tests.support.deadline import eventually
+from tests.support.tasks import client_of, sh
+
+
+def test_all_and_any(shared_daemon: Daemon) -> None:
+    with client_of(shared_daemon.address) as client:
+        quick, slow = sh(client, "exit 3"), sh(client, "exec sleep 600")
+        (first, second) = client.wait([slow, quick], any=True)
+        assert (first.state, second.state, second.exit_code) == (State.RUNNING, State.FINISHED, 3)
+        with pytest.raises(WaitTimeout) as caught:
+            client.wait([quick, slow], timeout=0.2)
+        assert [record.state for record in caught.value.records] == [State.FINISHED, State.RUNNING]
+        client.signal(slow)
+        records = client.wait([quick, slow])
+        assert [record.exit_code for record in records] == [3, 143]
+        # What is over already is told at once, by a beginning of its id as well.
+        assert client.wait(quick[:13])[0].exit_code == 3
+
+
+def test_who_waits_is_told_at_once(shared_daemon: Daemon) -> None:
+    """Not by asking now and then: twenty ends in a row take no longer than the tasks."""
+    with client_of(shared_daemon.address) as client:
+        began = time.monotonic()
+        for number in range(20):
+            assert client.wait(sh(client, f"exit {number}"))[0].exit_code == number
+        assert time.monotonic() - began < 10
+
+
+def test_an_id_that_is_none(shared_daemon: Daemon) -> None:
+    with client_of(shared_daemon.address) as client, pytest.raises(UnknownTask):
+        client.wait(["3f2a9c1e-0b7d-4e55-9a51-2f0c6d1b8e42"])
+
+
+@pytest.mark.parametrize("role", ["engine", "front-end", "all"])
+def test_waiting_across_sigkill(daemon: Daemon, role: str) -> None:
+    with client_of(daemon.address) as client, client_of(daemon.address) as other:
+        task_id = sh(client, "exec sleep 600")
+        found: list[int | None] = []
+        thread = threading.Thread(target=lambda: found.append(other.wait(task_id)[0].exit_code))
+        thread.start()
+        for _ in range(3):
+            if role == "all":
+                daemon.kill_all()
+                daemon.start()
+            else:
+                daemon.kill(role)
+            assert client.query(task_id).state is State.RUNNING
+        assert thread.is_alive()
+        client.signal(task_id)
+        thread.join(20)
+        assert found == [143]
+
+
+def test_who_waits_for_long_is_not_given_up(shared_daemon: Daemon) -> None:
+    with client_of(shared_daemon.address, 0.3) as client:
+        assert client.wait(sh(client, "sleep 1; exit 4"))[0].exit_code == 4
+
+
+def test_many_wait_for_one(shared_daemon: Daemon) -> None:
+    with client_of(shared_daemon.address) as client:
+        task_id = sh(client, "exec sleep 600")
+        found: list[int | None] = []
+
+        def wait() -> None:
+            with client_of(shared_daemon.address) as own:
+                found.append(own.wait([task_id])[0].exit_code)
+
+        threads = [threading.Thread(target=wait) for _ in range(30)]
+        for thread in threads:
+            thread.start()
+        client.signal(task_id)
+        for thread in threads:
+            thread.join(20)
+        assert found == [143] * 30
+        eventually(lambda: client.info()["live"] == 0, "the end")

@@ -1,0 +1,121 @@
+"""Changes in a directory reach every watch that is armed, once, and no other."""
+
+import os
+import select
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from supervisor.hostos import changes as changes_module
+from supervisor.hostos.changes import Changes, Watch
+
+
+@pytest.fixture(scope="module")
+def changes() -> Changes:
+    """One for all tests: its thread ends with the process."""
+    one = Changes()
+    with one.watch("/") as watch:
+        assert watch.arm()
+    return one
+
+
+@pytest.fixture
+def watch(changes: Changes, tmp_path: Path) -> Iterator[Watch]:
+    with changes.watch(str(tmp_path)) as one:
+        yield one
+
+
+def is_told(watch: Watch, timeout_s: float = 5.0) -> bool:
+    poller = select.poll()
+    poller.register(watch.fd, select.POLLIN)
+    return bool(poller.poll(timeout_s * 1000))
+
+
+@pytest.mark.parametrize("event", ["create", "write", "rename", "remove", "append"])
+def test_every_kind_of_change_is_told(watch: Watch, tmp_path: Path, event: str) -> None:
+    (tmp_path / "there").write_bytes(b"x")
+    assert watch.arm()
+    if event == "create":
+        os.close(os.open(tmp_path / "new", os.O_CREAT | os.O_WRONLY))
+    elif event == "write":
+        (tmp_path / "there").write_bytes(b"y")
+    elif event == "append":
+        with (tmp_path / "there").open("ab") as file:
+            file.write(b"y")
+    elif event == "rename":
+        os.rename(tmp_path / "there", tmp_path / "then")
+    else:
+        os.unlink(tmp_path / "there")
+    assert is_told(watch)
+
+
+def test_it_is_told_once_and_only_after_arming(watch: Watch, tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    assert not is_told(watch, 0)
+    assert watch.arm()
+    assert watch.arm()  # A second time changes nothing.
+    (tmp_path / "b").touch()
+    assert is_told(watch)
+    watch.clear()
+    (tmp_path / "c").touch()
+    assert not is_told(watch, 0)
+    assert watch.arm()
+    (tmp_path / "d").touch()
+    assert is_told(watch)
+
+
+def test_all_who_wait_are_told(changes: Changes, tmp_path: Path) -> None:
+    with changes.watch(str(tmp_path)) as one, changes.watch(str(tmp_path)) as two, changes.watch("/") as other:
+        for watch in (one, two, other):
+            assert watch.arm()
+        (tmp_path / "a").touch()
+        assert is_told(one)
+        assert is_told(two)
+        assert not is_told(other, 0)
+
+
+def test_nothing_is_left_of_a_watch_that_is_closed(changes: Changes, tmp_path: Path) -> None:
+    def kernel_watches() -> int:
+        return Path(f"/proc/self/fdinfo/{changes._fd}").read_text().count("inotify wd:")
+
+    before = kernel_watches()
+    with changes.watch(str(tmp_path)) as one, changes.watch(str(tmp_path)) as two:
+        one.arm()
+        two.arm()
+        assert kernel_watches() == before + 1
+        one.close = lambda: None  # type: ignore[method-assign]
+        changes.disarm(one)
+        (tmp_path / "a").touch()
+        assert is_told(two)
+        assert not is_told(one, 0)
+        two.arm()
+    assert kernel_watches() == before
+    assert not changes._armed
+    os.close(one.fd)
+
+
+def test_a_directory_that_is_not_there(changes: Changes, tmp_path: Path) -> None:
+    with changes.watch(str(tmp_path / "none")) as watch:
+        assert not watch.arm()
+
+
+def test_a_removed_directory_is_told(changes: Changes, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    with changes.watch(str(tmp_path / "here")) as watch:
+        assert watch.arm()
+        (tmp_path / "here").rmdir()
+        assert is_told(watch)
+
+
+def test_a_host_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changes_module, "inotify_open", lambda: -1)
+    with Changes().watch(str(tmp_path)) as watch:
+        assert not watch.arm()
+
+
+def test_an_overflow_is_told_to_all(changes: Changes, tmp_path: Path) -> None:
+    with changes.watch(str(tmp_path)) as watch:
+        assert watch.arm()
+        changes._tell({-1})
+        assert is_told(watch, 0)

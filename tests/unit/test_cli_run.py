@@ -1,0 +1,343 @@
+"""`levity run`, `levity wait` and `levity start --stdin`. Runs in: pytest."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from levity.cli.main import main
+from levity.errors import BadDirectory, CommandNotFound, NotExecutable, UnknownTask
+from levity.protocol.frames import STDERR, STDOUT
+from tests.support.deadline import eventually
+from tests.support.fake_server import ID, FakeServer, Peer, Script, answering, record
+from tests.support.fake_task import FakeTask
+from tests.support.paths import clean_environment, levity_command
+
+Captured = pytest.CaptureFixture[bytes]
+LIMIT_S = 30
+LOG = [(STDOUT, b"one\n"), (STDERR, b"\xff\0"), (STDOUT, b"two")]
+# Nothing on standard error, where the client's own words go: which comes first is not known.
+QUIET = [(STDOUT, b"one\ntwo")]
+GOES_ON = "task {id} goes on: `levity logs -f {id}` follows it, `levity wait {id}` waits for its end\n"
+
+
+def run(server: FakeServer | str, *words: str) -> int:
+    return main(["-a", server if isinstance(server, str) else server.address, *words])
+
+
+@contextmanager
+def spawned(server: FakeServer, *words: str, stdin: int = subprocess.DEVNULL) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the client as a process of its own."""
+    command = [*levity_command(), "-a", server.address, *words]
+    with subprocess.Popen(
+        command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_environment()
+    ) as client:
+        try:
+            yield client
+        finally:
+            client.kill()
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "said"),
+    [
+        ({"exit_code": 0}, 0, ""),
+        ({"exit_code": 1}, 1, ""),
+        ({"exit_code": 143, "signal": "SIGTERM"}, 143, ""),
+        ({"state": "BrutallyKilled", "exit_code": 137, "signal": "SIGKILL"}, 137, ""),
+        ({"state": "InternalServerError", "exit_code": None, "reason": "monitor lost"}, 125, "monitor lost"),
+    ],
+)
+def test_run_copies_the_output_and_exits_with_the_tasks_code(
+    end: dict[str, Any], code: int, said: str, capfdbinary: Captured
+) -> None:
+    fake = FakeTask(LOG, **end)
+    with FakeServer(fake) as server:
+        assert (
+            run(server, "run", "-d", "/srv", "-D", "A=1", "--merged", "--log-cap", "none", "--", "make", "-i") == code
+        )
+    out, err = capfdbinary.readouterr()
+    assert out == b"one\ntwo"
+    assert err == b"\xff\0" + (f"levity: task {fake.id}: {said}\n".encode() if said else b"")
+    start = server.requests[0].params
+    assert (start["argv"], start["cwd"], start["env"]) == (["make", "-i"], "/srv", {"A": "1"})
+    assert (start["merged"], start["log_cap"], "stdin" in start) == (True, 0, False)
+    assert set(server.methods()) == {"task.start", "task.logs", "task.wait", "task.query"}
+
+
+def test_run_goes_on_over_broken_connections(capfdbinary: Captured) -> None:
+    with FakeServer(FakeTask(LOG, breaks=[0, 50, 150, 170], exit_code=4)) as server:
+        assert run(server, "run", "make") == 4
+    assert capfdbinary.readouterr() == (b"one\ntwo", b"\xff\0")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (CommandNotFound("no command 'lss'"), 127),
+        (NotExecutable("'/etc' is not executable"), 126),
+        (BadDirectory("no directory '/x'"), 125),
+    ],
+)
+def test_a_run_that_starts_nothing(error: Exception, code: int, capfdbinary: Captured) -> None:
+    with FakeServer(answering(error)) as server:  # type: ignore[arg-type]
+        assert run(server, "run", "lss") == code
+    assert capfdbinary.readouterr() == (b"", f"levity: {error}\n".encode())
+
+
+def test_run_with_nobody_there(capfdbinary: Captured) -> None:
+    with FakeServer() as server:
+        pass
+    assert run(server, "run", "ls") == 255
+    err = capfdbinary.readouterr().err
+    assert err.count(b"\n") == 1
+    assert b"if the task" not in err
+
+
+def after_start(*scripts: Callable[[Peer], None]) -> Script:
+    """Return a script that starts a task, and does these things when its log is asked for."""
+
+    def script(peer: Peer) -> None:
+        peer.hello()
+        while True:
+            request = peer.request()
+            if request.method == "task.logs":
+                for act in scripts:
+                    act(peer)
+                return
+            peer.reply(request, record(id=request.params["id"]))
+
+    return script
+
+
+def started_id(server: FakeServer) -> str:
+    task_id: str = server.requests[0].params["id"]
+    return task_id
+
+
+def test_a_connection_lost_for_good_names_the_task(capfdbinary: Captured) -> None:
+    with FakeServer(after_start(Peer.begin, lambda peer: peer.server.stop_listening())) as server:
+        assert main(["-a", server.address, "-t", "0.2", "run", "ls"]) == 255
+    err = capfdbinary.readouterr().err.decode()
+    assert err.startswith("levity: ")
+    assert err.endswith(f"; {GOES_ON.format(id=started_id(server))}")
+    assert err.count("\n") == 1
+
+
+def test_a_start_without_an_answer_names_the_task(capfdbinary: Captured) -> None:
+    def silent(peer: Peer) -> None:
+        peer.hello()
+        peer.request()
+        peer.wait_gone()
+
+    with FakeServer(silent) as server:
+        assert main(["-a", server.address, "-t", "0.2", "run", "ls"]) == 255
+    expected = f"; if the task was started all the same, its id is {started_id(server)}\n"
+    assert capfdbinary.readouterr().err.decode().endswith(expected)
+
+
+def test_a_log_that_is_not_whole_is_levitys_failure(capfdbinary: Captured) -> None:
+    def short(peer: Peer) -> None:
+        peer.begin()
+        peer.reply(peer.server.requests[-1], {"stdout": 1, "stderr": 0})
+
+    with FakeServer(after_start(short)) as server:
+        assert run(server, "run", "ls") == 125
+    err = capfdbinary.readouterr().err.decode()
+    assert err == f"levity: the log is incomplete: 0 of 1 bytes of stdout came; {GOES_ON.format(id=started_id(server))}"
+
+
+@pytest.mark.parametrize("size", [0, 5, 1_000_000])
+def test_run_with_a_file_as_input(size: int, tmp_path: Path) -> None:
+    data = os.urandom(size)
+    (tmp_path / "in").write_bytes(data)
+    fake = FakeTask(LOG, ends_on="input")
+    with FakeServer(fake) as server:
+        assert run(server, "run", "--stdin", str(tmp_path / "in"), "--", "cat") == 0
+    assert fake.input == data
+    assert server.requests[0].params["stdin"] is True
+
+
+def test_run_with_a_file_that_is_not_there(tmp_path: Path, capfdbinary: Captured) -> None:
+    with FakeServer(FakeTask()) as server:
+        assert run(server, "run", "--stdin", str(tmp_path / "none"), "cat") == 125
+        assert run(server, "start", "--stdin", str(tmp_path / "none"), "cat") == 1
+    assert server.requests == []
+    assert capfdbinary.readouterr().err.count(b"/none': No such file or directory\n") == 2
+
+
+def test_run_with_input_that_cannot_be_read(capfdbinary: Captured) -> None:
+    fake = FakeTask(ends_on="signal")
+    with FakeServer(fake) as server:
+        # The kernel refuses to read the first page of an address space.
+        assert run(server, "run", "--stdin", "/proc/self/mem", "cat") == 125
+        fake.over.set()
+    expected = f"levity: cannot read the input: Input/output error; {GOES_ON.format(id=fake.id)}"
+    assert capfdbinary.readouterr().err.decode() == expected
+
+
+def test_a_directory_is_no_input(capfdbinary: Captured) -> None:
+    with FakeServer(FakeTask()) as server:
+        assert run(server, "run", "--stdin", "/", "cat") == 125
+    assert server.requests == []
+    assert b"cannot read '/': Is a directory" in capfdbinary.readouterr().err
+
+
+def test_interactive_input_is_passed_on_as_it_comes() -> None:
+    fake = FakeTask(LOG, ends_on="input", exit_code=5)
+    with FakeServer(fake) as server, spawned(server, "run", "-i", "cat", stdin=subprocess.PIPE) as client:
+        assert client.stdin
+        for line in (b"one\n", b"two\n"):
+            client.stdin.write(line)
+            client.stdin.flush()
+            eventually(lambda line=line: fake.input.endswith(line), "the line")  # type: ignore[misc]
+        out, _ = client.communicate(timeout=LIMIT_S)
+    assert (client.returncode, out, fake.input) == (5, b"one\ntwo", b"one\ntwo\n")
+
+
+@pytest.mark.parametrize("fake", [FakeTask(LOG), FakeTask(LOG, reads=2, ends_on="closed")])
+def test_a_task_that_does_not_read_its_input_blocks_nobody(fake: FakeTask) -> None:
+    with FakeServer(fake) as server, spawned(server, "run", "-i", "true", stdin=subprocess.PIPE) as client:
+        assert client.stdin
+        client.stdin.write(b"xxx")
+        client.stdin.flush()
+        # The pipe stays open.
+        assert client.wait(LIMIT_S) == 0
+
+
+def test_the_first_ctrl_c_ends_the_task() -> None:
+    fake = FakeTask(QUIET, ends_on="signal", exit_code=143, signal="SIGTERM")
+    with FakeServer(fake) as server, spawned(server, "run", "sleep", "60") as client:
+        eventually(lambda: "task.logs" in server.methods(), "the log")
+        client.send_signal(signal.SIGINT)
+        out, err = client.communicate(timeout=LIMIT_S)
+    assert (client.returncode, out) == (143, b"one\ntwo")
+    assert err == b"levity: the task is asked to end; press Ctrl-C again to leave it alone and go\n"
+    assert server.methods().count("task.signal") == 1
+
+
+@pytest.mark.parametrize("options", [[], ["-i"]])
+def test_the_second_ctrl_c_leaves_the_task_alone(options: Sequence[str]) -> None:
+    fake = FakeTask(QUIET, ends_on="never")
+    with FakeServer(fake) as server:
+        with spawned(server, "run", *options, "sleep", "60", stdin=subprocess.PIPE) as client:
+            eventually(lambda: "task.logs" in server.methods(), "the log")
+            client.send_signal(signal.SIGINT)
+            eventually(lambda: "task.signal" in server.methods(), "the signal")
+            client.send_signal(signal.SIGINT)
+            assert client.wait(LIMIT_S) == 130
+            assert client.stderr
+            lines = client.stderr.read().splitlines(keepends=True)
+        fake.over.set()
+    assert lines[-1].decode() == f"levity: {GOES_ON.format(id=fake.id)}"
+    assert not fake.input_ended.is_set(), "the task's input is not at its end"
+
+
+def test_ctrl_c_while_it_starts_names_the_task() -> None:
+    def silent(peer: Peer) -> None:
+        peer.hello()
+        peer.request()
+        peer.wait_gone()
+
+    with FakeServer(silent) as server, spawned(server, "run", "sleep", "60") as client:
+        eventually(lambda: server.requests, "the start")
+        client.send_signal(signal.SIGINT)
+        out, err = client.communicate(timeout=LIMIT_S)
+    expected = f"levity: if the task was started already, its id is {started_id(server)}\n"
+    assert (client.returncode, out, err.decode()) == (130, b"", expected)
+
+
+def test_a_task_that_cannot_be_signalled_is_followed_further() -> None:
+    fake = FakeTask(QUIET, ends_on="never", exit_code=6)
+
+    def refusing(peer: Peer) -> None:
+        fake.task_signal = lambda peer, request: peer.reply(request, UnknownTask("no"))  # type: ignore[method-assign]
+        fake(peer)
+
+    with FakeServer(refusing) as server, spawned(server, "run", "sleep", "60") as client:
+        eventually(lambda: "task.logs" in server.methods(), "the log")
+        client.send_signal(signal.SIGINT)
+        assert client.stderr
+        client.stderr.readline()
+        assert client.stderr.readline() == b"levity: the task was not asked to end: no\n"
+        fake.over.set()
+        assert client.wait(LIMIT_S) == 6
+
+
+def test_a_background_job_ignores_ctrl_c_further() -> None:
+    fake = FakeTask(QUIET, ends_on="never", exit_code=6)
+    with FakeServer(fake) as server:
+        command = [
+            "bash",
+            "-c",
+            "trap '' INT; exec \"$@\"",
+            "bash",
+            *levity_command(),
+            "-a",
+            server.address,
+            "run",
+            "x",
+        ]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_environment()
+        ) as client:
+            eventually(lambda: "task.logs" in server.methods(), "the log")
+            client.send_signal(signal.SIGINT)
+            fake.over.set()
+            out, err = client.communicate(timeout=LIMIT_S)
+    assert (client.returncode, out, err) == (6, b"one\ntwo", b"")
+    assert "task.signal" not in server.methods()
+
+
+def test_a_reader_that_leaves_leaves_the_task_alone() -> None:
+    def floods(peer: Peer) -> None:
+        peer.begin()
+        while True:
+            peer.output(STDOUT, b"line\n" * 10_000)
+
+    with FakeServer(after_start(floods)) as server:
+        command = ["bash", "-c", 'set -o pipefail; "$@" | head -n 1', "bash", *levity_command(), "-a", server.address]
+        done = subprocess.run(
+            [*command, "run", "yes"], capture_output=True, env=clean_environment(), timeout=LIMIT_S, check=False
+        )
+    assert (done.returncode, done.stdout) == (141, b"line\n")
+    goes_on = GOES_ON.format(id=started_id(server))
+    assert done.stderr.decode() == f"levity: nobody reads the output any more; {goes_on}"
+
+
+def test_start_stores_all_input_before_it_prints_the_id(tmp_path: Path, capfdbinary: Captured) -> None:
+    (tmp_path / "in").write_bytes(b"x" * 600_000)
+    fake = FakeTask(ends_on="never")
+    with FakeServer(fake) as server:
+        assert run(server, "start", "--stdin", str(tmp_path / "in"), "cat") == 0
+    assert capfdbinary.readouterr() == (f"{fake.id}\n".encode(), b"")
+    assert fake.input == b"x" * 600_000
+    assert fake.input_ended.is_set()
+    start, *chunks = (request.params for request in server.requests)
+    assert start["stdin"] is True
+    assert all(chunk["limit_bytes"] is None for chunk in chunks)
+
+
+def test_start_with_its_own_standard_input() -> None:
+    fake = FakeTask(ends_on="never")
+    with FakeServer(fake) as server, spawned(server, "start", "--stdin=-", "cat", stdin=subprocess.PIPE) as client:
+        out, err = client.communicate(b"abc\n", timeout=LIMIT_S)
+    assert (client.returncode, out, err, fake.input) == (0, f"{fake.id}\n".encode(), b"", b"abc\n")
+
+
+def test_a_start_whose_input_does_not_get_there_names_the_task(tmp_path: Path, capfdbinary: Captured) -> None:
+    (tmp_path / "in").write_bytes(b"x")
+
+    with FakeServer(answering(record(), UnknownTask("gone"))) as server:
+        assert run(server, "start", "--stdin", str(tmp_path / "in"), "cat") == 1
+        expected = f"levity: task {ID} goes on, but did not get all its input: gone\n"
+        assert capfdbinary.readouterr() == (b"", expected.encode())
+    with FakeServer(answering(record())) as server:
+        assert run(server, "start", "--stdin", "/proc/self/mem", "cat") == 1
+    err = capfdbinary.readouterr().err.decode()
+    assert err == f"levity: cannot read the input of task {ID}, which goes on without: Input/output error\n"

@@ -1,0 +1,75 @@
+"""Times on the command line and before lines. Runs in: pytest."""
+
+import datetime as dt
+import time
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from levity.cli.times import parse_time, rfc3339
+from levity.selection import Moment
+
+T = 1_795_513_262 * 10**9
+
+
+@pytest.fixture
+def in_berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        # As POSIX writes it: no database of time zones is needed.
+        patch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("10s", Moment(10 * 10**9, ago=True)),
+        ("10m", Moment(600 * 10**9, ago=True)),
+        ("2h", Moment(7200 * 10**9, ago=True)),
+        ("3d", Moment(3 * 86400 * 10**9, ago=True)),
+        ("0s", Moment(0, ago=True)),
+        ("1795513262", Moment(T)),
+        ("0", Moment(0)),
+        ("1795513262.5", Moment(T + 500_000_000)),
+        ("1795513262.123456789", Moment(T + 123_456_789)),
+        ("1795513262.1234567899", Moment(T + 123_456_789)),
+        ("2026-11-24T09:41:02Z", Moment(T)),
+        ("2026-11-24t09:41:02z", Moment(T)),
+        ("2026-11-24 09:41:02Z", Moment(T)),
+        ("2026-11-24T09:41:02.000000005Z", Moment(T + 5)),
+        ("2026-11-24T10:41:02.5+01:00", Moment(T + 500_000_000)),
+        ("2026-11-24T04:11:02-05:30", Moment(T)),
+        ("2026-11-24T10:41:02", Moment(T)),
+        ("2026-07-24T11:41:02.25", Moment(1_784_886_062 * 10**9 + 250_000_000)),
+    ],
+)
+@pytest.mark.usefixtures("in_berlin")
+def test_every_form(text: str, moment: Moment) -> None:
+    assert parse_time(text) == moment
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *["", "now", "-5", "10 m", "1.5h", "m", "10w", "٣s", "1e9", "1_0", ".5", "5.", "999999999999", " 5s", "5s\n"],
+        *["2026-11-24", "2026-11-24T09:41Z", "2026-13-24T09:41:02Z", "2026-11-24T25:41:02Z", "2026-11-24T09:41:02ZZ"],
+        *["2026-11-24T09:41:02+0100", "20261124T094102Z", "2026-11-24T09:41:02.Z", "0001-01-01T00:00:00"],
+    ],
+)
+def test_what_is_no_time(text: str) -> None:
+    moment = parse_time(text)
+    # The year 1 is one, but long before the epoch: refused where it is used.
+    assert moment is None or moment.ns < 0
+
+
+@given(st.integers(0, 2**63))
+def test_shown_times_are_exact_sorted_and_of_one_width(time_ns: int) -> None:
+    shown = rfc3339(time_ns)
+    assert len(shown) == 30
+    assert parse_time(shown) == Moment(time_ns)
+    seconds = dt.datetime.fromtimestamp(time_ns // 10**9, dt.UTC)
+    assert shown == f"{seconds:%Y-%m-%dT%H:%M:%S}.{time_ns % 10**9:09}Z"

@@ -1,0 +1,151 @@
+"""Client.wait, and what is new in Client.start. Runs in: pytest."""
+
+from typing import Any
+
+import pytest
+
+from levity import Client, State, WaitTimeout
+from levity.errors import (
+    InvalidRequest,
+    ProtocolError,
+    ServerTimeout,
+)
+from levity.patience import Deadline
+from tests.support.fake_server import ID, FakeServer, Peer, answering, record
+
+TIMEOUT_S = 20.0
+DONE = {"tasks": [{"id": ID, "state": "Finished", "exit_code": 3, "signal": None, "reason": ""}], "done": True}
+ENDED = record(state="Finished", exit_code=3)
+
+
+@pytest.fixture
+def in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no time pass between tries."""
+    monkeypatch.setattr("levity.patience.sleep", lambda _: None)
+
+
+def test_wait_asks_once_and_returns_whole_records() -> None:
+    with FakeServer(answering(DONE, ENDED)) as server, Client(server.address, TIMEOUT_S) as client:
+        (task,) = client.wait("3f2a")
+    assert (task.id, task.state, task.exit_code, task.argv) == (ID, State.FINISHED, 3, ["sleep", "60"])
+    assert server.methods() == ["task.wait", "task.query"]
+    params = {"ids": ["3f2a"], "any": False, "timeout_s": None, "heartbeat_s": TIMEOUT_S / 3}
+    assert server.requests[0].params == params
+    assert server.requests[1].params == {"id": ID}
+
+
+def test_wait_for_any_of_several() -> None:
+    answer = {"tasks": DONE["tasks"] * 2, "done": True}  # type: ignore[operator]
+    with FakeServer(answering(answer, record(), ENDED)) as server, Client(server.address, TIMEOUT_S) as client:
+        tasks = client.wait(["a", "b"], timeout=7, any=True)
+    assert [task.state for task in tasks] == [State.RUNNING, State.FINISHED]
+    assert server.requests[0].params["any"] is True
+    assert 0 < server.requests[0].params["timeout_s"] <= 7
+
+
+def test_a_wait_that_is_over_before_the_tasks() -> None:
+    answer = {"tasks": DONE["tasks"] * 2, "done": False}  # type: ignore[operator]
+    with (
+        FakeServer(answering(answer, ENDED, record())) as server,
+        Client(server.address, TIMEOUT_S) as client,
+        pytest.raises(WaitTimeout, match="1 of 2 tasks are not over after 0 s") as caught,
+    ):
+        client.wait(["a", "b"], 0)
+    assert [task.state for task in caught.value.records] == [State.FINISHED, State.RUNNING]
+
+
+def test_an_end_between_the_answer_and_the_records_counts() -> None:
+    answer = DONE | {"done": False}
+    with FakeServer(answering(answer, ENDED)) as server, Client(server.address, TIMEOUT_S) as client:
+        assert client.wait("a", 0)[0].exit_code == 3
+
+
+def test_one_wait_that_is_over() -> None:
+    with (
+        FakeServer(answering(DONE | {"done": False}, record())) as server,
+        Client(server.address) as client,
+        pytest.raises(WaitTimeout, match=r"^the task is not over after 0.5 s$"),
+    ):
+        client.wait("a", 0.5)
+
+
+@pytest.mark.usefixtures("in_time")
+def test_heartbeats_renew_the_time_and_a_broken_wait_asks_for_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    renew = Deadline.renew
+
+    def renew_and_let_time_pass(deadline: Deadline) -> None:
+        nonlocal now
+        renew(deadline)
+        now += 0.9 * TIMEOUT_S
+
+    monkeypatch.setattr(Deadline, "renew", renew_and_let_time_pass)
+    for module in ("patience", "waiting"):
+        monkeypatch.setattr(f"levity.{module}.monotonic", lambda: now)
+
+    def slow(peer: Peer) -> None:
+        peer.hello()
+        request = peer.request()
+        if peer.number == 0:
+            for _ in range(5):
+                peer.notify("heartbeat")
+            return
+        peer.reply(request, DONE)
+        peer.reply(peer.request(), ENDED)
+
+    with FakeServer(slow) as server, Client(server.address, TIMEOUT_S) as client:
+        assert client.wait("a", timeout=10 * TIMEOUT_S)[0].exit_code == 3
+    first, second, _ = (request.params for request in server.requests)
+    assert first["timeout_s"] == pytest.approx(9.1 * TIMEOUT_S)
+    assert second["timeout_s"] == pytest.approx(4.6 * TIMEOUT_S)
+
+
+def test_a_wait_without_a_sign_of_life() -> None:
+    def silent(peer: Peer) -> None:
+        peer.hello()
+        peer.request()
+        peer.notify("heartbeat")
+        peer.notify("something.new")
+        peer.wait_gone()
+
+    with FakeServer(silent) as server, Client(server.address, timeout=0.2) as client, pytest.raises(ServerTimeout):
+        client.wait("a")
+
+
+@pytest.mark.parametrize("ids", [[], ["a"] * 1001, [""], [5], ""])
+def test_what_cannot_be_waited_for(ids: Any) -> None:
+    with pytest.raises(InvalidRequest):
+        Client("127.0.0.1:1").wait(ids)
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), float("inf"), "5"])
+def test_a_wait_that_makes_no_sense(timeout: Any) -> None:
+    with pytest.raises(InvalidRequest, match="makes no sense"):
+        Client("127.0.0.1:1").wait("a", timeout)
+
+
+@pytest.mark.parametrize("tasks", [None, [], [5], [{}], [{"id": 5}], DONE["tasks"] * 2])  # type: ignore[operator]
+def test_an_answer_that_is_none(tasks: Any) -> None:
+    with (
+        FakeServer(answering({"tasks": tasks, "done": True})) as server,
+        Client(server.address) as client,
+        pytest.raises(ProtocolError, match="which tasks it waited for"),
+    ):
+        client.wait("a")
+
+
+def test_start_with_what_is_new() -> None:
+    script = answering(record(stdin=True, merged=True, log_cap=0, waiting="no space"))
+    with FakeServer(script) as server, Client(server.address) as client:
+        client.start(["cat"], stdin=True, merged=True, log_cap=0)
+        task = client.submit(["cat"], log_cap=1 << 20)
+    assert (task.stdin, task.merged, task.log_cap, task.waiting) == (True, True, 0, "no space")
+    first, second = (request.params for request in server.requests)
+    assert (first["stdin"], first["merged"], first["log_cap"]) == (True, True, 0)
+    assert (second["log_cap"], "stdin" in second, "merged" in second) == (1 << 20, False, False)
+
+
+@pytest.mark.parametrize("log_cap", [-1, 1, True, 1.5, "1M"])
+def test_a_log_cap_that_makes_no_sense(log_cap: Any) -> None:
+    with pytest.raises(InvalidRequest, match="log cap"):
+        Client("127.0.0.1:1").start(["ls"], log_cap=log_cap)

@@ -1,0 +1,187 @@
+"""A task's directory as the engine makes, sees and sweeps it."""
+
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from supervisor.engine import directory
+from supervisor.spool.layout import DISK_ERROR_BYTE, NO_SPACE_BYTE, WATCH_BYTE
+
+ID = "3f2a9c1e-0b7d-4e55-9a51-2f0c6d1b8e42"
+SPEC: dict[str, Any] = {"id": ID, "argv": ["ls"], "cwd": None, "env": {}, "grace_s": 5.0, "stdin": False}
+
+# Locks the bytes it is told, says so, and waits for the end of its input.
+HOLDER = """
+import fcntl, sys
+file = open(sys.argv[1], "r+b")
+for byte in map(int, sys.argv[2:]):
+    fcntl.lockf(file, fcntl.LOCK_EX, 1, byte)
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The task's directory, in a state directory that is the working one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tasks").mkdir()
+    return tmp_path / "tasks" / ID
+
+
+class Locked:
+    """Another process that holds these bytes of the task's lock."""
+
+    def __init__(self, place: Path, *held: int) -> None:
+        command = [sys.executable, "-I", "-S", "-c", HOLDER, str(place / "lock"), *map(str, held)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def __enter__(self) -> int:
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == b"locked\n"
+        return self.process.pid
+
+    def __exit__(self, *_: object) -> None:
+        self.process.communicate(timeout=10)
+
+
+@pytest.fixture
+def made(place: Path) -> Iterator[Path]:
+    directory.create(ID, SPEC)
+    (place / "lock").touch()
+    yield place
+    directory.remove(ID)
+
+
+# Made
+
+
+@pytest.mark.parametrize("stdin", [False, True])
+def test_a_task_has_a_fifo_for_its_input_if_it_is_to_be_fed(place: Path, stdin: bool) -> None:
+    directory.create(ID, SPEC | {"stdin": stdin})
+    assert sorted(os.listdir(place)) == ["spec.json", *(["stdin"] if stdin else [])]
+    loaded = directory.load_spec(ID)
+    assert loaded is not None
+    assert loaded["stdin"] is stdin
+    if stdin:
+        found = os.lstat(place / "stdin").st_mode
+        assert stat.S_ISFIFO(found)
+        assert stat.S_IMODE(found) == 0o600
+
+
+def test_what_cannot_be_made_to_its_end_leaves_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "mkfifo", refuse)
+    with pytest.raises(OSError, match="No space"):
+        directory.create(ID, SPEC | {"stdin": True})
+    assert not place.exists()
+
+
+# Seen
+
+
+@pytest.mark.parametrize("byte", [NO_SPACE_BYTE, DISK_ERROR_BYTE])
+def test_a_shim_says_by_its_lock_why_output_waits(made: Path, byte: int) -> None:
+    with Locked(made, WATCH_BYTE) as pid:
+        seen = directory.observe(ID)
+        assert (seen.holder, seen.blocked) == (pid, 0)
+    with Locked(made, WATCH_BYTE, byte) as pid:
+        seen = directory.observe(ID)
+        assert (seen.holder, seen.blocked) == (pid, byte)
+        assert directory.shim_of(ID) == pid
+
+
+def test_only_the_task_s_own_shim_can_say_so(made: Path) -> None:
+    with Locked(made, NO_SPACE_BYTE):
+        assert directory.observe(ID).blocked == 0
+        with Locked(made, WATCH_BYTE) as shim:
+            seen = directory.observe(ID)
+            assert (seen.holder, seen.blocked) == (shim, 0)
+
+
+# Swept
+
+FAR = 2**40
+OUTPUT = {
+    "stdout.0000000000000000.log": 100,
+    "stdout.0000000000000100.log": 50,
+    "stderr.0000000000000000.log": 20,
+    "index.0000000000000000": 80,
+    "index.0000000000000002": 40,
+}
+INPUT = {"stdin.0000000000000000.log": 9, "stdin.end": 0, "stdin.closed": 0}
+RESULTS = {"exit.json": 10, "shim.json": 10, "lock": 0, "notes.txt": 7, "stdout.log": 3}
+
+
+def write(place: Path, files: dict[str, int]) -> None:
+    for name, size in files.items():
+        (place / name).write_bytes(b"x" * size)
+
+
+def test_output_and_input_go_and_everything_else_stays(made: Path) -> None:
+    write(made, OUTPUT | INPUT | RESULTS)
+    assert directory.stored_bytes(ID) == sum(OUTPUT.values()) + 9
+    assert directory.remove_output(ID, FAR) == (sum(OUTPUT.values()) + 9, True)
+    assert sorted(os.listdir(made)) == sorted(["spec.json", *RESULTS])
+    assert directory.stored_bytes(ID) == 0
+    assert directory.remove_output(ID, FAR) == (0, True)
+
+
+def test_the_index_goes_last(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(made, OUTPUT)
+    gone: list[str] = []
+    unlink = os.unlink
+
+    def note(name: str, *, dir_fd: int) -> None:
+        gone.append(name)
+        unlink(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "unlink", note)
+    directory.remove_output(ID, FAR)
+    monkeypatch.undo()
+    assert sorted(gone) == sorted(OUTPUT)
+    assert [name for name in gone if name.startswith("index")] == gone[-2:]
+
+
+def test_it_can_be_removed_bit_by_bit(made: Path) -> None:
+    write(made, OUTPUT)
+    found: list[int] = []
+    while len(found) < 10:
+        removed, is_all = directory.remove_output(ID, 70)
+        found.append(removed)
+        if is_all:
+            break
+    assert found == [120, 130, 40]  # stderr and a piece of stdout; another one and one of the index; the other one.
+    assert directory.stored_bytes(ID) == 0
+
+
+def test_nothing_is_left_to_do_where_the_directory_is_gone(place: Path) -> None:
+    assert not place.exists()
+    assert directory.remove_output(ID, FAR) == (0, True)
+
+
+def test_a_link_in_the_place_of_a_directory_is_not_followed(place: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    write(other, OUTPUT)
+    place.symlink_to(other)
+    with pytest.raises(OSError, match=r"Too many levels|Not a directory"):
+        directory.remove_output(ID, FAR)
+    assert len(os.listdir(other)) == len(OUTPUT)
+
+
+def test_a_link_in_the_place_of_output_is_removed_and_not_what_it_points_to(made: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"data" * 1000)
+    (made / "stdout.0000000000000000.log").symlink_to(precious)
+    assert directory.stored_bytes(ID) < 4000
+    assert directory.remove_output(ID, FAR)[0] < 4000
+    assert precious.read_bytes() == b"data" * 1000

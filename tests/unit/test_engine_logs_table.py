@@ -1,0 +1,248 @@
+"""The registry's account of what is stored of ended tasks' output: its sum, its order, its upgrade, its damage."""
+
+import json
+import random
+import sqlite3
+from binascii import crc32
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from supervisor.engine.registry import Logs, Registry, RegistryCorruptError, Row
+
+SPEC: dict[str, Any] = {"argv": ["ls"], "grace_s": 5.0}
+
+# As levity 0.1.0 made it.
+VERSION_1 = """
+CREATE TABLE tasks (
+    id TEXT NOT NULL PRIMARY KEY,
+    over INTEGER NOT NULL,
+    spec TEXT NOT NULL,
+    outcome TEXT,
+    crc INTEGER NOT NULL
+);
+CREATE INDEX live_tasks ON tasks (id) WHERE over = 0;
+PRAGMA application_id=1818588777;
+PRAGMA user_version=1;
+PRAGMA journal_mode=WAL;
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "registry.db")
+
+
+@pytest.fixture
+def registry(path: str) -> Iterator[Registry]:
+    one = Registry(path)
+    yield one
+    one.close()
+
+
+def ids(count: int) -> list[str]:
+    return [f"{number:08x}-0000-4000-8000-000000000000" for number in range(count)]
+
+
+def ended(ended_ns: int, **more: object) -> dict[str, Any]:
+    return {"state": "Finished", "ended_ns": ended_ns, **more}
+
+
+def oldest(registry: Registry) -> Logs:
+    logs = registry.oldest_logs()
+    assert logs is not None
+    return logs
+
+
+def in_order(registry: Registry) -> list[tuple[str, int]]:
+    """Take all logs out of the registry, oldest first."""
+    found = []
+    while logs := registry.oldest_logs():
+        found.append((logs.id, logs.stored))
+        registry.drop_logs(logs)
+    return found
+
+
+def kept(path: str) -> tuple[int, list[tuple[str, int]]]:
+    """Return the sum and the logs, oldest first, as a registry has them that is opened anew, and leave it unchanged."""
+    other = Registry(path)
+    result = other.logs_bytes, in_order(other)
+    other.close()
+    return result
+
+
+@pytest.mark.parametrize("commits", [False, True])
+def test_the_oldest_end_comes_first_whether_committed_or_not(registry: Registry, path: str, commits: bool) -> None:
+    first, second, third, *_rest = ids(3)
+    for task_id, ended_ns in ((second, 20), (third, 30), (first, 10)):
+        registry.put(Row(task_id, SPEC, ended(ended_ns, stored_bytes=ended_ns * 100)))
+        if commits:
+            registry.commit()
+    assert registry.logs_bytes == 6000
+    assert (oldest(registry).id, oldest(registry).stored) == (first, 1000)
+    registry.drop_logs(oldest(registry))
+    assert registry.logs_bytes == 5000
+    assert oldest(registry).id == second
+    registry.commit()
+    assert kept(path) == (5000, [(second, 2000), (third, 3000)])
+    # The tasks themselves stay.
+    assert registry.all_ids() == {first, second, third}
+
+
+def test_a_live_task_and_one_without_output_have_no_logs(registry: Registry, path: str) -> None:
+    live, silent = ids(2)
+    registry.put(Row(live, SPEC, None))
+    registry.put(Row(silent, SPEC, ended(1, stored_bytes=0)))
+    assert registry.oldest_logs() is None
+    registry.commit()
+    assert registry.logs_bytes == 0
+    assert registry.oldest_logs() is None
+    assert kept(path) == (0, [])
+
+
+def test_an_end_that_is_told_twice_counts_once(registry: Registry) -> None:
+    (task_id,) = ids(1)
+    for _ in range(2):
+        registry.put(Row(task_id, SPEC, ended(1, stored_bytes=70)))
+    assert registry.logs_bytes == 70
+
+
+def test_what_was_counted_is_believed_rather_than_the_record(registry: Registry, path: str) -> None:
+    first, second = ids(2)
+    registry.put(Row(first, SPEC, ended(1, stored_bytes=70)), 50)
+    registry.put(Row(second, SPEC, ended(2, stored_bytes=70)), 0)
+    registry.commit()
+    assert registry.logs_bytes == 50
+    assert kept(path) == (50, [(first, 50)])
+
+
+def test_what_cannot_be_removed_goes_to_the_end_of_the_row(registry: Registry, path: str) -> None:
+    for number, task_id in enumerate(ids(3)):
+        registry.put(Row(task_id, SPEC, ended(number, stored_bytes=10)))
+    registry.commit()
+    registry.put_off_logs(oldest(registry), 99)
+    assert registry.logs_bytes == 30
+    assert oldest(registry).id == ids(3)[1]
+    registry.commit()
+    assert kept(path) == (30, [(task_id, 10) for task_id in (ids(3)[1], ids(3)[2], ids(3)[0])])
+
+
+def test_while_nothing_can_be_committed_the_order_holds(registry: Registry, path: str) -> None:
+    """A full disk is when logs are removed."""
+    for number, task_id in enumerate(ids(20)):
+        registry.put(Row(task_id, SPEC, ended(number, stored_bytes=1)))
+        if number == 9:
+            registry.commit()
+    registry._db.execute("PRAGMA busy_timeout = 0")
+    stranger = sqlite3.connect(path, isolation_level=None)
+    stranger.execute("BEGIN IMMEDIATE")
+    assert not registry.commit()
+    assert [task_id for task_id, _bytes in in_order(registry)] == ids(20)
+    assert registry.logs_bytes == 0
+    stranger.execute("ROLLBACK")
+    stranger.close()
+    assert registry.commit()
+    assert kept(path) == (0, [])
+
+
+@pytest.mark.parametrize(
+    "odd", [{}, {"stored_bytes": -1}, {"stored_bytes": "9"}, {"stored_bytes": 2**70}, {"stored_bytes": [1]}], ids=str
+)
+def test_a_record_that_tells_nonsense_counts_for_nothing(registry: Registry, path: str, odd: dict[str, Any]) -> None:
+    registry.put(Row(ids(1)[0], SPEC, {"state": "Finished", "ended_ns": "then", **odd}))
+    assert registry.commit()
+    assert kept(path) == (0, [])
+
+
+def test_any_number_of_logs_keeps_order_and_sum(registry: Registry, path: str) -> None:
+    chance = random.Random(5)
+    wanted = {}
+    for task_id in ids(300):
+        ended_ns, stored = chance.randrange(2**61), chance.randrange(1, 2**40)
+        wanted[task_id] = (ended_ns, stored)
+        registry.put(Row(task_id, SPEC, ended(ended_ns, stored_bytes=stored)))
+        if chance.random() < 0.3:
+            registry.commit()
+        if chance.random() < 0.3:
+            logs = oldest(registry)
+            assert logs.id == min(wanted, key=lambda one: wanted[one][0])
+            registry.drop_logs(logs)
+            del wanted[logs.id]
+        assert registry.logs_bytes == sum(stored for _ended_ns, stored in wanted.values())
+    registry.commit()
+    order = sorted(wanted, key=lambda one: wanted[one][0])
+    assert kept(path) == (registry.logs_bytes, [(task_id, wanted[task_id][1]) for task_id in order])
+
+
+# Damage
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE logs SET bytes = bytes | 1 << 40",
+        "UPDATE logs SET bytes = bytes & ~64",
+        "UPDATE logs SET ended_ns = ended_ns & ~1",
+        "UPDATE logs SET proof = proof + 1",
+        "UPDATE logs SET bytes = 'many'",
+        "DROP TABLE logs",
+        "ALTER TABLE logs RENAME COLUMN bytes TO octets",
+    ],
+)
+def test_an_account_that_was_changed_is_found_when_it_is_opened(registry: Registry, path: str, damage: str) -> None:
+    registry.put(Row(ids(1)[0], SPEC, ended(3, stored_bytes=64)))
+    registry.commit()
+    registry.close()
+    stranger = sqlite3.connect(path)
+    stranger.execute(damage)
+    stranger.commit()
+    stranger.close()
+    with pytest.raises(RegistryCorruptError):
+        Registry(path)
+
+
+# Version 1
+
+
+def version_1(path: str, outcomes: dict[str, dict[str, Any] | None]) -> None:
+    database = sqlite3.connect(path, isolation_level=None)
+    database.executescript(VERSION_1)
+    for task_id, outcome in outcomes.items():
+        over, spec, text = int(outcome is not None), json.dumps(SPEC), outcome and json.dumps(outcome)
+        crc = crc32(f"{task_id} {over} {spec} {text}".encode())
+        database.execute("INSERT INTO tasks VALUES (?, ?, ?, ?, ?)", (task_id, over, spec, text, crc))
+    database.close()
+
+
+def test_a_registry_of_version_1_is_upgraded_in_its_place(path: str) -> None:
+    late, live, early, silent = ids(4)
+    version_1(
+        path,
+        {
+            late: ended(20, stdout_bytes=5, stderr_bytes=6),
+            live: None,
+            early: ended(10, stdout_bytes=7, stderr_bytes=None),
+            silent: ended(5, stdout_bytes=0, stderr_bytes=0),
+        },
+    )
+    for _ in range(2):
+        registry = Registry(path)
+        assert registry.logs_bytes == 18
+        assert [row.id for row in registry.live()] == [live]
+        assert registry.all_ids() == {late, live, early, silent}
+        assert registry._db.execute("PRAGMA user_version").fetchone() == (2,)
+        registry.close()
+    assert kept(path) == (18, [(early, 7), (late, 11)])
+
+
+def test_a_row_of_version_1_that_is_damaged_stops_the_upgrade_and_leaves_the_file(path: str) -> None:
+    version_1(path, {ids(1)[0]: ended(20, stdout_bytes=5, stderr_bytes=6)})
+    stranger = sqlite3.connect(path, isolation_level=None)
+    stranger.execute("UPDATE tasks SET outcome = replace(outcome, '5', '4')")
+    with pytest.raises(RegistryCorruptError):
+        Registry(path)
+    assert stranger.execute("PRAGMA user_version").fetchone() == (1,)
+    assert not stranger.execute("SELECT 1 FROM sqlite_master WHERE name = 'logs'").fetchone()
+    stranger.close()

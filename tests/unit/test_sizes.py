@@ -1,0 +1,73 @@
+"""Sizes as people write them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from levity.errors import InvalidRequest
+from levity.sizes import LOG_CAP_LEAST, check_log_cap, parse_size
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        ("none", 0),
+        ("None", 0),
+        ("1", 1),
+        ("1048576", 2**20),
+        ("64K", 2**16),
+        ("64k", 2**16),
+        ("1M", 2**20),
+        ("10G", 10 * 2**30),
+        ("2T", 2**41),
+        ("1.5G", 3 * 2**29),
+        ("0.5k", 512),
+        ("0.0001K", 0),
+        (" 7M ", 7 * 2**20),
+        ("007", 7),
+    ],
+)
+def test_a_size_is_so_many_bytes(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+NO_SIZES = (
+    *("", " ", "K", ".", ".5M", "1.M", "1.5", "-1", "+1", "1e9", "1 K", "1KB", "1KiB", "1P", "0x10", "1_000", "1,5G"),
+    *("nothing", "inf", "nan", "\u0661", "1\u0661K", "\udcff", "1\0", "9" * 5000, "9" * 40, "5000000T"),
+)
+
+
+@pytest.mark.parametrize("text", NO_SIZES)
+def test_what_is_no_size_is_refused_in_one_line_that_shows_it(text: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        parse_size(text)
+    assert len(refused.value.message) < 300
+    assert "\n" not in refused.value.message
+    assert "none" in refused.value.message
+    assert refused.value.exit_status == 2
+
+
+@given(st.text())
+def test_anything_is_a_size_or_refused(text: str) -> None:
+    try:
+        size = parse_size(text)
+    except InvalidRequest:
+        return
+    assert 0 <= size <= 2**62
+
+
+@given(st.integers(min_value=0, max_value=2**62))
+def test_every_number_of_bytes_can_be_written(size: int) -> None:
+    assert parse_size(str(size)) == size
+
+
+@pytest.mark.parametrize("size", [0, LOG_CAP_LEAST, 2**30, 2**62])
+def test_a_cap_that_can_be_kept(size: int) -> None:
+    assert check_log_cap(size) == size
+
+
+@pytest.mark.parametrize("size", [1, LOG_CAP_LEAST - 1, -1, 2**63, True, 1.5e9, "1G", None, []])
+def test_a_cap_that_makes_no_sense(size: object) -> None:
+    with pytest.raises(InvalidRequest):
+        check_log_cap(size)
