@@ -1,7 +1,7 @@
 """`levity run`: start a task, follow it, exit with its code. Runs in: client. Owns: its threads, and what SIGINT does.
 
-The main thread waits for events. One thread copies the log and then waits for the result, one feeds standard input. So
-Ctrl-C only wakes the main thread, which is never in the middle of anything.
+The main thread waits for events. One thread starts the task, copies the log and waits for the result, one feeds
+standard input. So Ctrl-C only wakes the main thread, which is never in the middle of anything.
 """
 
 import signal
@@ -39,6 +39,10 @@ class _Interrupt:
     """The event of a Ctrl-C."""
 
 
+class _Started:
+    """The event of a task that runs."""
+
+
 class _NotSignalled:
     """The event of a request to end the task that failed."""
 
@@ -65,37 +69,22 @@ def run(parsed: Parsed, client: Client) -> int:
 
 
 def _start_and_follow(client: Client, task: "dict[str, Any]", file: "FileIO | None") -> int:
-    task_id: str = task["task_id"]
-    try:
-        _start(client, task, file is not None)
-        with _Attached(client, task_id, file) as attached:
-            return attached.wait()
-    except KeyboardInterrupt:
-        # One that came before _Attached took over.
-        complain(f"if the task was started already, its id is {task_id}")
-        raise
-
-
-def _start(client: Client, task: "dict[str, Any]", stdin: bool) -> None:
-    try:
-        client.submit(**task, stdin=stdin)
-    except PeerError as error:
-        # Where nobody ever answered, nothing was started.
-        if client.met:
-            error.message += f"; if the task was started all the same, its id is {task['task_id']}"
-        raise
+    with _Attached(client, task, file) as attached:
+        return attached.wait()
 
 
 class _Attached:
-    """A task whose output and input are ours."""
+    """A task whose output and input are ours, from before its start on."""
 
-    def __init__(self, client: Client, task_id: str, file: "FileIO | None") -> None:
+    def __init__(self, client: Client, task: "dict[str, Any]", file: "FileIO | None") -> None:
         self._client = client
-        self._task_id = task_id
+        self._task = task
+        self._task_id: str = task["task_id"]
         self._file = file
+        self._is_started = False
         # Put into by the threads and by the signal handler (SimpleQueue is made for that), taken from by `wait`.
         self._events: SimpleQueue[object] = SimpleQueue()
-        self._reader = client._log_reader(task_id, follow=True)
+        self._reader = client._log_reader(self._task_id, follow=True)
         self._follower = Thread(target=self._follow, name="follower", daemon=True)
         self._feeder: Feeder | None = None
         self._old_handler: Any = None
@@ -108,13 +97,12 @@ class _Attached:
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             self._old_handler = signal.signal(signal.SIGINT, self._interrupted)
         self._follower.start()
-        if self._file:
-            self._feeder = Feeder(self._client, self._task_id, self._file, self._events.put)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._feeder:
             self._feeder.stop()
+        self._client.abort()
         self._reader.abort()
         self._follower.join(_PATIENCE_S)
         if self._old_handler is not None:
@@ -132,12 +120,33 @@ class _Attached:
             if isinstance(event, _NotSignalled):
                 complain(f"the task was not asked to end: {event.error.message}")
                 continue
+            if isinstance(event, _Started):
+                self._begin(signal_it=interrupts > 0)
+                continue
             interrupts += 1
             if interrupts > 1:
-                complain(how_to_go_on(self._task_id))
+                complain(self._how_to_go_on())
                 return _INTERRUPTED
+            self._interrupt()
+
+    def _begin(self, *, signal_it: bool) -> None:
+        self._is_started = True
+        if self._file:
+            self._feeder = Feeder(self._client, self._task_id, self._file, self._events.put)
+        if signal_it:
+            Thread(target=self._signal, name="signaller", daemon=True).start()
+
+    def _interrupt(self) -> None:
+        if self._is_started:
             complain("the task is asked to end; press Ctrl-C again to leave it alone and go")
             Thread(target=self._signal, name="signaller", daemon=True).start()
+        else:
+            complain("the task will be asked to end once it has started; press Ctrl-C again to go now")
+
+    def _how_to_go_on(self) -> str:
+        if self._is_started:
+            return how_to_go_on(self._task_id)
+        return f"if the task was started already, its id is {self._task_id}"
 
     def _ended(self, record: TaskRecord) -> int:
         if record.state is State.INTERNAL_SERVER_ERROR:
@@ -148,8 +157,11 @@ class _Attached:
         """Return the error as it is to leave this command: with what becomes of the task."""
         if isinstance(error, ReaderGone):
             complain(f"nobody reads the output any more; {how_to_go_on(self._task_id)}")
-        elif isinstance(error, LevityError):
+        elif isinstance(error, LevityError) and self._is_started:
             error.message += f"; {how_to_go_on(self._task_id)}"
+        elif isinstance(error, PeerError) and self._client.met:
+            # Where nobody ever answered, nothing was started.
+            error.message += f"; {self._how_to_go_on()}"
         elif isinstance(error, OSError):
             return LevityError(f"cannot read the input: {error.strerror}; {how_to_go_on(self._task_id)}")
         return error
@@ -158,8 +170,10 @@ class _Attached:
         self._events.put(_Interrupt())
 
     def _follow(self) -> None:
-        """Copy the log to its end, then wait for the result: the log may be complete a moment earlier."""
+        """Start the task, copy its log, and wait for the result, which may come a moment after the end of the log."""
         try:
+            self._client.submit(**self._task, stdin=self._file is not None)
+            self._events.put(_Started())
             show = PlainShow()
             for chunk in self._reader.chunks():
                 show.take(chunk)

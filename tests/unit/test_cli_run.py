@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,7 +138,7 @@ def test_a_start_without_an_answer_names_the_task(capfdbinary: Captured) -> None
 
     with FakeServer(silent) as server:
         assert main(["-a", server.address, "-t", "0.2", "run", "ls"]) == 255
-    expected = f"; if the task was started all the same, its id is {started_id(server)}\n"
+    expected = f"; if the task was started already, its id is {started_id(server)}\n"
     assert capfdbinary.readouterr().err.decode().endswith(expected)
 
 
@@ -238,7 +239,7 @@ def test_the_second_ctrl_c_leaves_the_task_alone(options: Sequence[str]) -> None
     assert not fake.input_ended.is_set(), "the task's input is not at its end"
 
 
-def test_ctrl_c_while_it_starts_names_the_task() -> None:
+def test_ctrl_c_while_it_starts_is_kept_for_it_and_a_second_one_names_the_task() -> None:
     def silent(peer: Peer) -> None:
         peer.hello()
         peer.request()
@@ -247,9 +248,31 @@ def test_ctrl_c_while_it_starts_names_the_task() -> None:
     with FakeServer(silent) as server, spawned(server, "run", "sleep", "60") as client:
         eventually(lambda: server.requests, "the start")
         client.send_signal(signal.SIGINT)
+        assert client.stderr
+        assert b"asked to end once it has started" in client.stderr.readline()
+        client.send_signal(signal.SIGINT)
         out, err = client.communicate(timeout=LIMIT_S)
     expected = f"levity: if the task was started already, its id is {started_id(server)}\n"
     assert (client.returncode, out, err.decode()) == (130, b"", expected)
+
+
+def test_ctrl_c_that_came_too_early_ends_the_task_once_it_has_started() -> None:
+    fake = FakeTask(QUIET, ends_on="signal", exit_code=143)
+    may_answer = threading.Event()
+
+    def late(peer: Peer) -> None:
+        if peer.number == 0:
+            may_answer.wait(LIMIT_S)
+        fake(peer)
+
+    with FakeServer(late) as server, spawned(server, "run", "sleep", "60") as client:
+        eventually(lambda: server.connections, "the connection")
+        client.send_signal(signal.SIGINT)
+        assert client.stderr
+        assert b"asked to end once it has started" in client.stderr.readline()
+        may_answer.set()
+        assert client.wait(LIMIT_S) == 143
+    assert "task.signal" in server.methods()
 
 
 def test_a_task_that_cannot_be_signalled_is_followed_further() -> None:

@@ -10,6 +10,7 @@ import pytest
 from supervisor.spool.files import insist, load_record, write_record
 from supervisor.spool.layout import index_name, is_task_id, parse_segment, segment_name
 from supervisor.spool.records import RecordVersionError
+from supervisor.spool.tail import tail_start
 from tests.support.paths import ROOT
 from tests.support.spool import fetch, opened
 
@@ -144,3 +145,21 @@ def test_a_task_of_the_first_version_can_be_read() -> None:
     assert told == []
     assert [part[:2] for part in parts] == [(1, b"one\n"), (2, b"two \xff\n"), (1, b"three\n"), (2, b"four\n")]
     assert ends == {1: 10, 2: 11}
+
+
+def test_a_task_with_groups_and_a_hole_can_be_read() -> None:
+    """tests/data/spool-v2 was written by the first levity that kept a log to a cap."""
+    path = ROOT / "tests" / "data" / "spool-v2"
+    expected = json.loads((path / "expected.json").read_text())
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        for name in ("spec", "shim", "exit"):
+            assert load_record(fd, f"{name}.json") == expected[name]
+    finally:
+        os.close(fd)
+    with opened(path, exact=True) as reader:
+        parts, told = fetch(reader.pieces(1 << 16))
+        assert [[stream, data.decode("latin-1")] for stream, data, _time_ns in parts] == expected["parts"]
+        assert [[type(piece).__name__, *piece] for piece in told] == expected["told"]
+        assert reader.ends == {1: expected["ends"]["stdout"], 2: expected["ends"]["stderr"]}
+        assert tail_start(reader, reader.totals(), 2, (1, 2), {1: 0, 2: 0}) == {1: 390, 2: 190}
