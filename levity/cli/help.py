@@ -188,7 +188,7 @@ by whole lines.
   -f, --follow       go on until the task is over and all of it was printed. Ctrl-C ends this, not the task
   -n, --tail N       only the last N lines; `all` for all of it
       --since T      only what came at T or later
-      --until T      only what came before T
+      --until T      only what came at T or before
   -t, --timestamps   before each line the time at which it began to come: 2026-11-24T09:41:02.123456789Z
       --stdout       only its standard output
       --stderr       only its standard error

@@ -88,6 +88,7 @@ def _kill(daemon: Daemon, role: str) -> None:
             daemon.start()
 
 
+@pytest.mark.race
 def test_a_line_is_delivered_while_the_task_goes_on(shared_daemon: Daemon) -> None:
     with client_of(shared_daemon.address) as client:
         task_id = sh(client, "while read line; do echo got $line; done", stdin=True)
@@ -99,6 +100,7 @@ def test_a_line_is_delivered_while_the_task_goes_on(shared_daemon: Daemon) -> No
         assert list(chunks) == []
 
 
+@pytest.mark.race
 def test_following_ends_only_when_the_task_is_over(shared_daemon: Daemon, tmp_path: Path) -> None:
     """The leader exits, and a child still writes."""
     with client_of(shared_daemon.address) as client:
@@ -287,6 +289,7 @@ def test_followers_that_leave_are_noticed(make_daemon: Callable[..., Daemon], ad
         client.signal(task_id)
 
 
+@pytest.mark.race
 def test_many_followers_lose_nothing(daemon: Daemon) -> None:
     code = (
         "import os, time\nfor n in range(3000):\n    os.write(1, b'%d\\n' % n)\n    if n % 10 == 0: time.sleep(0.001)\n"
@@ -351,3 +354,37 @@ def test_an_upgrade_of_the_front_end_alone_is_not_noticed(daemon: Daemon) -> Non
         daemon.kill("front-end", signal.SIGKILL)
         send(client, task_id, b"two\n")
         assert _text(chunks) == [b"two\n"]
+
+
+@pytest.mark.parametrize("log_cap", [0, MIB])
+def test_a_shim_killed_while_it_writes_leaves_what_it_had_written(daemon: Daemon, log_cap: int) -> None:
+    """Every byte is at its place, holes are told, and the end is the end of a read."""
+    with client_of(daemon.address) as client:
+        for _ in range(4):
+            task_id = client.start(["seq", "100000000"], log_cap=log_cap)
+            chunks = client.logs(task_id, follow=True)
+            size = 0
+            while size < 3 * MIB:
+                chunk = next(chunks)
+                size += len(chunk.data) + chunk.dropped
+            daemon.kill(f"shim {task_id}")
+            assert list(chunks)
+            assert client.query(task_id).state is State.INTERNAL_SERVER_ERROR
+            found = [(chunk.data, chunk.dropped) for chunk in client.logs(task_id)]
+            length = sum(len(data) + dropped for data, dropped in found)
+            expected = memoryview(_seq_of(length))
+            at = 0
+            for data, dropped in found:
+                assert expected[at : at + len(data)] == data
+                at += len(data) + dropped
+
+
+def _seq_of(length: int) -> bytes:
+    """Return at least so many bytes of what seq(1) writes."""
+    parts, size, number = [], 0, 1
+    while size < length:
+        part = b"".join(b"%d\n" % n for n in range(number, number + 100_000))
+        parts.append(part)
+        size += len(part)
+        number += 100_000
+    return b"".join(parts)

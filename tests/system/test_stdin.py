@@ -113,6 +113,7 @@ def test_a_task_that_does_not_read_holds_up_only_who_sends_to_it(daemon: Daemon)
         assert ended(client, task_id).signal == "SIGTERM"
 
 
+@pytest.mark.race
 def test_room_is_made_as_the_task_reads(daemon: Daemon) -> None:
     """With less room than there is input, all of it arrives nevertheless."""
     data = random.Random(3).randbytes(3 * MIB)

@@ -12,6 +12,7 @@ from tests.support.deadline import eventually
 from tests.support.tasks import client_of, sh
 
 
+@pytest.mark.race
 def test_all_and_any(shared_daemon: Daemon) -> None:
     with client_of(shared_daemon.address) as client:
         quick, slow = sh(client, "exit 3"), sh(client, "exec sleep 600")
@@ -66,6 +67,7 @@ def test_who_waits_for_long_is_not_given_up(shared_daemon: Daemon) -> None:
         assert client.wait(sh(client, "sleep 1; exit 4"))[0].exit_code == 4
 
 
+@pytest.mark.race
 def test_many_wait_for_one(shared_daemon: Daemon) -> None:
     with client_of(shared_daemon.address) as client:
         task_id = sh(client, "exec sleep 600")
