@@ -111,6 +111,10 @@ class Connection:
         except OSError:
             pass  # It is broken or closed already.
 
+    def fileno(self) -> int:
+        """Return the socket's descriptor."""
+        return self._socket.fileno()
+
     def take_rest(self) -> bytes:
         """Return what came after the last frame that was received."""
         return self._decoder.take_rest()

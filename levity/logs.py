@@ -18,7 +18,7 @@ __all__ = ["LogChunk", "LogReader"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from levity.addresses import Address
@@ -34,13 +34,14 @@ class LogChunk:
 
     * `task_id`: the full id; `stream`: "stdout" or "stderr"
     * `data`: bytes; empty in a note
-    * `time_ns`: when levityd received the first of them, in nanoseconds since the epoch
+    * `time_ns`: when levityd received the first of them, in nanoseconds since the epoch; 0 where that is not known
     * `dropped`: in a note, how many bytes of the stream came here and are not stored any more; else 0
+    * `is_lost`: whether these were not removed to keep within limits: the log is damaged
     * `unordered`: in a note, of how many of the stream's next bytes order and times are not known; else 0
     * `cursor`: where the log is after this chunk: `Client.logs(task_id, cursor=cursor)` goes on there
     """
 
-    __slots__ = ("_positions", "data", "dropped", "stream", "task_id", "time_ns", "unordered")
+    __slots__ = ("_positions", "data", "dropped", "is_lost", "stream", "task_id", "time_ns", "unordered")
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class LogChunk:
         positions: tuple[int, int],
         dropped: int = 0,
         unordered: int = 0,
+        is_lost: bool = False,
     ) -> None:
         self.task_id = task_id
         self.stream = stream
@@ -58,6 +60,7 @@ class LogChunk:
         self.data = data
         self.dropped = dropped
         self.unordered = unordered
+        self.is_lost = is_lost
         self._positions = positions
 
     @property
@@ -77,14 +80,16 @@ class LogChunk:
 class LogReader:
     """Reads one task's log once; `timeout_s` bounds how long nothing may come, not how long all of it takes.
 
-    `params` are those of `task.logs`. Only `abort` is for other threads.
+    `params` are those of `task.logs`. `on_wait(fd, timeout_s)`, if set, is called before each wait for more, and may
+    wait itself until `fd` is readable, or raise. Only `abort` is for other threads.
     """
 
     def __init__(self, address: "Address", timeout_s: float, params: "JsonObject") -> None:
         self._address = address
         self._timeout_s = timeout_s
         self._params = params
-        self._asked_at = monotonic()
+        self.on_wait: Callable[[int, float], object] | None = None
+        self._asked_at: float | None = None
         self._selected = params.get("streams") or STREAMS
         self._task_id: str = params["id"]
         # Where each stream is, and where it was at the beginning: not known before the server says it.
@@ -92,6 +97,7 @@ class LogReader:
         self._begin = dict(self._positions or {})
         # Up to which position it is told already that order and times are not known.
         self._unordered_to = dict.fromkeys(STREAMS, 0)
+        self._lost = dict.fromkeys(STREAMS, 0)
         # Of the present connection: whether it said where it begins, and whether anything new came.
         self._started = self._got_on = False
         self._connection: Connection | None = None
@@ -142,7 +148,10 @@ class LogReader:
                         self._check_end(message)
                         return
                     yield from self._noted(message)
-                received = connection.receive_bytes(Deadline(self._timeout_s))
+                deadline = Deadline(self._timeout_s)
+                if self.on_wait:
+                    self.on_wait(connection.fileno(), self._timeout_s)
+                received = connection.receive_bytes(deadline)
         finally:
             self._connection = None
             connection.close()
@@ -154,8 +163,12 @@ class LogReader:
             for name in ("tail", "since_ns", "since_ago_ns"):
                 params.pop(name, None)
         # So long ago as it was when it was asked for first.
-        if "until_ago_ns" in params:
-            params["until_ago_ns"] += int((monotonic() - self._asked_at) * NS)
+        now = monotonic()
+        if self._asked_at is None:
+            self._asked_at = now
+        for name in ("since_ago_ns", "until_ago_ns"):
+            if name in params:
+                params[name] += int((now - self._asked_at) * NS)
         return params
 
     def _output(self, frame: Frame) -> LogChunk:
@@ -174,7 +187,10 @@ class LogReader:
             if stream not in STREAMS:
                 raise ProtocolError("levityd did not say of which stream bytes were dropped")
             self._move(stream, count)
-            yield self._chunk(stream, 0, b"", dropped=count)
+            is_lost = message.params.get("lost") is True
+            if is_lost:
+                self._lost[stream] += count
+            yield self._chunk(stream, 0, b"", dropped=count, is_lost=is_lost)
         elif message.method == "log.unordered":
             for stream in STREAMS:
                 if count := self._newly_unordered(stream, _count(message.params, stream)):
@@ -216,10 +232,12 @@ class LogReader:
             raise ProtocolError("levityd did not say where the log begins")
         return self._positions[stream]
 
-    def _chunk(self, stream: str, time_ns: int, data: bytes, dropped: int = 0, unordered: int = 0) -> LogChunk:
+    def _chunk(
+        self, stream: str, time_ns: int, data: bytes, dropped: int = 0, unordered: int = 0, is_lost: bool = False
+    ) -> LogChunk:
         assert self._positions is not None
         positions = self._positions["stdout"], self._positions["stderr"]
-        return LogChunk(self._task_id, stream, time_ns, data, positions, dropped, unordered)
+        return LogChunk(self._task_id, stream, time_ns, data, positions, dropped, unordered, is_lost)
 
     def _check_end(self, reply: Reply) -> None:
         if (error := check_reply(reply, _REQUEST).error) is not None:
@@ -230,6 +248,9 @@ class LogReader:
                 raise IncompleteLog(
                     f"the log is incomplete: {position - begin} of {end - begin} bytes of {stream} came"
                 )
+        for stream, count in self._lost.items():
+            if count:
+                raise IncompleteLog(f"the log is damaged: bytes of {stream} that are lost: {count}")
 
 
 def _count(values: "JsonObject", name: str) -> int:

@@ -2,7 +2,7 @@
 
 from levity.errors import InvalidRequest
 
-__all__ = ["STREAMS", "Moment", "heartbeat_s", "log_params"]
+__all__ = ["LAST_NS", "STREAMS", "Moment", "heartbeat_s", "log_params"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 STREAMS = ("stdout", "stderr")
 
 NS = 1_000_000_000
-# What an output frame can say, 2554.
-_LAST_NS = 2**64 - 1
+# What levityd takes, the year 2262.
+LAST_NS = 2**63 - 1
 _HEARTBEAT_S = (0.05, 3600.0)
 
 
@@ -100,8 +100,8 @@ def _moment(name: str, value: "When | Moment") -> Moment:
         moment = Moment(round(timestamp() * 1e6) * 1000)
     else:
         raise InvalidRequest(f"{name} is seconds since the epoch, a datetime or a timedelta, not {value!r}")
-    if not 0 <= moment.ns <= _LAST_NS:
-        raise InvalidRequest(f"{name} makes no sense: {value!r}")
+    if not 0 <= moment.ns <= LAST_NS:
+        raise InvalidRequest(f"{name} makes no sense: it is before 1970 or too far away")
     return moment
 
 

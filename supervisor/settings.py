@@ -24,12 +24,14 @@ class Keeping:
     """How much of what tasks write is kept, in bytes; 0 is no limit.
 
     `log_cap` is for the output of one task, `log_quota` for that of all tasks that are over, `min_free` is what shall
-    stay free on the disk (None: as the disk is large).
+    stay free on the disk (None: as the disk is large). Nothing of a task goes in the first `min_age_s` seconds after
+    its end, for somebody may be reading it, unless another task waits for the room.
     """
 
     log_cap: int = 2**30
     log_quota: int = 10 * 2**30
     min_free: int | None = None
+    min_age_s: float = 60.0
 
 
 @dataclass(frozen=True)

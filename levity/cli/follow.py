@@ -3,7 +3,7 @@
 from queue import SimpleQueue
 from threading import Lock, Thread
 
-from levity.cli.output import complain
+from levity.cli.output import complain, wait_readable
 from levity.client import Client
 from levity.errors import LevityError
 from levity.patience import Deadline
@@ -32,6 +32,8 @@ def follow_all(
     lock = Lock()
     ends: SimpleQueue[End] = SimpleQueue()
     readers = {task_id: client._log_reader(task_id, **wanted) for task_id in task_ids}
+    for reader in readers.values():
+        reader.on_wait = wait_readable
     threads = [
         Thread(target=_follow, args=(task_id, reader, make_show(), lock, ends), daemon=True)
         for task_id, reader in readers.items()

@@ -63,7 +63,8 @@ Options end at the first word of the command, or at `--`.
   -D, --define NAME=VALUE   set an environment variable (repeatable); it has levityd's own besides
       --grace SECONDS       time between SIGTERM and SIGKILL when it is signalled; 5 by default
       --merged              one pipe for both its streams: their order is exact, and all of it is standard output
-      --log-cap SIZE        keep so much of its output, its beginning and its end: 100M, 2G, `none` for all of it
+      --log-cap SIZE        keep so much of its output, its beginning and its end: 1M (the least), 2G, ...;
+                            `none` for all of it
       --stdin FILE          its standard input, a file from here; `-` is levity's own. Otherwise it is empty.
                             The id is printed when all of it is stored on the host
       --json                print the task's record instead of its id: one JSON object on one line
@@ -94,18 +95,21 @@ Options end at the first word of the command, or at `--`.
   -D, --define NAME=VALUE   set an environment variable (repeatable); it has levityd's own besides
       --grace SECONDS       time between SIGTERM and SIGKILL when it is signalled; 5 by default
       --merged              one pipe for both its streams: their order is exact, and all of it is standard output
-      --log-cap SIZE        keep so much of its output, its beginning and its end: 100M, 2G, `none` for all of it
+      --log-cap SIZE        keep so much of its output, its beginning and its end: 1M (the least), 2G, ...;
+                            `none` for all of it
       --stdin FILE          its standard input, a file from here; `-` is levity's own. Otherwise it is empty
   -i, --interactive         its standard input is levity's own as it comes, to its end; not with --stdin
   -h, --help                print this page
 
-Ctrl-C asks the task to end, as `levity signal` does. A second one leaves it alone: its id is printed, and it goes on.
+Ctrl-C asks the task to end, as `levity signal` does. A second one leaves it alone: its id is printed, and it goes on;
+so do SIGTERM and SIGHUP to levity itself. A task that is left alone in the middle of its input waits for the rest.
 
 Exit codes:
   N          the task's own; 128+N when signal N ended it
+  2          the command line was wrong
   125        levity failed: nothing was started, or the end or the log of the task is not known
   126, 127   the command cannot be executed; there is no such command
-  130        left alone by Ctrl-C; the task goes on
+  130        left alone by Ctrl-C; the task goes on (143, 129: by SIGTERM, SIGHUP)
   141        whoever read the output went away; the task goes on
   255        no answer from levityd any more; the task, if it was started, goes on
 Where a task goes on, a line on standard error has its id.
@@ -155,8 +159,10 @@ is no code).
 
 Exit codes:
   N     the task's own; 128+N when signal N ended it
+  2     the command line was wrong
   124   not over in time
   125   levity failed: no such task, an ID of several tasks, or InternalServerError; `levity query --json` says why
+  130   ended by Ctrl-C
   255   no answer from levityd any more
 
 Examples:
@@ -185,7 +191,8 @@ Print what a task has written so far, unchanged: its standard output to standard
 standard error. When it is over, that is all it ever wrote. Several tasks come one after the other, with -f all at once
 by whole lines.
 
-  -f, --follow       go on until the task is over and all of it was printed. Ctrl-C ends this, not the task
+  -f, --follow       go on until the task is over and all of it was printed, or the time of --until is over.
+                     Ctrl-C ends this, not the task
   -n, --tail N       only the last N lines; `all` for all of it
       --since T      only what came at T or later
       --until T      only what came at T or before
@@ -194,19 +201,23 @@ by whole lines.
       --stderr       only its standard error
       --prefix       before each line the beginning of the id, and `out` or `err`
       --json         print a JSON object for each piece, all to standard output: {"task", "stream", "time", "text"};
-                     "base64" instead of "text" where it is no UTF-8; {"task", "stream", "dropped"} where bytes are gone
+                     "base64" instead of "text" where it is no UTF-8. "dropped" instead, a number of bytes, where they
+                     were removed to keep within limits; "lost" where nobody knows why they are missing; "unordered":
+                     the order and times (null) of the next so many are not known
   -h, --help         print this page
 
 T is a time like 2026-11-24T09:41:02Z (without `Z` or an offset: local time of this machine), seconds since the epoch,
 or so long ago by the host's clock: 90s, 10m, 2h, 3d.
 
-If the connection breaks it is made again and goes on at the same byte. Where bytes are not kept any more (--log-cap),
-a line on standard error says how many.
+If the connection breaks it is made again and goes on at the same byte. Where bytes were removed to keep within limits
+(--log-cap, or levityd's --log-quota and --min-free) a line on standard error says how many.
 
-Exit codes: 0 all came; 1 no such task, or not all of it came; 130, 141 and 255 as in `levity --help`.
+Exit codes: 0 all that is kept came; 1 no such task, or the log is damaged or did not come whole; 2, 130, 141 and 255
+as in `levity --help`.
 
 Examples:
   levity logs 3f2a >out 2>err
+  levity logs 3f2a 2>&1 | grep -i error
   levity logs -f -n 20 3f2a
   levity logs -t --since 10m --stderr 3f2a
   levity logs -f --prefix 3f2a 9c1e

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 # How much of a line is held back until its end comes. A longer one is passed on in pieces.
 HELD_LIMIT_BYTES = 64 * 1024
+# As wide as a time.
+_NO_TIME = "----------T--:--:--.---------Z"
 _SHORT = {"stdout": "out", "stderr": "err"}
 
 
@@ -50,7 +52,7 @@ class LineRenderer:
     def _head(self, chunk: "LogChunk") -> bytes:
         if self._head_of != (chunk.stream, chunk.time_ns):
             self._head_of = chunk.stream, chunk.time_ns
-            time = f"{rfc3339(chunk.time_ns)} " if self._timestamps else ""
+            time = f"{rfc3339(chunk.time_ns) if chunk.time_ns else _NO_TIME} " if self._timestamps else ""
             source = f"{chunk.task_id[:8]} {_SHORT[chunk.stream]} " if self._prefix else ""
             self._head_made = (time + source).encode()
         return self._head_made

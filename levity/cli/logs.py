@@ -1,7 +1,7 @@
 """`levity logs`: what tasks wrote, byte for byte, or as lines with their times. Runs in: client. Owns: nothing."""
 
 from levity.cli.options import HELP, Option, Parsed
-from levity.cli.output import complain
+from levity.cli.output import complain, wait_readable
 from levity.cli.show import JsonShow, LineShow, PlainShow
 from levity.client import Client
 from levity.errors import IncompleteLog, RequestError
@@ -38,7 +38,7 @@ def run(parsed: Parsed, client: Client) -> int:
     if parsed.has("follow") and len(parsed.words) > 1:
         from levity.cli.follow import follow_all  # threads are dear
 
-        return follow_all(client, parsed.words, wanted, lambda: _show(parsed, by_line=True))
+        return follow_all(client, parsed.words, wanted, lambda: _show(parsed, is_one_of_many=True))
     code = 0
     for task_id in parsed.words:
         try:
@@ -53,16 +53,21 @@ def run(parsed: Parsed, client: Client) -> int:
 
 
 def _copy(client: Client, task_id: str, wanted: "dict[str, Any]", show: "Show") -> None:
-    for chunk in client.logs(task_id, **wanted):
+    reader = client._log_reader(task_id, **wanted)
+    if wanted["follow"]:
+        reader.on_wait = wait_readable
+    for chunk in reader.chunks():
         show.take(chunk)
     show.finish()
 
 
-def _show(parsed: Parsed, by_line: bool = False) -> "Show":
+def _show(parsed: Parsed, is_one_of_many: bool = False) -> "Show":
     if parsed.has("json"):
         return JsonShow()
     timestamps, prefix = parsed.has("timestamps"), parsed.has("prefix")
-    return LineShow(timestamps, prefix) if timestamps or prefix or by_line else PlainShow()
+    if timestamps or prefix or is_one_of_many:
+        return LineShow(timestamps, prefix, ends_lines=len(parsed.words) > 1)
+    return PlainShow()
 
 
 def _wanted(parsed: Parsed) -> "dict[str, Any]":
@@ -85,7 +90,7 @@ def _tail(parsed: Parsed) -> int | None:
     # Not more digits than a log has lines; Python refuses thousands of them in its own words.
     if text.isascii() and text.isdigit() and len(text) <= 18:
         return int(text)
-    raise parsed.usage_error(f"--tail takes a number of lines, or `all`, not {text!r}")
+    raise parsed.usage_error(f"-n takes a number of lines (of 18 digits at most) or `all`, not {text[:64]!r}")
 
 
 def _time(parsed: Parsed, name: str) -> "Moment | None":
@@ -93,8 +98,9 @@ def _time(parsed: Parsed, name: str) -> "Moment | None":
     if text is None:
         return None
     from levity.cli.times import FORMS, parse_time
+    from levity.selection import LAST_NS
 
     moment = parse_time(text)
-    if moment is None:
+    if moment is None or not 0 <= moment.ns <= LAST_NS:
         raise parsed.usage_error(f"--{name} takes {FORMS}; not {text!r}")
     return moment

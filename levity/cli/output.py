@@ -8,7 +8,15 @@ import sys
 
 from levity.errors import LevityError
 
-__all__ = ["ReaderGone", "complain", "fill_standard_descriptors", "printable", "write", "write_text"]
+__all__ = [
+    "ReaderGone",
+    "complain",
+    "fill_standard_descriptors",
+    "printable",
+    "wait_readable",
+    "write",
+    "write_text",
+]
 
 STDOUT, STDERR = 1, 2
 _NAMES = {STDOUT: "standard output", STDERR: "standard error"}
@@ -88,3 +96,17 @@ def _wait_writable(fd: int) -> None:
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
     poll.poll()
+
+
+def wait_readable(fd: int, timeout_s: float) -> None:
+    """Wait until `fd` is readable; ReaderGone as soon as nobody reads our standard output any more.
+
+    Without this a command that has nothing to write would not notice (poll(2): POLLERR at the writing end of a pipe).
+    """
+    import select
+
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    poll.register(STDOUT, 0)
+    if dict(poll.poll(timeout_s * 1000)).get(STDOUT, 0) & select.POLLERR:
+        raise ReaderGone("")

@@ -33,6 +33,8 @@ class RecordRenderer:
         kept = self._cut.pop(chunk.stream, None)
         if not chunk.data:
             name, count = ("dropped", chunk.dropped) if chunk.dropped else ("unordered", chunk.unordered)
+            if chunk.is_lost:
+                name = "lost"
             rest = _output(*kept) if kept and chunk.dropped else b""
             if kept and not chunk.dropped:
                 self._cut[chunk.stream] = kept
@@ -73,7 +75,7 @@ def _may_go_on(beginning: bytes) -> bool:
 
 
 def _output(chunk: "LogChunk", data: bytes) -> bytes:
-    time: JsonObject = {"time": rfc3339(chunk.time_ns)}
+    time: JsonObject = {"time": rfc3339(chunk.time_ns) if chunk.time_ns else None}
     try:
         return _record(chunk, time | {"text": data.decode()})
     except UnicodeDecodeError:

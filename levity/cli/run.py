@@ -10,7 +10,7 @@ from threading import Thread
 
 from levity.cli.ends import as_our_failure, exit_code_of, how_to_go_on
 from levity.cli.options import HELP, Option, Parsed
-from levity.cli.output import ReaderGone, complain
+from levity.cli.output import ReaderGone, complain, wait_readable
 from levity.cli.show import PlainShow
 from levity.cli.start import TASK_OPTIONS, task_of
 from levity.client import Client
@@ -31,12 +31,21 @@ if TYPE_CHECKING:
 OPTIONS = (*TASK_OPTIONS, Option("interactive", "i"), HELP)
 
 _INTERRUPTED = 130
+# What a shell adds to the number of a signal.
+_SIGNALLED = 128
 # How long the copying thread may take to notice that it is to end; it may be writing to a terminal that stands still.
 _PATIENCE_S = 1.0
 
 
 class _Interrupt:
     """The event of a Ctrl-C."""
+
+
+class _Left:
+    """The event of another signal that ends us, and not the task."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
 
 
 class _Started:
@@ -85,17 +94,19 @@ class _Attached:
         # Put into by the threads and by the signal handler (SimpleQueue is made for that), taken from by `wait`.
         self._events: SimpleQueue[object] = SimpleQueue()
         self._reader = client._log_reader(self._task_id, follow=True)
+        self._reader.on_wait = wait_readable
         self._follower = Thread(target=self._follow, name="follower", daemon=True)
         self._feeder: Feeder | None = None
-        self._old_handler: Any = None
+        self._old_handlers: dict[int, Any] = {}
 
     def __repr__(self) -> str:
         return f"<_Attached {self._task_id}>"
 
     def __enter__(self) -> "Self":
-        # A shell's background job is not to be reached by Ctrl-C, and has it ignored.
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-            self._old_handler = signal.signal(signal.SIGINT, self._interrupted)
+        # A shell's background job is not to be reached by Ctrl-C, and has it ignored; nohup(1) has SIGHUP ignored.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._old_handlers[number] = signal.signal(number, self._caught)
         self._follower.start()
         return self
 
@@ -105,8 +116,8 @@ class _Attached:
         self._client.abort()
         self._reader.abort()
         self._follower.join(_PATIENCE_S)
-        if self._old_handler is not None:
-            signal.signal(signal.SIGINT, self._old_handler)
+        for number, handler in self._old_handlers.items():
+            signal.signal(number, handler)
 
     def wait(self) -> int:
         """Handle events until the task is over or left, and return the exit code."""
@@ -120,6 +131,9 @@ class _Attached:
             if isinstance(event, _NotSignalled):
                 complain(f"the task was not asked to end: {event.error.message}")
                 continue
+            if isinstance(event, _Left):
+                complain(self._how_to_go_on())
+                return _SIGNALLED + event.number
             if isinstance(event, _Started):
                 self._begin(signal_it=interrupts > 0)
                 continue
@@ -145,7 +159,8 @@ class _Attached:
 
     def _how_to_go_on(self) -> str:
         if self._is_started:
-            return how_to_go_on(self._task_id)
+            input_too = "; its input stays open" if self._file else ""
+            return how_to_go_on(self._task_id) + input_too
         return f"if the task was started already, its id is {self._task_id}"
 
     def _ended(self, record: TaskRecord) -> int:
@@ -166,8 +181,8 @@ class _Attached:
             return LevityError(f"cannot read the input: {error.strerror}; {how_to_go_on(self._task_id)}")
         return error
 
-    def _interrupted(self, _number: int, _frame: "FrameType | None") -> None:
-        self._events.put(_Interrupt())
+    def _caught(self, number: int, _frame: "FrameType | None") -> None:
+        self._events.put(_Interrupt() if number == signal.SIGINT else _Left(number))
 
     def _follow(self) -> None:
         """Start the task, copy its log, and wait for the result, which may come a moment after the end of the log."""

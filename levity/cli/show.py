@@ -28,10 +28,12 @@ class PlainShow:
 class LineShow:
     """Whole lines, with time and origin before them."""
 
-    def __init__(self, timestamps: bool = False, prefix: bool = False) -> None:
+    def __init__(self, timestamps: bool = False, prefix: bool = False, ends_lines: bool = False) -> None:
+        """`ends_lines`: other tasks' lines may follow, so a last line that did not end is ended."""
         from levity.cli.lines import LineRenderer
 
         self._renderer = LineRenderer(timestamps, prefix)
+        self._ends_lines = ends_lines
 
     def take(self, chunk: "LogChunk") -> None:
         """Write the lines that are whole with `chunk`."""
@@ -42,7 +44,7 @@ class LineShow:
     def finish(self) -> None:
         """Write last lines that did not end."""
         for stream, rest in self._renderer.finish():
-            write(_DESCRIPTORS[stream], rest)
+            write(_DESCRIPTORS[stream], rest + b"\n" * self._ends_lines)
 
 
 class JsonShow:
@@ -65,7 +67,13 @@ class JsonShow:
 
 def tell(chunk: "LogChunk") -> None:
     """Say on standard error what a note says."""
-    if chunk.dropped:
-        complain(f"{chunk.dropped} bytes of {chunk.stream} dropped: the log was longer than its cap, or disk was short")
+    if chunk.is_lost:
+        complain(f"{_bytes(chunk.dropped)} of {chunk.stream} lost: the log is damaged")
+    elif chunk.dropped:
+        complain(f"{_bytes(chunk.dropped)} of {chunk.stream} dropped, to keep within the limits of levityd or the task")
     else:
-        complain(f"the order and times of the next {chunk.unordered} bytes of {chunk.stream} are not known")
+        complain(f"the order and times of the next {_bytes(chunk.unordered)} of {chunk.stream} are not known")
+
+
+def _bytes(count: int) -> str:
+    return "1 byte" if count == 1 else f"{count} bytes"

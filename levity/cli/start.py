@@ -1,9 +1,9 @@
 """`levity start`: run a command on the host, print its task's id. Runs in: client. Owns: nothing."""
 
 from levity.cli.options import HELP, Option, Parsed
-from levity.cli.output import complain, write_text
+from levity.cli.output import ReaderGone, complain, write_text
 from levity.client import Client
-from levity.errors import LevityError
+from levity.errors import InvalidRequest, LevityError
 from levity.protocol.messages import dump_object
 
 __all__ = ["OPTIONS", "TASK_OPTIONS", "run", "task_of"]
@@ -37,7 +37,12 @@ def run(parsed: Parsed, client: Client) -> int:
         with open_input(name) as file:
             record = client.submit(**task, stdin=True)
             _upload(client, record.id, file)
-    write_text((dump_object(record.raw).decode() if parsed.has("json") else record.id) + "\n")
+    try:
+        write_text((dump_object(record.raw).decode() if parsed.has("json") else record.id) + "\n")
+    except LevityError as error:
+        if not isinstance(error, ReaderGone):
+            error.message += f"; the id of the task, which runs, is {record.id}"
+        raise
     return 0
 
 
@@ -72,9 +77,12 @@ def _log_cap(parsed: Parsed) -> int | None:
     text = parsed.last("log-cap")
     if text is None:
         return None
-    from levity.sizes import parse_size
+    from levity.sizes import check_log_cap, parse_size
 
-    return parse_size(text)
+    try:
+        return check_log_cap(parse_size(text))
+    except InvalidRequest as error:
+        raise parsed.usage_error(f"--log-cap: {error.message}") from None
 
 
 def _upload(client: Client, task_id: str, file: "FileIO") -> None:
@@ -86,8 +94,8 @@ def _upload(client: Client, task_id: str, file: "FileIO") -> None:
             f"cannot read the input of task {task_id}, which goes on without: {error.strerror}"
         ) from error
     except LevityError as error:
-        error.message = f"task {task_id} goes on, but did not get all its input: {error.message}"
+        error.message = f"task {task_id} goes on and waits for the rest of its input: {error.message}"
         raise
     except KeyboardInterrupt:
-        complain(f"task {task_id} goes on, but did not get all its input")
+        complain(f"task {task_id} goes on and waits for the rest of its input; `levity signal {task_id}` ends it")
         raise

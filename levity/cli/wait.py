@@ -18,17 +18,24 @@ def run(parsed: Parsed, client: Client) -> int:
     if not parsed.words:
         raise parsed.usage_error("`levity wait` takes the id of a task, or several; none was given")
     try:
-        records = client.wait(parsed.words, parsed.seconds("timeout"), parsed.has("any"))
-    except WaitTimeout as error:
-        _print(error.records)
-        raise
+        records = _wait(parsed, client)
     except LevityError as error:
         raise as_our_failure(error) from error
-    _print(records)
     ended = next(record for record in records if record.state.is_end) if parsed.has("any") else records[-1]
     if ended.state is State.INTERNAL_SERVER_ERROR:
         complain(f"task {ended.id}: {ended.reason}")
     return exit_code_of(ended)
+
+
+def _wait(parsed: Parsed, client: Client) -> list[TaskRecord]:
+    """Wait, and print a line for each task if there are several."""
+    try:
+        records = client.wait(parsed.words, parsed.seconds("timeout"), parsed.has("any"))
+    except WaitTimeout as error:
+        _print(error.records)
+        raise
+    _print(records)
+    return records
 
 
 def _print(records: list[TaskRecord]) -> None:

@@ -4,6 +4,7 @@ import argparse
 import os
 import signal
 import sys
+from typing import Any, NoReturn
 
 from levity.addresses import Address, parse_address, state_directory
 from levity.errors import BadAddress, InvalidRequest
@@ -20,6 +21,8 @@ from supervisor.say import say
 from supervisor.settings import Keeping, Settings
 
 __all__ = ["main"]
+
+_LONGEST_AGE_S = 1e9
 
 _DESCRIPTION = """\
 Run commands on this host for levity clients. Stays in the foreground; tasks go on when it ends, and it finds them
@@ -54,8 +57,21 @@ def main(argv: list[str] | None = None) -> int:
         return FAILED
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say in one line what is wrong."""
+        self.exit(2, f"levityd: {message}; see 'levityd --help'\n")
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < _LONGEST_AGE_S:
+        raise ValueError
+    return seconds
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         "levityd", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("address", nargs="?", metavar="ADDRESS", help="where to listen (default: the unix socket)")
@@ -64,6 +80,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--log-quota", metavar="SIZE", help="output kept of all ended tasks together (default: 10G)")
     parser.add_argument(
         "--min-free", metavar="SIZE", help="space to keep free for others on the disk (default: 5%% of it, at most 1G)"
+    )
+    parser.add_argument(
+        "--log-min-age",
+        metavar="SECONDS",
+        type=_seconds,
+        help="how long the output of an ended task is kept in any case, unless another task waits for the room "
+        "(default: 60)",
     )
     parser.add_argument("--version", action="version", version=f"levityd {__version__}")
     return parser
@@ -76,7 +99,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 
 def _keeping(options: argparse.Namespace) -> Keeping:
-    given = {}
+    given: dict[str, Any] = {}
     for name in ("log_cap", "log_quota", "min_free"):
         if (text := getattr(options, name)) is not None:
             try:
@@ -85,6 +108,8 @@ def _keeping(options: argparse.Namespace) -> Keeping:
                     check_log_cap(given[name])
             except InvalidRequest as error:
                 raise InvalidRequest(f"--{name.replace('_', '-')}: {error.message}") from error
+    if options.log_min_age is not None:
+        given["min_age_s"] = options.log_min_age
     return Keeping(**given)
 
 

@@ -3,6 +3,7 @@
 Runs in: engine. Owns: nothing. The working directory is the state directory.
 """
 
+import errno
 import os
 import shutil
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from supervisor.spool.layout import (
     EXIT,
     LOCK,
     NO_SPACE_BYTE,
+    REMOVED,
     SHIM,
     SPEC,
     STDIN,
@@ -168,8 +170,8 @@ def remove_output(task_id: str, limit_bytes: int) -> tuple[int, bool]:
     """Remove what a task that is over has written, and what it was fed; return how many bytes, and if that was all.
 
     It stops after the file with which `limit_bytes` is reached. The index goes last: as long as it is there, it tells a
-    reader how many bytes are gone. Nothing is left to do for a directory that is not there any more; OSError when
-    something cannot be removed.
+    reader how many bytes are gone; and a mark says that they went on purpose. Nothing is left to do for a directory
+    that is not there any more; OSError when something cannot be removed.
     """
     try:
         directory_fd = _open(task_id)
@@ -177,6 +179,7 @@ def remove_output(task_id: str, limit_bytes: int) -> tuple[int, bool]:
         return 0, True
     removed = 0
     try:
+        _mark_removed(directory_fd)
         names = [name for name in os.listdir(directory_fd) if parse_segment(name) or name.startswith(f"{STDIN}.")]
         for name in sorted(names, key=_index_last):
             if removed >= limit_bytes:
@@ -185,6 +188,15 @@ def remove_output(task_id: str, limit_bytes: int) -> tuple[int, bool]:
         return removed, True
     finally:
         os.close(directory_fd)
+
+
+def _mark_removed(directory_fd: int) -> None:
+    try:
+        os.close(os.open(REMOVED, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=directory_fd))
+    except OSError as error:
+        # There may be no room even for that: then what is removed first looks lost to who reads it just now.
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
 
 
 def _index_last(name: str) -> tuple[bool, str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from supervisor.engine import directory
 from supervisor.engine.loop import Loop, Timer
-from supervisor.engine.registry import Registry, RegistryUnusableError
+from supervisor.engine.registry import Logs, Registry, RegistryUnusableError
 from supervisor.say import say
 from supervisor.settings import Keeping
 
@@ -34,12 +34,13 @@ _SPARED_SHARE = 100
 class Limits:
     """In bytes: what all ended tasks may keep together, and what shall stay free on the disk; 0 is no limit.
 
-    `spared` is what they may keep together however little is free.
+    `spared` is what they may keep together however little is free. For `min_age_s` seconds each keeps what it has.
     """
 
     quota: int
     min_free: int
     spared: int
+    min_age_s: float = 0.0
 
     @classmethod
     def of(cls, keeping: Keeping, disk: "Disk") -> "Limits":
@@ -47,7 +48,7 @@ class Limits:
         min_free = keeping.min_free
         if min_free is None:
             min_free = min(_MIN_FREE_BYTES, disk.total // _MIN_FREE_SHARE)
-        return cls(keeping.log_quota, min_free, min(_SPARED_BYTES, disk.total // _SPARED_SHARE))
+        return cls(keeping.log_quota, min_free, min(_SPARED_BYTES, disk.total // _SPARED_SHARE), keeping.min_age_s)
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ class Janitor:
         self._looked_at = time.monotonic() - _PAUSE_S
         self._disk = Disk(0, 0)
         self._freed = 0
+        self._removed = 0
 
     def __repr__(self) -> str:
         return f"<Janitor {self._registry.logs_bytes} B kept{', about to look' if self._timer else ''}>"
@@ -110,7 +112,7 @@ class Janitor:
     def _look(self) -> None:
         self._looked_at = time.monotonic()
         self._disk = Disk.now(is_awaited=self._is_awaited())
-        self._freed = 0
+        self._freed = self._removed = 0
         self._sweep()
 
     def _sweep(self) -> None:
@@ -122,13 +124,16 @@ class Janitor:
             return
         if goes_on:
             self._plan(0.0, self._sweep)
-        elif self._disk.is_awaited and self._freed:
+            return
+        if self._removed:
+            self._tell()
+        if self._disk.is_awaited and self._freed:
             self._plan(_PAUSE_S, self._look)  # What was removed should have been enough. Was it?
 
     def _remove_oldest(self) -> bool:
         """Remove a bit of the output of the task that ended first; False when there is none, or it cannot be done."""
         oldest = self._registry.oldest_logs()
-        if oldest is None:
+        if oldest is None or self._is_young(oldest):
             return False
         try:
             freed, is_all = directory.remove_output(oldest.id, _TURN_BYTES)
@@ -140,4 +145,21 @@ class Janitor:
         self._freed += freed
         if is_all:
             self._registry.drop_logs(oldest)
+            self._removed += 1
         return True
+
+    def _is_young(self, logs: Logs) -> bool:
+        """Whether a task ended so lately that somebody may be reading what it wrote; then look again later."""
+        age_s = (time.time_ns() - logs.ended_ns) / 1e9
+        left_s = self.limits.min_age_s - age_s
+        # A clock that was set back makes it older, not younger: it would stay for as long as the step was.
+        if self._disk.is_awaited or age_s < 0 or left_s <= 0:
+            return False
+        self._plan(left_s, self._look)
+        return True
+
+    def _tell(self) -> None:
+        """Say to the operator that something is gone."""
+        tasks = f"{self._removed} task{'s' * (self._removed != 1)}"
+        limits = f"--log-quota is {self.limits.quota} bytes, --min-free {self.limits.min_free}"
+        say(f"levityd: removed the output of {tasks} that ended first, {self._freed} bytes: {limits}")

@@ -108,6 +108,7 @@ class _Engine:
             tell(self._control, pong=True)
         elif word.get("do") == "peer":
             self._channel.close()
+            self._operations.forget_waits()
             self._channel = self._open_channel(receive_peer(self._control))
         else:
             self._loop.stop()

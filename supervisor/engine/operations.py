@@ -39,12 +39,14 @@ class Operations:
         self._state_dir = state_dir
         self._log_cap = log_cap
         self._limits = limits
+        self._waits: dict[str, Wait] = {}
         self._table: dict[str, Callable[[JsonObject, Answer], None]] = {
             "task.start": self._start,
             "task.query": self._query,
             "task.signal": self._signal,
             "task.list": self._list,
             "task.wait": self._wait,
+            "task.unwait": self._unwait,
             "task.stdin": self._stdin,
             "server.info": self._info,
         }
@@ -119,7 +121,25 @@ class Operations:
         ids = [self._find(prefix) for prefix in prefixes]
         live = {task_id: self._tasks.live[task_id] for task_id in ids if task_id in self._tasks.live}
         over = {task_id: self._brief(task_id) for task_id in ids if task_id not in live}
-        Wait(ids, over, live, one_is_enough=one_is_enough, answer=answer).begin(self._loop, within_s)
+        token = str(params.get("token", ""))
+
+        def answer_once(result: JsonObject | LevityError) -> None:
+            self._waits.pop(token, None)
+            answer(result)
+
+        wait = self._waits[token] = Wait(ids, over, live, one_is_enough=one_is_enough, answer=answer_once)
+        wait.begin(self._loop, within_s)
+
+    def _unwait(self, params: JsonObject, answer: Answer) -> None:
+        """Whoever waited with this token has left."""
+        if wait := self._waits.pop(str(params.get("token", "")), None):
+            wait.give_up()
+        answer({})
+
+    def forget_waits(self) -> None:
+        """The front-end is gone, and with it all who waited."""
+        while self._waits:
+            self._waits.popitem()[1].give_up()
 
     def _stdin(self, params: JsonObject, answer: Answer) -> None:
         """There is new input for a task: its shim is told. One that is over reads no more, and that is no error."""

@@ -44,6 +44,13 @@ class Wait:
             task.ended[self._on_end] = None
         self._timer = loop.later(within_s, self._finish)
 
+    def give_up(self) -> None:
+        """Leave no trace; whoever waited is answered already, or has left."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._live.values():
+            task.ended.pop(self._on_end, None)
+
     @property
     def _is_done(self) -> bool:
         return not self._live or (self._one_is_enough and bool(self._over))
@@ -51,7 +58,7 @@ class Wait:
     def _on_end(self, result: JsonObject | LevityError) -> None:
         """One of the tasks is over. An error: its command could not be executed, so there is no task, nor an end."""
         if isinstance(result, LevityError):
-            self._leave()
+            self.give_up()
             self._answer(result)
             return
         self._over[result["id"]] = make_brief(result["id"], result["state"], result)
@@ -60,12 +67,6 @@ class Wait:
             self._finish()
 
     def _finish(self) -> None:
-        self._leave()
+        self.give_up()
         tasks = [self._over.get(task_id) or make_brief(task_id, self._live[task_id].state, {}) for task_id in self._ids]
         self._answer({"tasks": tasks, "done": self._is_done})
-
-    def _leave(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        for task in self._live.values():
-            task.ended.pop(self._on_end, None)

@@ -32,12 +32,12 @@ Wait = Callable[[int, float], bool]
 
 
 class _Call:
-    """One request in flight; `fd` is readable once its reply is there."""
+    """One request in flight; `make_frame()` is how it is to be sent now, `fd` is readable once its reply is there."""
 
-    __slots__ = ("fd", "frame", "reply", "sent")
+    __slots__ = ("fd", "make_frame", "reply", "sent")
 
-    def __init__(self, frame: bytes, fd: int) -> None:
-        self.frame = frame
+    def __init__(self, make_frame: Callable[[], bytes], fd: int) -> None:
+        self.make_frame = make_frame
         self.fd = fd
         self.sent = 0
         self.reply: Reply | None = None
@@ -66,16 +66,27 @@ class EngineLink:
     def __repr__(self) -> str:
         return f"<EngineLink {len(self._calls)} in flight, {'connected' if self._fd >= 0 else 'waiting'}>"
 
-    def call(self, method: str, params: JsonObject, timeout_s: float, wait: Wait | None = None) -> JsonObject:
+    def call(
+        self,
+        method: str,
+        params: JsonObject | Callable[[], JsonObject],
+        timeout_s: float,
+        wait: Wait | None = None,
+    ) -> JsonObject:
         """Ask the engine and return its result; what it refused is raised, and Unavailable after `timeout_s`.
 
-        `wait` waits in a way of its own, and may raise to give up.
+        `params` may be called for them, each time they are sent. `wait` waits in a way of its own, and may raise to
+        give up.
         """
         number = next(self._numbers)
-        frame = request_frame(number, method, params)
+        frame = request_frame(number, method, params() if callable(params) else params)
         if len(frame) > _REQUEST_LIMIT:
             raise InvalidRequest(f"a request of {len(frame)} bytes is too long; the limit is {_REQUEST_LIMIT}")
-        call = _Call(frame, os.eventfd(0, os.EFD_CLOEXEC))
+
+        def make_frame() -> bytes:
+            return request_frame(number, method, params()) if callable(params) else frame
+
+        call = _Call(make_frame, os.eventfd(0, os.EFD_CLOEXEC))
         try:
             with self._lock:
                 self._calls[number] = call
@@ -90,6 +101,11 @@ class EngineLink:
         if call.reply.error is not None:
             raise call.reply.error
         return call.reply.result
+
+    def tell(self, method: str, params: JsonObject) -> None:
+        """Tell the engine something, if there is one, and do not wait for what it says to that."""
+        with self._lock:
+            self._put(request_frame(next(self._numbers), method, params))
 
     def connect(self, fd: int) -> None:
         """Use a new pipe from now on."""
@@ -161,10 +177,14 @@ class EngineLink:
                     self._send(call)
 
     def _send(self, call: _Call) -> None:
+        if self._fd >= 0:
+            call.sent += 1
+            self._put(call.make_frame())
+
+    def _put(self, frame: bytes) -> None:
         if self._fd < 0:
             return
-        call.sent += 1
-        self._outbox.append(memoryview(call.frame))
+        self._outbox.append(memoryview(frame))
         if len(self._outbox) == 1:
             try:
                 self._flush()

@@ -99,7 +99,13 @@ class _Spool:
         segments = (parse_segment(name) for name in os.listdir(directory_fd))
         self._bases = sorted(segment[1] for segment in segments if segment and segment[0] == STDIN)
         self._newest = self._bases[-1] if self._bases else 0
-        self._size = os.stat(self._name, dir_fd=directory_fd).st_size if self._bases else 0
+        self._size = self._stored_size() if self._bases else 0
+
+    def _stored_size(self) -> int:
+        try:
+            return os.stat(self._name, dir_fd=self._directory_fd).st_size
+        except FileNotFoundError:
+            return 0  # The task is over, and its input removed since: that is looked for next.
 
     @property
     def _name(self) -> str:
@@ -111,9 +117,8 @@ class _Spool:
 
     def take(self, piece: Input) -> JsonObject | None:
         """Add what is new of a piece; None if there is no room for it now."""
-        over = self._has(EXIT)
-        if over or not self._has(STDIN) or self._has(STDIN_CLOSED):
-            return {"stored": self._end, "closed": True, "over": over}
+        if self._is_closed:
+            return self._closed()
         if piece.offset > self._end:
             raise InvalidRequest(f"{self._end} bytes of input are stored, so the next are not those at {piece.offset}")
         fresh = piece.data[self._end - piece.offset :]
@@ -124,7 +129,26 @@ class _Spool:
         self._append(fresh)
         if piece.is_last:
             os.close(os.open(STDIN_END, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self._directory_fd))
+        if not self._has(STDIN):
+            # The task has ended meanwhile. What its shim removes then it may have removed before this was added.
+            self._discard()
+            return self._closed()
         return {"stored": self._end, "closed": False, "over": False}
+
+    @property
+    def _is_closed(self) -> bool:
+        return self._has(EXIT) or not self._has(STDIN) or self._has(STDIN_CLOSED)
+
+    def _closed(self) -> JsonObject:
+        return {"stored": self._end, "closed": True, "over": self._has(EXIT)}
+
+    def _discard(self) -> None:
+        for name in os.listdir(self._directory_fd):
+            if name.startswith(f"{STDIN}."):
+                try:
+                    os.unlink(name, dir_fd=self._directory_fd)
+                except FileNotFoundError:
+                    pass  # The shim was faster.
 
     @property
     def _unread(self) -> int:

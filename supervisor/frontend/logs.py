@@ -5,18 +5,18 @@ Owns: the spool files of one reading. A client that is slow or stopped keeps its
 
 import os
 import time
-from collections.abc import Iterable
-from threading import Lock
+from collections.abc import Callable, Iterable
 
 from levity.errors import HostError
 from levity.protocol.frames import CHUNK_LIMIT, chunk_head
 from levity.protocol.messages import notification_frame
+from supervisor.frontend.busy import Busy
 from supervisor.frontend.log_request import LogRequest
 from supervisor.frontend.turns import Turns
 from supervisor.frontend.wire import Wire
 from supervisor.hostos.changes import Changes, Watch
 from supervisor.spool.layout import STREAMS, task_path
-from supervisor.spool.reader import Extent, Hole, Piece, SpoolReader
+from supervisor.spool.reader import Extent, Hole, Piece, SpoolReader, Unordered
 from supervisor.spool.records import JsonObject, RecordVersionError
 from supervisor.spool.tail import tail_start
 
@@ -28,7 +28,7 @@ _BUFFER = 256 * 1024
 # How often to look where changes cannot be told.
 _POLL_S = 0.05
 # After a follower was sent something it rests, so that a task that writes all the time does not have it sent single
-# lines. The more followers there are the longer, so that all of them together leave most of a processor to others.
+# lines. The more followers are sent something the longer, so that all of them leave most of a processor to others.
 _REST_S = 0.0005
 _LONGEST_REST_S = 0.1
 
@@ -39,11 +39,10 @@ class Logs:
     def __init__(self, changes: Changes) -> None:
         self._changes = changes
         self._turns = Turns()
-        self._lock = Lock()
-        self._followers = 0  # guarded by self._lock
+        self._busy = Busy()
 
     def __repr__(self) -> str:
-        return f"<Logs {self._followers} followers>"
+        return f"<Logs {self._busy}>"
 
     def send(self, wire: Wire, task_id: str, request: LogRequest) -> JsonObject:
         """Send what is asked for and return the reply; OSError when the client is gone."""
@@ -55,13 +54,13 @@ class Logs:
         except RecordVersionError as error:
             raise HostError(f"task {task_id} was run by a newer levity: {error}") from None
         try:
-            _begin(reader, request)
+            _begin(reader, request, lambda: wire.beat(request.heartbeat_s))
             start = {name: reader.ends[number] for number, name in STREAMS.items()}
             wire.send(notification_frame("log.start", {"id": task_id, **start}))
             if request.follow:
                 self._follow(wire, reader, request, path)
             else:
-                self._send_pieces(wire, reader.pieces(CHUNK_LIMIT, request.until_ns))
+                self._send_pieces(wire, reader.pieces(CHUNK_LIMIT, request.until_ns), request.heartbeat_s)
             # Where a reading began behind the end, something is gone that was there before: the client shall see it.
             ends = reader.totals() if reader.over and request.until_ns is None else reader.ends
             return {**{name: ends[number] for number, name in STREAMS.items()}, "over": reader.over}
@@ -69,15 +68,9 @@ class Logs:
             reader.close()
 
     def _follow(self, wire: Wire, reader: SpoolReader, request: LogRequest, path: str) -> None:
-        with self._lock:
-            self._followers += 1
-        try:
-            with self._changes.watch(path) as watch:
-                while self._step(wire, reader, request, watch):
-                    pass
-        finally:
-            with self._lock:
-                self._followers -= 1
+        with self._changes.watch(path) as watch:
+            while self._step(wire, reader, request, watch):
+                pass
 
     def _step(self, wire: Wire, reader: SpoolReader, request: LogRequest, watch: Watch) -> bool:
         """Send what has come and wait for more; False when there will be none."""
@@ -87,23 +80,30 @@ class Logs:
             reader.refresh()
         except FileNotFoundError:
             raise OSError("the task's directory was removed") from None
-        has_sent = self._send_pieces(wire, reader.pieces(CHUNK_LIMIT, request.until_ns))
+        has_sent = self._send_pieces(wire, reader.pieces(CHUNK_LIMIT, request.until_ns), request.heartbeat_s)
         if reader.over or (request.until_ns is not None and now_ns > request.until_ns):
             return False
         if has_sent:
-            time.sleep(min(_REST_S * self._followers, _LONGEST_REST_S))
-        waits_s = [] if is_armed else [_POLL_S]
+            time.sleep(min(_REST_S * self._busy.count(time.monotonic()), _LONGEST_REST_S))
+        # Even where all changes are told, that the directory is gone may not be: the reader holds it open.
+        wait_s = request.heartbeat_s if is_armed else _POLL_S
         if request.until_ns is not None:
-            waits_s.append((request.until_ns - now_ns) / 1e9 + 0.001)
-        if wire.wait(watch.fd, request.heartbeat_s, min(waits_s, default=None)):
+            wait_s = min(wait_s, (request.until_ns - now_ns) / 1e9 + 0.001)
+        if wire.wait(watch.fd, request.heartbeat_s, wait_s):
             watch.clear()
         return True
 
-    def _send_pieces(self, wire: Wire, pieces: Iterable[Piece]) -> bool:
+    def _send_pieces(self, wire: Wire, pieces: Iterable[Piece], heartbeat_s: float) -> bool:
         """Send pieces as frames; whether there were any."""
         buffer = bytearray()
         has_sent = False
         for piece in pieces:
+            if piece is None:
+                if buffer:
+                    wire.send(buffer)
+                    buffer.clear()
+                wire.beat(heartbeat_s)
+                continue
             has_sent = True
             if isinstance(piece, Extent) and piece.length > _SMALL:
                 if buffer:
@@ -124,7 +124,7 @@ def _gone(task_id: str) -> HostError:
     return HostError(f"the output of task {task_id} is not stored any more")
 
 
-def _begin(reader: SpoolReader, request: LogRequest) -> None:
+def _begin(reader: SpoolReader, request: LogRequest, rest: Callable[[], None]) -> None:
     if request.start is not None:
         reader.begin_at(request.start)
         return
@@ -132,19 +132,20 @@ def _begin(reader: SpoolReader, request: LogRequest) -> None:
         reader.begin_since(request.since_ns)
     if request.tail is not None:
         totals = reader.totals(request.until_ns)
-        reader.begin_at(tail_start(reader, totals, request.tail, request.streams, dict(reader.ends)))
+        reader.begin_at(tail_start(reader, totals, request.tail, dict(reader.ends), rest))
 
 
 def _head(extent: Extent) -> bytes:
     return chunk_head(extent.stream, extent.time_ns, extent.length)
 
 
-def _frame(piece: Piece) -> bytes:
+def _frame(piece: Extent | Hole | Unordered) -> bytes:
     if isinstance(piece, Extent):
         data = os.pread(piece.fd, piece.length, piece.position)
         if len(data) != piece.length:
             raise OSError("a spool file is shorter than it was")
         return _head(piece) + data
     if isinstance(piece, Hole):
-        return notification_frame("log.dropped", {"stream": STREAMS[piece.stream], "bytes": piece.length})
+        hole = {"stream": STREAMS[piece.stream], "bytes": piece.length, "lost": piece.is_lost}
+        return notification_frame("log.dropped", hole)
     return notification_frame("log.unordered", {"stdout": piece.stdout, "stderr": piece.stderr})

@@ -5,6 +5,7 @@ Runs in: front-end, forked by the arbiter. Owns: the server's threads and the li
 
 import os
 import socket
+import sys
 import threading
 import time
 from multiprocessing.connection import Connection
@@ -21,6 +22,7 @@ __all__ = ["run_frontend"]
 
 # How long requests in flight may still take once levityd is told to stop.
 _FAREWELL_S = 1.0
+_SWITCH_INTERVAL_S = 0.0005
 
 
 def run_frontend(control: Connection, pipe: Connection, listener: socket.socket) -> None:
@@ -29,6 +31,8 @@ def run_frontend(control: Connection, pipe: Connection, listener: socket.socket)
     status = 1
     try:
         preload_libgcc()
+        # Reading long logs is work: whoever has a short question shall not wait for many times the usual 5 ms.
+        sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL_S))
         if refusal := take_lock(LockByte.FRONT_END):
             tell(control, fatal=refusal)
         else:

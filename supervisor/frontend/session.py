@@ -116,7 +116,7 @@ class Session:
         reply = self._services.logs.send(self._wire, task_id, log)
         if log.follow and reply["over"]:
             # Whoever has followed a task to its end and then asks for its state shall find that it is over.
-            self._call("task.wait", {"ids": [task_id], "any": False, "within_s": _ENGINE_S / 2})
+            wait_for_tasks(self._wire, self._services.link, {"ids": [task_id], "heartbeat_s": log.heartbeat_s})
         return reply
 
     def _stdin(self, params: JsonObject) -> JsonObject:

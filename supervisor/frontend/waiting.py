@@ -1,9 +1,10 @@
 """Wait for the end of tasks on behalf of a client. Runs in: front-end, a thread each. Owns: nothing.
 
-The engine tells when they are over. It is asked again every now and then, so that it need not keep for long what a
-client that has left was waiting for.
+The engine tells when they are over, and is told when a client has left. It is asked again every now and then, in case
+that did not reach it.
 """
 
+import os
 import time
 
 from levity.errors import InvalidRequest
@@ -28,16 +29,22 @@ def wait_for_tasks(wire: Wire, link: EngineLink, params: JsonObject) -> JsonObje
     if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or timeout_s < 0:
         raise InvalidRequest("'timeout_s' is not a number of seconds")
     give_up_at = time.monotonic() + min(timeout_s, _LONGEST_S)
-    asked = {"ids": params.get("ids"), "any": params.get("any", False)}
-    while True:
-        within_s = max(0.0, min(_SLICE_S, give_up_at - time.monotonic()))
-        answer = link.call(
-            "task.wait",
-            asked | {"within_s": within_s},
-            within_s + _ENGINE_S,
-            lambda fd, timeout_s: wire.wait(fd, heartbeat_s, timeout_s),
-        )
-        if answer["done"] or time.monotonic() >= give_up_at:
-            return answer
-        # The beginning of an id may fit more tasks by now.
-        asked["ids"] = [task["id"] for task in answer["tasks"]]
+    asked = {"ids": params.get("ids"), "any": params.get("any", False), "token": os.urandom(8).hex()}
+
+    def left_s() -> float:
+        return max(0.0, min(_SLICE_S, give_up_at - time.monotonic()))
+
+    def wait(fd: int, at_most_s: float) -> bool:
+        return wire.wait(fd, heartbeat_s, at_most_s)
+
+    try:
+        while True:
+            # Computed each time it is sent: an engine that dies has it sent again.
+            answer = link.call("task.wait", lambda: asked | {"within_s": left_s()}, left_s() + _ENGINE_S, wait)
+            if answer["done"] or time.monotonic() >= give_up_at:
+                return answer
+            # The beginning of an id may fit more tasks by now.
+            asked["ids"] = [task["id"] for task in answer["tasks"]]
+    except OSError:
+        link.tell("task.unwait", {"token": asked["token"]})
+        raise

@@ -44,7 +44,9 @@ class Wire:
     def send(self, data: bytes | bytearray) -> None:
         """Send all of it."""
         self._connection.settimeout(_SEND_STALL_S)
-        self._connection.sendall(data)
+        rest = memoryview(data)
+        while rest:  # Not sendall(): for that the time is for all of it.
+            rest = rest[self._connection.send(rest) :]
         self._sent_at = time.monotonic()
 
     def send_file(self, head: bytes, fd: int, position: int, length: int, turns: Turns) -> None:
@@ -81,6 +83,15 @@ class Wire:
         if must and not is_writable:
             raise TimeoutError("the client takes nothing")
         return is_writable
+
+    def beat(self, heartbeat_s: float) -> None:
+        """Show that all is well if it is time to. ConnectionError when the client has left."""
+        poller = select.poll()
+        poller.register(self._connection, select.POLLRDHUP)
+        if poller.poll(0):
+            raise ConnectionResetError("the client has left")
+        if time.monotonic() >= self._sent_at + heartbeat_s:
+            self.send(_HEARTBEAT)
 
     def wait(self, fd: int, heartbeat_s: float, at_most_s: float | None = None) -> bool:
         """Wait until `fd` is readable; False when that takes too long. ConnectionError when the client has left."""

@@ -103,8 +103,13 @@ class Changes:
 
     def _open(self) -> None:
         self._fd = inotify_open()
-        if self._fd >= 0:
+        if self._fd < 0:
+            return
+        try:
             threading.Thread(target=self._run, daemon=True, name="changes").start()
+        except RuntimeError:  # No thread could be started now.
+            os.close(self._fd)
+            self._fd = -2
 
     def _run(self) -> None:
         while True:

@@ -6,7 +6,7 @@ which the front-end sees that there is room. The task may read when it likes, or
 
 import os
 
-from supervisor.spool.layout import STDIN, STDIN_CLOSED, STDIN_END, parse_segment, segment_name
+from supervisor.spool.layout import STDIN, STDIN_CLOSED, STDIN_END, segment_name
 
 __all__ = ["Feeder", "discard_input", "hold_input", "open_input"]
 
@@ -26,27 +26,31 @@ def hold_input(directory_fd: int) -> int:
 
 
 def open_input(directory_fd: int, held: int) -> int:
-    """Return the writing end in place of what was held; -1 if the task has closed its own end already."""
+    """Return the writing end in place of what was held; -1 if there is none."""
     if held < 0:
         return -1
     try:
         return os.open(STDIN, os.O_WRONLY | _FIFO_FLAGS, dir_fd=directory_fd)
-    except OSError:  # ENXIO (fifo(7)): nobody reads it.
-        _mark_closed(directory_fd)
-        return -1
     finally:
         os.close(held)
 
 
 def discard_input(directory_fd: int) -> None:
-    """Remove what is left of the input of a task that is over."""
+    """Remove what is left of the input of a task that is over.
+
+    The FIFO goes first: whoever finds it after adding to the input knows that what was added is looked at.
+    """
+    _unlink(directory_fd, STDIN)
     for name in os.listdir(directory_fd):
-        segment = parse_segment(name)
-        if name in (STDIN, STDIN_END, STDIN_CLOSED) or (segment and segment[0] == STDIN):
-            try:
-                os.unlink(name, dir_fd=directory_fd)
-            except OSError:
-                pass  # A disk that takes no change, or somebody was faster.
+        if name.startswith(f"{STDIN}."):
+            _unlink(directory_fd, name)
+
+
+def _unlink(directory_fd: int, name: str) -> None:
+    try:
+        os.unlink(name, dir_fd=directory_fd)
+    except OSError:
+        pass  # A disk that takes no change, or somebody was faster.
 
 
 def _mark_closed(directory_fd: int) -> None:
@@ -98,7 +102,7 @@ class Feeder:
             taken = self._base
             if self._offset == taken or not self._open(self._offset):
                 return False
-            os.unlink(segment_name(STDIN, taken), dir_fd=self._directory_fd)
+            _unlink(self._directory_fd, segment_name(STDIN, taken))
         self._chunk = memoryview(data)
         return True
 

@@ -81,6 +81,7 @@ class Monitor:
     def run(self) -> None:
         """Return when the task is over and its output is complete (or sealed: `course.sealed`)."""
         self._check_children()
+        self._feed()  # What was sent before anybody listened.
         while self._streams or not self._tree_gone or self.writer.is_blocked:
             ready = [fd for fd, _events in self._poller.poll(self._timeout_ms())]
             self._read_all([fd for fd in ready if fd in self._streams])
@@ -209,8 +210,8 @@ class Monitor:
             self._feeds = self._feeder.feed()
         except OSError:
             # A disk that cannot be read now; nothing was taken from it yet.
+            self._feeds = False
             self._feed_at = time.monotonic() + _DISK_RETRY_S
-            return
         if self._feeds and not was_full:
             self._poller.register(fd, select.POLLOUT)
         elif was_full and not self._feeds:
@@ -264,7 +265,10 @@ class Monitor:
             kill_tree(self.leader)
         else:
             for fd in list(self._streams):
-                self._read(fd, self._read_size[fd])
+                left = _available(fd)
+                while left > 0 and fd in self._streams and not self.writer.is_blocked:
+                    self._read(fd, min(left, self._read_size[fd]))
+                    left -= self._read_size[fd]
                 if fd in self._streams:
                     self._close(fd)
 

@@ -79,7 +79,7 @@ def start(
     for fd in (control, wakeup, stdout, stderr):
         poller.register(fd, select.POLLIN)
     heard = try_hint(hints, task_id)
-    if heard:
+    if heard and stdin < 0:  # There may be input already.
         poller.poll()
     fds = (control, wakeup, stdout, stderr)
     return Monitor(taken, leader, fds, stdin, poller, Hint(hints, task_id, heard=heard), drain_s)

@@ -9,6 +9,7 @@ __all__ = [
     "EXIT",
     "LOCK",
     "NO_SPACE_BYTE",
+    "REMOVED",
     "SHIM",
     "SPEC",
     "STARTED",
@@ -41,6 +42,8 @@ WATCH_BYTE, START_BYTE = 0, 1
 # takes no space on the disk, as a record would.
 NO_SPACE_BYTE, DISK_ERROR_BYTE = 2, 3
 CONTROL = "control"
+# Made before the output of a task that is over is removed: what is missing then is not damage.
+REMOVED = "output.removed"
 
 # A task's input, where a client sends it: the FIFO that the task reads, and the spool from which the shim fills it:
 # segments named by offset, removed once the task has read them. The marks say that the input ends with the last

@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from supervisor.spool.files import load_record
-from supervisor.spool.index import BASE, START, follows
+from supervisor.spool.index import BASE, START, IndexRecord, follows
 from supervisor.spool.index_reader import IndexReader
-from supervisor.spool.layout import EXIT, STREAMS, parse_segment
+from supervisor.spool.layout import EXIT, REMOVED, STREAMS, parse_segment
 from supervisor.spool.records import JsonObject
 from supervisor.spool.stream_reader import Span, StreamReader
 
@@ -31,20 +31,29 @@ class Extent(NamedTuple):
 
 
 class Hole(NamedTuple):
-    """So many bytes of a stream are not stored any more."""
+    """So many bytes of a stream are not stored: removed to keep within limits or, `is_lost`, nobody knows why."""
 
     stream: int
     length: int
+    is_lost: bool = False
 
 
 class Unordered(NamedTuple):
-    """Of the bytes that follow, so many of each stream, order and times are not known."""
+    """Of the bytes that follow, so many of each stream, order and times are not known: their times are 0."""
 
     stdout: int
     stderr: int
 
 
-Piece = Extent | Hole | Unordered
+# None: nothing yet, but so much was looked at that whoever waits may want to be told.
+Piece = Extent | Hole | Unordered | None
+
+# So many records are read between two pieces at most.
+_STRIDE = 10_000
+# After so many records of streams that are not wanted, the next that is wanted is searched for.
+_LEAP = 1000
+# Backward, neighbouring bytes are put together to so many: a read for each record would cost more than its bytes.
+_BACKWARD_RUN = 64 * 1024
 
 
 class SpoolReader:
@@ -63,7 +72,9 @@ class SpoolReader:
         self._streams = {number: StreamReader(self._directory_fd, name) for number, name in STREAMS.items()}
         self._exit: JsonObject = {}
         self._last = START
-        self._holes = dict.fromkeys(STREAMS, 0)
+        self._is_removed = False
+        self._run: tuple[int, int, int] | None = None  # stream, end, time of the first byte: not given out yet
+        self._holes: dict[tuple[int, bool], int] = {}  # stream, is_lost -> bytes
         self.ends = dict.fromkeys(STREAMS, 0)
         self.over = False
         try:
@@ -92,7 +103,9 @@ class SpoolReader:
 
     def _relist(self) -> None:
         found: dict[str, list[int]] = {"index": [], "stdout": [], "stderr": [], "stdin": []}
-        for name in os.listdir(self._directory_fd):
+        names = os.listdir(self._directory_fd)
+        self._is_removed = REMOVED in names
+        for name in names:
             if segment := parse_segment(name):
                 found[segment[0]].append(segment[1])
         self._index.relist(found["index"])
@@ -104,7 +117,8 @@ class SpoolReader:
     def begin_at(self, ends: dict[int, int]) -> None:
         """Go on behind these positions."""
         self.ends = dict(ends)
-        self._last = self._index.last_not(lambda record: any(record[1 + n] > ends[n] for n in self._selected))
+        wanted = {number: ends[number] for number in self._selected}
+        self._last = self._index.last_not(lambda record: _has_grown(record, wanted))
 
     def begin_since(self, time_ns: int) -> None:
         """Begin with what came at this time or later."""
@@ -127,43 +141,68 @@ class SpoolReader:
 
     def pieces(self, limit: int, until_ns: int | None = None) -> Iterator[Piece]:
         """Yield what there is behind `ends`, in order, at most `limit` bytes of it at a time; `ends` moves along."""
-        run: tuple[int, int, int] | None = None  # stream, end, time of the first byte
-        for record in self._index.after(self._last):
-            if not follows(record, self._last):
-                continue
+        for number, record in enumerate(self._records(), 1):
+            if number % _STRIDE == 0:
+                yield None
             if until_ns is not None and record[1] > until_ns:
                 break
-            gap = record[0] != self._last[0] + 1
-            self._last = record
-            stream, end = record[4], record[2 if record[4] == 1 else 3]
-            if run and (gap or (stream in self._selected and not self._joins(run, stream, end, limit))):
-                yield from self._emit(*run, limit)
-                run = None
-            if gap:
-                yield from self._emit_unordered({1: record[2], 2: record[3]}, record[1], limit)
-            elif stream == BASE:
-                continue
-            elif stream not in self._selected:
-                self.ends[stream] = max(self.ends[stream], end)
-            else:
-                run = (stream, end, run[2] if run else record[1])
+            if follows(record, self._last):
+                yield from self._take(record, limit)
+        yield from self._end_run(limit)
+        if self.over and until_ns is None:
+            yield from self._emit_unordered(self.totals(), limit)
+        yield from self._tell_holes()
+
+    def _records(self) -> Iterator[IndexRecord]:
+        """Yield the records behind `_last`, except in long rows of those of streams that are not wanted."""
+        records, passed = self._index.after(self._last), 0
+        while (record := next(records, None)) is not None:
+            yield record
+            passed = 0 if record[4] in self._selected else passed + 1
+            if passed == _LEAP:
+                passed = 0
+                wanted = {number: self._last[1 + number] for number in self._selected}
+                last = self._index.last_not(lambda record: _has_grown(record, wanted))  # noqa: B023 - called at once
+                if last[0] > self._last[0]:
+                    self._last = last
+                    records = self._index.after(last)
+
+    def _take(self, record: IndexRecord, limit: int) -> Iterator[Piece]:
+        """Put a record's bytes to those of the run before it, or begin a new run."""
+        has_gap = record[0] != self._last[0] + 1
+        self._last = record
+        stream = record[4]
+        if has_gap:
+            yield from self._end_run(limit)
+            yield from self._emit_unordered({1: record[2], 2: record[3]}, limit, may_be_dropped=True)
+        elif stream in self._selected:
+            end = record[1 + stream]
+            if self._run and not self._joins(self._run, stream, end, limit):
+                yield from self._end_run(limit)
+            self._run = (stream, end, self._run[2] if self._run else record[1])
+        elif stream != BASE:
+            self.ends[stream] = max(self.ends[stream], record[1 + stream])
+
+    def _end_run(self, limit: int) -> Iterator[Piece]:
+        run, self._run = self._run, None
         if run:
             yield from self._emit(*run, limit)
-        if self.over and until_ns is None:
-            yield from self._emit_unordered(self.totals(), self._last[1], limit)
-        yield from self._tell_holes()
 
     def _joins(self, run: tuple[int, int, int], stream: int, end: int, limit: int) -> bool:
         """Whether a record's bytes go with those of the run before it."""
         return stream == run[0] and not self._exact and end - self.ends[stream] <= limit
 
-    def _emit(self, stream: int, end: int, time_ns: int, limit: int) -> Iterator[Piece]:
+    def _emit(
+        self, stream: int, end: int, time_ns: int, limit: int, *, may_be_dropped: bool = False
+    ) -> Iterator[Piece]:
         if stream not in self._selected:
             self.ends[stream] = max(self.ends[stream], end)
             return
         for span in self._spans(stream, end):
             if span.fd < 0:
-                self._holes[stream] += span.length
+                # Of a live task the oldest groups go while they are read, and of one that is over all goes or nothing.
+                key = (stream, self.over and not self._is_removed and not may_be_dropped)
+                self._holes[key] = self._holes.get(key, 0) + span.length
                 self.ends[stream] += span.length
                 continue
             yield from self._tell_holes()
@@ -184,7 +223,7 @@ class SpoolReader:
             yield span
             start += span.length
 
-    def _emit_unordered(self, ends: dict[int, int], time_ns: int, limit: int) -> Iterator[Piece]:
+    def _emit_unordered(self, ends: dict[int, int], limit: int, *, may_be_dropped: bool = False) -> Iterator[Piece]:
         stored = {1: 0, 2: 0}
         for stream in self._selected:
             stored[stream] = sum(span.length for span in self._spans(stream, ends[stream]) if span.fd >= 0)
@@ -192,27 +231,57 @@ class SpoolReader:
             yield from self._tell_holes()
             yield Unordered(stored[1], stored[2])
         for stream, end in ends.items():
-            yield from self._emit(stream, end, time_ns, limit)
+            yield from self._emit(stream, end, 0, limit, may_be_dropped=may_be_dropped)
 
     def _tell_holes(self) -> Iterator[Piece]:
-        for stream, length in self._holes.items():
-            if length:
-                self._holes[stream] = 0
-                yield Hole(stream, length)
+        holes, self._holes = self._holes, {}
+        for (stream, is_lost), length in holes.items():
+            yield Hole(stream, length, is_lost)
 
-    def runs_backward(self, totals: dict[int, int]) -> Iterator[tuple[int, int, int]]:
-        """Yield (stream, start, end) of each run of bytes, from `totals` back to the beginning."""
-        later = totals
-        index_end = self._index.last_not(lambda record: record[2] > totals[1] or record[3] > totals[2])
-        for record in self._index.before((index_end[0] + 1, 0, 0, 0, 0)):
-            ends = {1: record[2], 2: record[3]}
+    def runs_backward(self, totals: dict[int, int], floor: dict[int, int]) -> Iterator[tuple[int, int, int] | None]:
+        """Yield (stream, start, end) of each run of bytes that is wanted, from `totals` back to `floor`.
+
+        None: as in `pieces`.
+        """
+        later = dict(totals)
+        pending: tuple[int, int, int] | None = None
+        for number, record in enumerate(self._records_backward(later, totals), 1):
+            if number % _STRIDE == 0:
+                yield None
             for stream in (2, 1):
-                if ends[stream] < later[stream]:
-                    yield stream, ends[stream], later[stream]
-            later = ends
+                start, end = max(record[1 + stream], floor[stream]), later[stream]
+                if stream not in self._selected or start >= end:
+                    continue
+                if pending and pending[0] == stream and pending[2] - start <= _BACKWARD_RUN:
+                    pending = (stream, start, pending[2])
+                else:
+                    if pending:
+                        yield pending
+                    pending = (stream, start, end)
+                later[stream] = start
+            if all(later[stream] <= floor[stream] for stream in self._selected):
+                break
+        if pending:
+            yield pending
+
+    def _records_backward(self, later: dict[int, int], totals: dict[int, int]) -> Iterator[IndexRecord]:
+        """Yield the records up to `totals`, the newest first, leaping as `_records`; `later` moves along."""
+        end = self._index.last_not(lambda record: record[2] > totals[1] or record[3] > totals[2])
+        records, passed = self._index.before((end[0] + 1, 0, 0, 0, 0)), 0
+        while (record := next(records, None)) is not None:
+            yield record
+            passed = 0 if record[4] in self._selected else passed + 1
+            if passed == _LEAP:
+                passed = 0
+                last = self._index.last_not(lambda record: all(record[1 + n] >= later[n] for n in self._selected))
+                records = self._index.before((last[0] + 1, 0, 0, 0, 0))
 
     def blocks_backward(self, stream: int, start: int, end: int, limit: int) -> Iterator[tuple[int, bytes]]:
         """Yield (offset, bytes) of a run from its end on; what is not stored any more is left out."""
         for offset, span in self._streams[stream].spans_backward(start, end, limit):
             if span.fd >= 0:
                 yield offset, os.pread(span.fd, span.length, span.position)
+
+
+def _has_grown(record: IndexRecord, ends: dict[int, int]) -> bool:
+    return any(record[1 + stream] > end for stream, end in ends.items())

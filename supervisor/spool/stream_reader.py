@@ -56,8 +56,14 @@ class StreamReader:
         """Yield the same from the end on, each with its offset and at most `limit` bytes long."""
         while start < end:
             position = bisect_right(self._bases, end - 1)
-            low = max(start, end - limit, self._bases[position - 1] if position else start)
-            yield from reversed(list(_offsets(low, list(self.spans(low, end)))))
+            base = self._bases[position - 1] if position else 0
+            stored = base + self._size_of(base, end - base) if position else 0
+            if stored < end:  # A hole, however long, is one span.
+                low = max(start, stored)
+                yield low, Span(-1, 0, end - low)
+            else:
+                low = max(start, end - limit, base)
+                yield low, Span(self._open[1], low - base, end - low)
             end = low
 
     def _span(self, start: int, end: int) -> Span:
@@ -83,9 +89,3 @@ class StreamReader:
         if self._size < wanted:
             self._size = os.fstat(self._open[1]).st_size
         return self._size
-
-
-def _offsets(start: int, spans: list[Span]) -> Iterator[tuple[int, Span]]:
-    for span in spans:
-        yield start, span
-        start += span.length

@@ -1,6 +1,6 @@
 """Where the last lines of a spool begin. Runs in: front-end. Owns: nothing. Reads as much as it needs, from the end."""
 
-from collections.abc import Collection
+from collections.abc import Callable
 
 from supervisor.spool.reader import SpoolReader
 
@@ -48,16 +48,21 @@ class _Count:
 
 
 def tail_start(
-    reader: SpoolReader, totals: dict[int, int], lines: int, selected: Collection[int], floor: dict[int, int]
+    reader: SpoolReader, totals: dict[int, int], lines: int, floor: dict[int, int], rest: Callable[[], None]
 ) -> dict[int, int]:
-    """Return the positions from which on there are `lines` lines up to `totals`; none of them is before `floor`."""
+    """Return the positions from which on there are `lines` lines up to `totals`; none of them is before `floor`.
+
+    `rest` is called now and then, for there may be much to look at.
+    """
     count = _Count(lines)
-    for stream, start, end in reader.runs_backward(totals):
+    for run in reader.runs_backward(totals, floor):
         if count.is_done:
             break
-        if stream not in selected or end <= floor[stream]:
+        if run is None:
+            rest()
             continue
-        for offset, block in reader.blocks_backward(stream, max(start, floor[stream]), end, _BLOCK):
+        stream, start, end = run
+        for offset, block in reader.blocks_backward(stream, start, end, _BLOCK):
             count.take(stream, offset, block)
     return {
         stream: count.starts.get(stream, floor[stream]) if count.has(stream) else total

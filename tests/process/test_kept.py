@@ -171,3 +171,25 @@ def test_a_task_whose_input_ends_at_once(zygote: Zygote) -> None:
 
 def test_without_input_there_is_none(zygote: Zygote) -> None:
     assert zygote.output(zygote.run(["cat"])["id"]) == (b"", b"")
+
+
+def test_input_that_came_before_the_shim_is_not_forgotten(zygote: Zygote) -> None:
+    """Nobody listened then, so nobody was told."""
+    task_id = zygote.prepare(["cat"], stdin=True)
+    (zygote.path(task_id) / segment_name("stdin", 0)).write_bytes(b"early")
+    (zygote.path(task_id) / "stdin.end").touch()
+    zygote.ask(task_id)
+    assert zygote.exit(task_id)["exit_code"] == 0
+    assert zygote.output(task_id)[0] == b"early"
+
+
+def test_input_that_cannot_be_read_burns_no_processor(zygote: Zygote) -> None:
+    """The FIFO was full when it happened, so it has room for ever after."""
+    task_id = zygote.sh("sleep 0.3; head -c 100000; sleep 0.5; echo end; exec sleep 600", stdin=True)
+    # A directory where a segment should be: EISDIR, as good as a broken disk.
+    (zygote.path(task_id) / segment_name("stdin", 100_000)).mkdir()
+    give(zygote, task_id, (0, b"x" * 100_000))
+    eventually(lambda: zygote.output(task_id)[0] == b"x" * 100_000 + b"end\n", "what can be read, and half a second")
+    assert sum(psutil.Process(zygote.shim(task_id)).cpu_times()[:2]) < 0.25
+    zygote.signal(task_id)
+    assert zygote.exit(task_id)["signal"] == "SIGTERM"

@@ -67,7 +67,7 @@ def fetch(pieces: Iterable[Piece]) -> tuple[list[Part], list[Piece]]:
     for piece in pieces:
         if isinstance(piece, Extent):
             parts.append((piece.stream, os.pread(piece.fd, piece.length, piece.position), piece.time_ns))
-        else:
+        elif piece is not None:
             told.append(piece)
     return parts, told
 

@@ -24,7 +24,8 @@ USAGE = 2
 
 
 def with_options(*options: str) -> list[str]:
-    return [*levityd_command(), *options]
+    """Return levityd's command; what is over its bounds goes at once."""
+    return [*levityd_command(), "--log-min-age", "0", *options]
 
 
 def writer(size: int) -> str:

@@ -1,5 +1,6 @@
 """Output read back through a real levityd: all of it, in order, from anywhere, while it comes and afterwards."""
 
+import collections
 import hashlib
 import itertools
 import os
@@ -17,6 +18,7 @@ import psutil
 import pytest
 
 from levity import Client, LevityError, LogChunk, State
+from levity.errors import IncompleteLog
 from levity.protocol.messages import request_frame
 from levity.selection import Moment
 from tests.support.daemon import Daemon
@@ -249,12 +251,46 @@ def test_logs_that_were_removed_are_told_too(daemon: Daemon) -> None:
         ended(client, task_id)
         for file in (daemon.state_dir / "tasks" / task_id).glob("*.0000*"):
             file.unlink()
+        # As levityd itself does before it removes anything.
+        (daemon.state_dir / "tasks" / task_id / "output.removed").touch()
         chunks = list(client.logs(task_id))
         assert [(chunk.stream, chunk.data, chunk.dropped) for chunk in chunks] == [
             ("stdout", b"", 4),
             ("stderr", b"", 6),
         ]
         assert client.query(task_id).stdout_bytes == 4
+
+
+def test_damage_is_not_taken_for_what_was_dropped(daemon: Daemon) -> None:
+    with client_of(daemon.address) as client:
+        task_id = sh(client, "echo 12345; echo 678 >&2")
+        ended(client, task_id)
+        os.truncate(daemon.state_dir / "tasks" / task_id / "stdout.0000000000000000.log", 2)
+        got: list[LogChunk] = []
+        with pytest.raises(IncompleteLog, match="stdout"):
+            collections.deque(map(got.append, client.logs(task_id)), maxlen=0)
+        assert sorted(_text(got)) == [b"", b"12", b"678\n"]
+        assert [chunk.dropped for chunk in got if chunk.is_lost] == [4]
+
+
+def test_silent_followers_do_not_slow_others(daemon: Daemon) -> None:
+    """Though there are many of them."""
+    with client_of(daemon.address) as client:
+        silent = sh(client, "echo here; exec sleep 600")
+        idle = [client.logs(silent, follow=True) for _ in range(120)]
+        for follower in idle:
+            next(follower)
+        code = "import os, time\nfor n in range(60): os.write(1, b'%d\\n' % time.time_ns()); time.sleep(0.02)\n"
+        task_id = client.start([sys.executable, "-I", "-S", "-c", code])
+        late = []
+        for chunk in client.logs(task_id, follow=True):
+            now = time.time_ns()
+            late += [(now - int(line)) / 1e6 for line in chunk.data.split()]
+        # With a rest for each of them it would be 60 ms.
+        assert sorted(late)[len(late) // 2] < 30
+        for follower in idle:
+            follower.close()  # type: ignore[attr-defined]
+        client.signal(silent)
 
 
 # Clients that leave
@@ -368,7 +404,7 @@ def test_a_shim_killed_while_it_writes_leaves_what_it_had_written(daemon: Daemon
                 chunk = next(chunks)
                 size += len(chunk.data) + chunk.dropped
             daemon.kill(f"shim {task_id}")
-            assert list(chunks)
+            collections.deque(chunks, maxlen=0)
             assert client.query(task_id).state is State.INTERNAL_SERVER_ERROR
             found = [(chunk.data, chunk.dropped) for chunk in client.logs(task_id)]
             length = sum(len(data) + dropped for data, dropped in found)

@@ -152,6 +152,36 @@ def test_a_reader_that_leaves_does_not_take_the_task_along(daemon: Daemon, tmp_p
         client.signal(found[0].decode())
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_run_that_is_ended_says_where_its_task_is(daemon: Daemon, tmp_path: Path, number: int) -> None:
+    """As timeout(1) and a CI that gives up do."""
+    with spawn_levity(daemon, "run", "-d", str(tmp_path), "sh", "-c", "echo $$ > pid; exec sleep 600") as process:
+        running_in(tmp_path, "pid")
+        process.send_signal(number)
+        stderr = process.communicate(timeout=30)[1]
+    assert process.returncode == 128 + number
+    found = ID.search(stderr)
+    assert found
+    with client_of(daemon.address) as client:
+        assert client.query(found[0].decode()).state is State.RUNNING
+        client.signal(found[0].decode())
+
+
+@pytest.mark.parametrize("command", ["logs -f ID", "run sh -c 'echo first; exec sleep 600'", "logs -f --prefix ID ID2"])
+def test_a_reader_that_leaves_is_noticed_though_nothing_is_written(daemon: Daemon, command: str) -> None:
+    with client_of(daemon.address) as client:
+        ids = [sh(client, "echo first; exec sleep 600") for _ in range(2)]
+        line = command.replace("ID2", ids[1]).replace("ID", ids[0])
+        base = " ".join([*levity_command(), "-a", str(daemon.address)])
+        # dash(1) has no pipefail; the code of levity goes to a file.
+        script = f"{{ {base} {line}; echo $? >&3; }} 3>&2 2>/dev/null | head -n 1"
+        done = subprocess.run(["sh", "-c", script], capture_output=True, timeout=30, check=False)
+        assert done.stdout.endswith(b"first\n")
+        assert done.stderr == b"141\n"
+        for record in client.list():
+            client.signal(record.id)
+
+
 # Input
 
 
@@ -231,7 +261,7 @@ def test_dropped_bytes_are_said(shared_daemon: Daemon) -> None:
         task_id = client.start(["seq", "1000000"], log_cap=1024 * 1024)
         record = ended(client, task_id)
     done = levity(shared_daemon, "logs", task_id)
-    found = re.fullmatch(rb"levity: (\d+) bytes of stdout dropped: .*\n", done.stderr)
+    found = re.fullmatch(rb"levity: (\d+) bytes of stdout dropped, .*\n", done.stderr)
     assert found
     assert done.returncode == 0
     assert len(done.stdout) + int(found[1]) == record.stdout_bytes
@@ -247,8 +277,8 @@ def test_a_log_that_is_shorter_than_it_was_is_a_failure(daemon: Daemon) -> None:
         ended(client, task_id)
     os.truncate(daemon.state_dir / "tasks" / task_id / "stdout.0000000000000000.log", 3)
     done = levity(daemon, "logs", task_id)
-    assert done.stdout == b"123"
-    assert b"3 bytes of stdout dropped" in done.stderr
+    assert (done.returncode, done.stdout) == (1, b"123")
+    assert b"3 bytes of stdout lost" in done.stderr
 
 
 def test_lines_with_their_times_are_whole(shared_daemon: Daemon) -> None:

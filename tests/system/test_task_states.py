@@ -162,7 +162,7 @@ def test_the_grace_can_be_given_with_the_start_and_with_the_signal(client: Clien
     for task_id in (by_start, by_signal):
         record = ended(client, task_id)
         assert (record.state, record.grace_s) == (State.BRUTALLY_KILLED, 0.3)
-        assert 0.3 <= seconds(record) <= 1.5
+        assert 0.28 <= seconds(record) <= 1.5  # By the wall clock, and each time read a moment late.
 
 
 def test_a_second_signal_may_shorten_the_grace_but_not_lengthen_it(client: Client) -> None:

@@ -1,12 +1,15 @@
 """Waiting for the end of tasks: told at once, whatever is killed meanwhile."""
 
+import socket
 import threading
 import time
 
+import psutil
 import pytest
 
 from levity import State
 from levity.errors import UnknownTask, WaitTimeout
+from levity.protocol.messages import request_frame
 from tests.support.daemon import Daemon
 from tests.support.deadline import eventually
 from tests.support.tasks import client_of, sh
@@ -85,3 +88,46 @@ def test_many_wait_for_one(shared_daemon: Daemon) -> None:
             thread.join(20)
         assert found == [143] * 30
         eventually(lambda: client.info()["live"] == 0, "the end")
+
+
+def test_the_time_is_kept_though_the_engine_dies(daemon: Daemon) -> None:
+    with client_of(daemon.address) as client, client_of(daemon.address) as other:
+        task_id = sh(client, "exec sleep 600")
+        took: list[float] = []
+
+        def wait() -> None:
+            began = time.monotonic()
+            with pytest.raises(WaitTimeout):
+                other.wait(task_id, timeout=3)
+            took.append(time.monotonic() - began)
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        thread.join(2)  # Most of the time.
+        daemon.kill("engine")
+        thread.join(20)
+        assert 3 <= took[0] < 4.5
+
+
+def test_who_leaves_while_waiting_leaves_nothing_in_the_engine(daemon: Daemon) -> None:
+    """A thousand ids each, some hundred times: it would be seen in its memory."""
+    with client_of(daemon.address) as client:
+        ids = [sh(client, "exec sleep 600") for _ in range(20)] * 50
+        engine = psutil.Process(daemon.pid_of("engine"))
+        leave(daemon, ids, 20)
+        before = engine.memory_info().rss
+        leave(daemon, ids, 200)
+        assert engine.memory_info().rss - before < 20 * 2**20
+        for task_id in ids[:20]:
+            client.signal(task_id)
+
+
+def leave(daemon: Daemon, ids: list[str], count: int) -> None:
+    """Ask for the end of tasks, so many times, and leave before it."""
+    assert daemon.address is not None
+    for _ in range(count):
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(daemon.address.removeprefix("unix:"))
+            sock.sendall(request_frame(1, "task.wait", {"ids": ids, "heartbeat_s": 0.05}))
+            while b"heartbeat" not in sock.recv(65536):
+                pass

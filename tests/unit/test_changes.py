@@ -2,6 +2,7 @@
 
 import os
 import select
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -119,3 +120,19 @@ def test_an_overflow_is_told_to_all(changes: Changes, tmp_path: Path) -> None:
         assert watch.arm()
         changes._tell({-1})
         assert is_told(watch, 0)
+
+
+def test_a_thread_that_cannot_be_started_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with Changes().watch(str(tmp_path)) as watch, monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert not watch.arm()
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with Changes().watch(str(tmp_path)) as watch:
+            assert not watch.arm()
+            assert watch._changes._fd == -2
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -155,7 +155,7 @@ def gaps(peer: Peer) -> None:
 
 
 def test_what_is_not_there_is_told(capfdbinary: Captured) -> None:
-    dropped = b"levity: 7 bytes of stdout dropped: the log was longer than its cap, or disk was short\n"
+    dropped = b"levity: 7 bytes of stdout dropped, to keep within the limits of levityd or the task\n"
     unordered = b"levity: the order and times of the next 4 bytes of stderr are not known\n"
     with FakeServer(gaps) as server:
         assert run(server, ID) == 0
@@ -169,6 +169,32 @@ def test_what_is_not_there_is_told(capfdbinary: Captured) -> None:
     assert err == b""
     assert objects(out)[1] == {"task": ID, "stream": "stdout", "dropped": 7}
     assert objects(out)[3] == {"task": ID, "stream": "stderr", "unordered": 4}
+
+
+def damaged(peer: Peer) -> None:
+    peer.hello()
+    request = peer.request()
+    peer.begin()
+    peer.output(STDOUT, b"abc", T)
+    peer.notify("log.dropped", stream="stdout", bytes=1, lost=True)
+    peer.notify("log.unordered", stdout=2, stderr=0)
+    peer.output(STDOUT, b"e\n", 0)
+    peer.reply(request, {"stdout": 6, "stderr": 0})
+
+
+def test_a_damaged_log_is_a_failure_and_all_there_is_of_it_is_written(capfdbinary: Captured) -> None:
+    with FakeServer(damaged) as server:
+        assert run(server, ID) == 1
+        out, err = capfdbinary.readouterr()
+        assert out == b"abce\n"
+        assert err.splitlines()[0] == b"levity: 1 byte of stdout lost: the log is damaged"
+        assert err.splitlines()[-1] == b"levity: the log is damaged: bytes of stdout that are lost: 1"
+        assert run(server, "--json", ID) == 1
+        out, err = capfdbinary.readouterr()
+        assert [item.get("lost") for item in objects(out)] == [None, 1, None, None]
+        assert objects(out)[3]["time"] is None
+        assert run(server, "-t", ID) == 1
+        assert capfdbinary.readouterr().out.endswith(b"Z abce\n")
 
 
 def by_id(**scripts: Sequence[tuple[int, bytes, int]]) -> Script:
@@ -196,7 +222,7 @@ def test_several_tasks_one_after_the_other(capfdbinary: Captured) -> None:
         assert run(server, "a", "x", "b") == 1
         assert capfdbinary.readouterr() == (b"a1\na2b1\n", b"levity: x: no task has the id 'x'\n")
         assert run(server, "--prefix", "a", "b") == 0
-        assert capfdbinary.readouterr().out == b"aaaaaaaa out a1\naaaaaaaa out a2bbbbbbbb out b1\n"
+        assert capfdbinary.readouterr().out == b"aaaaaaaa out a1\naaaaaaaa out a2\nbbbbbbbb out b1\n"
 
 
 def test_several_tasks_at_once_by_whole_lines(capfdbinary: Captured) -> None:
@@ -327,7 +353,8 @@ def test_each_line_has_the_time_of_its_first_byte(pieces: list[tuple[str, "bytes
         expected, at_start = b"", True
         for byte, time_ns in came:
             if at_start:
-                expected += b"1970-01-01T00:00:00.%09dZ 3f2a9c1e %s " % (time_ns, short.encode())
+                time = b"1970-01-01T00:00:00.%09dZ" % time_ns if time_ns else b"----------T--:--:--.---------Z"
+                expected += b"%s 3f2a9c1e %s " % (time, short.encode())
             expected += bytes([byte])
             at_start = byte == ord("\n")
         assert b"".join(data for stream, data in parts if stream == name) == expected
@@ -349,9 +376,9 @@ def test_a_long_line_is_passed_on_in_pieces_with_one_head() -> None:
 def test_a_character_cut_twice_has_the_time_of_its_first_byte() -> None:
     renderer = RecordRenderer()
     euro = "€".encode()
-    pieces: list[tuple[str, bytes | int, int]] = [("stdout", euro[at : at + 1], at) for at in range(3)]
+    pieces: list[tuple[str, bytes | int, int]] = [("stdout", euro[at : at + 1], at + 1) for at in range(3)]
     (item,) = objects(b"".join(data for _, data in rendered(renderer.feed, pieces)))
-    assert item == {"task": ID, "stream": "stdout", "time": "1970-01-01T00:00:00.000000000Z", "text": "€"}
+    assert item == {"task": ID, "stream": "stdout", "time": "1970-01-01T00:00:00.000000001Z", "text": "€"}
 
 
 @given(

@@ -235,7 +235,8 @@ def test_the_second_ctrl_c_leaves_the_task_alone(options: Sequence[str]) -> None
             assert client.stderr
             lines = client.stderr.read().splitlines(keepends=True)
         fake.over.set()
-    assert lines[-1].decode() == f"levity: {GOES_ON.format(id=fake.id)}"
+    told = f"levity: {GOES_ON.format(id=fake.id)}".rstrip("\n")
+    assert lines[-1].decode() == told + ("; its input stays open\n" if options else "\n")
     assert not fake.input_ended.is_set(), "the task's input is not at its end"
 
 
@@ -358,7 +359,7 @@ def test_a_start_whose_input_does_not_get_there_names_the_task(tmp_path: Path, c
 
     with FakeServer(answering(record(), UnknownTask("gone"))) as server:
         assert run(server, "start", "--stdin", str(tmp_path / "in"), "cat") == 1
-        expected = f"levity: task {ID} goes on, but did not get all its input: gone\n"
+        expected = f"levity: task {ID} goes on and waits for the rest of its input: gone\n"
         assert capfdbinary.readouterr() == (b"", expected.encode())
     with FakeServer(answering(record())) as server:
         assert run(server, "start", "--stdin", "/proc/self/mem", "cat") == 1

@@ -130,7 +130,7 @@ def test_output_and_input_go_and_everything_else_stays(made: Path) -> None:
     write(made, OUTPUT | INPUT | RESULTS)
     assert directory.stored_bytes(ID) == sum(OUTPUT.values()) + 9
     assert directory.remove_output(ID, FAR) == (sum(OUTPUT.values()) + 9, True)
-    assert sorted(os.listdir(made)) == sorted(["spec.json", *RESULTS])
+    assert sorted(os.listdir(made)) == sorted(["spec.json", "output.removed", *RESULTS])
     assert directory.stored_bytes(ID) == 0
     assert directory.remove_output(ID, FAR) == (0, True)
 

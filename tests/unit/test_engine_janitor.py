@@ -1,5 +1,6 @@
 """What goes when too much is stored: how the janitor decides, and that it does no more than it must."""
 
+import itertools
 import os
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from supervisor.engine import directory, janitor
 from supervisor.engine.janitor import Disk, Janitor, Limits, must_go
 from supervisor.engine.loop import Loop
 from supervisor.engine.recovery import open_registry
-from supervisor.engine.registry import Registry, RegistryUnusableError, Row
+from supervisor.engine.registry import Logs, Registry, RegistryUnusableError, Row
 from supervisor.settings import Keeping
 
 MIB, GIB = 2**20, 2**30
@@ -306,9 +307,28 @@ def test_what_cannot_be_removed_stops_nobody_for_ever(
     place.janitor.poke()
     place.run(1.2)
     assert place.left() == [0, 6, 7, 8, 9]
-    (line,) = capfd.readouterr().err.splitlines()
-    assert place.ids[0] in line
-    assert "Operation not permitted" in line
+    refusal, summary = capfd.readouterr().err.splitlines()
+    assert place.ids[0] in refusal
+    assert "Operation not permitted" in refusal
+    assert "removed the output of 5 tasks" in summary
+
+
+def test_what_ended_lately_is_kept_until_it_is_old_enough(places: list[Place]) -> None:
+    place = make(places, quota=5000)
+    place.janitor.limits = replace(place.janitor.limits, min_age_s=0.5)
+    ages = itertools.count(time.time_ns() - 10**8)
+    place.registry.oldest_logs = lambda: Logs(place.ids[len(place.ids) - len(place.left())], 1000, next(ages))  # type: ignore[method-assign]
+    place.janitor.poke()
+    place.run(0.1)
+    assert len(place.left()) == 10
+    place.run(0.6)
+    assert len(place.left()) == 5
+    # Unless somebody waits for the room.
+    place.is_awaited = True
+    place.janitor.limits = replace(place.janitor.limits, min_age_s=3600.0, quota=3000)
+    place.janitor.poke(urgent=True)
+    place.run(0.1)
+    assert len(place.left()) == 3
 
 
 def test_a_registry_that_cannot_be_read_puts_it_off(

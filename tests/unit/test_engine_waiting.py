@@ -43,7 +43,7 @@ class Waiter:
         self.answers: list[dict[str, Any] | LevityError] = []
         briefs = {name: make_brief(name, State.FINISHED, {"exit_code": 7}) for name in over}
         ids = list(over + live)
-        wait = Wait(ids, briefs, dict(self.tasks), one_is_enough=one_is_enough, answer=self.answers.append)
+        self.wait = wait = Wait(ids, briefs, dict(self.tasks), one_is_enough=one_is_enough, answer=self.answers.append)
         wait.begin(loop, within_s)
 
     @property
@@ -150,3 +150,13 @@ def test_in_every_order_of_events_there_is_one_answer_and_nothing_left(loop: Loo
         assert waiter.is_gone(), order
         assert timer.call is None, order
         loop._timers.clear()
+
+
+def test_who_has_left_leaves_nothing(loop: Loop) -> None:
+    waiter = Waiter(loop, "ab")
+    assert not waiter.is_gone()
+    waiter.wait.give_up()
+    assert waiter.is_gone()
+    assert loop._sleep_s() is None
+    end(waiter.tasks["a"])
+    assert waiter.answers == []

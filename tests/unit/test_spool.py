@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.spool.index import RECORD_SIZE
-from supervisor.spool.layout import EXIT, index_name, segment_name
+from supervisor.spool.layout import EXIT, REMOVED, index_name, segment_name
 from supervisor.spool.reader import Hole, Piece, Unordered
 from tests.support.spool import Part, fetch, finish, joined, opened, scratch, write, writer_in
 
@@ -138,8 +138,19 @@ def test_bytes_that_only_the_exit_record_knows_of_are_told(tmp_path: Path) -> No
         file.unlink()
     finish(tmp_path, stdout_bytes=3, stderr_bytes=4)
     with opened(tmp_path) as reader:
-        assert fetch(reader.pieces(100)) == ([], [Hole(1, 3), Hole(2, 4)])
+        assert fetch(reader.pieces(100)) == ([], [Hole(1, 3, is_lost=True), Hole(2, 4, is_lost=True)])
         assert reader.ends == {1: 3, 2: 4}
+
+
+def test_output_that_was_removed_on_purpose_is_not_lost(tmp_path: Path) -> None:
+    write(tmp_path, [(1, b"abc"), (2, b"def")])
+    finish(tmp_path, stdout_bytes=3, stderr_bytes=3)
+    (tmp_path / segment_name("stdout", 0)).unlink()
+    with opened(tmp_path) as reader:
+        assert fetch(reader.pieces(100)) == ([(2, b"def", 1001)], [Hole(1, 3, is_lost=True)])
+    (tmp_path / REMOVED).touch()
+    with opened(tmp_path) as reader:
+        assert fetch(reader.pieces(100)) == ([(2, b"def", 1001)], [Hole(1, 3)])
 
 
 def test_without_any_output_there_is_nothing_to_read(tmp_path: Path) -> None:

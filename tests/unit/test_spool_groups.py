@@ -11,7 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from supervisor.spool import reader as reader_module
 from supervisor.spool import writer as writer_module
+from supervisor.spool.index import RECORD_SIZE
+from supervisor.spool.index_reader import IndexReader
 from supervisor.spool.layout import index_name, parse_segment, segment_name
 from supervisor.spool.reader import Hole, SpoolReader, Unordered
 from supervisor.spool.tail import tail_start
@@ -39,6 +42,10 @@ def small_groups() -> Iterator[None]:
 
 def whole(pieces: Pieces, stream: int) -> bytes:
     return b"".join(data for number, data in pieces if number == stream)
+
+
+def no_rest() -> None:
+    """Do what a caller without a client does now and then."""
 
 
 def groups_of(path: Path) -> list[int]:
@@ -134,6 +141,70 @@ def test_whatever_is_dropped_the_rest_and_the_holes_are_all(pieces: Pieces, cap:
         assert not [piece for piece in told if isinstance(piece, Unordered)]
 
 
+@settings(max_examples=60)
+@given(many_pieces, st.sampled_from([(1,), (2,), (1, 2)]), st.integers(0, 5), st.integers(1, 4))
+def test_one_stream_among_much_of_the_other(pieces: Pieces, selected: tuple[int, ...], count: int, leap: int) -> None:
+    """What is not wanted is leapt over, and who waits is told now and then."""
+    pieces = [piece for stream, data in pieces for piece in [(stream, data)] + [(1, b"x\n")] * 6]
+    with scratch() as path, small_groups(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader_module, "_LEAP", leap)
+        patch.setattr(reader_module, "_STRIDE", 2)
+        write(path, pieces)
+        with opened(path, selected) as reader:
+            parts, told = fetch(reader.pieces(100))
+            assert told == []
+            for stream in (1, 2):
+                assert joined(parts, stream) == (whole(pieces, stream) if stream in selected else b"")
+        with opened(path, selected) as reader:
+            starts = tail_start(reader, reader.totals(), count, {1: 0, 2: 0}, no_rest)
+        mine = [piece for piece in pieces if piece[0] in selected]
+        wanted = tail_of(mine, count)
+        assert {stream: starts[stream] for stream in selected} == {stream: wanted[stream] for stream in selected}
+
+
+def test_a_long_row_of_the_other_stream_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, [(2, b"first\n"), *[(1, b"x")] * 30_000, (2, b"last\n")])
+    read = 0
+    real = IndexReader._read
+
+    def counting(self: IndexReader, first: int, number: int, count: int) -> bytes:
+        nonlocal read
+        data = real(self, first, number, count)
+        read += len(data) // RECORD_SIZE
+        return data
+
+    monkeypatch.setattr(IndexReader, "_read", counting)
+    with opened(tmp_path, (2,)) as reader:
+        assert joined(fetch(reader.pieces(100))[0], 2) == b"first\nlast\n"
+    assert read < 15_000
+    read = 0
+    with opened(tmp_path, (2,)) as reader:
+        assert tail_start(reader, reader.totals(), 2, {1: 0, 2: 0}, no_rest)[2] == 0
+    assert read < 15_000
+
+
+def test_who_waits_is_told_while_much_is_looked_at(tmp_path: Path) -> None:
+    write(tmp_path, [(1 + number % 2, b"x") for number in range(25_000)])
+    rests: list[None] = []
+    with opened(tmp_path, (1,)) as reader:
+        assert [piece for piece in reader.pieces(1 << 20) if piece is None] == [None] * 2
+        tail_start(reader, reader.totals(), 10, {1: 0, 2: 0}, lambda: rests.append(None))
+    assert len(rests) == 2
+
+
+def test_a_hole_of_any_size_is_one_step(tmp_path: Path) -> None:
+    with writer_in(tmp_path) as writer:
+        writer.write(1, b"first\n", 1)
+        writer.ends[1] += 10**14  # As if so much had been written since, and dropped.
+        writer._begin_group()
+        writer._record = b""
+        writer._records += 1
+        writer.write(1, b"last\n", 2)
+    with opened(tmp_path) as reader:
+        starts = tail_start(reader, reader.totals(), 2, {1: 0, 2: 0}, no_rest)
+        assert starts[1] == 0
+
+
 @given(many_pieces, st.data())
 def test_reading_goes_on_anywhere(pieces: Pieces, data: st.DataObject) -> None:
     """After a break a client asks for what is behind the bytes that it has."""
@@ -211,7 +282,7 @@ def test_the_last_lines(pieces: Pieces, count: int, over: bool) -> None:
         if over:
             finish(path)
         with opened(path) as reader:
-            starts = tail_start(reader, reader.totals(), count, (1, 2), {1: 0, 2: 0})
+            starts = tail_start(reader, reader.totals(), count, {1: 0, 2: 0}, no_rest)
             assert starts == tail_of(pieces, count)
             reader.begin_at(starts)
             parts, _told = fetch(reader.pieces(100))
@@ -223,10 +294,10 @@ def test_the_last_lines_of_a_capped_log_are_found_without_the_middle(tmp_path: P
     with small_groups():
         write(tmp_path, [(1, b"%03d\n" % number) for number in range(200)], log_cap=5 * SMALL)
         with opened(tmp_path) as reader:
-            starts = tail_start(reader, reader.totals(), 3, (1, 2), {1: 0, 2: 0})
+            starts = tail_start(reader, reader.totals(), 3, {1: 0, 2: 0}, no_rest)
             assert starts == {1: 4 * 197, 2: 0}
             # More than are left: over the hole.
-            starts = tail_start(reader, reader.totals(), 150, (1, 2), {1: 0, 2: 0})
+            starts = tail_start(reader, reader.totals(), 150, {1: 0, 2: 0}, no_rest)
             reader.begin_at(starts)
             parts, told = fetch(reader.pieces(100))
             assert joined(parts, 1).endswith(b"199\n")
@@ -300,7 +371,7 @@ def test_damage_anywhere_in_the_last_records_never_moves_a_byte(pieces: Pieces, 
         finish(path)
         with opened(path) as reader:
             parts, _told = fetch(reader.pieces(1000))
-            starts = tail_start(reader, reader.totals(), 3, (1, 2), {1: 0, 2: 0})
+            starts = tail_start(reader, reader.totals(), 3, {1: 0, 2: 0}, no_rest)
     for stream in (1, 2):
         assert joined(parts, stream) == whole(pieces, stream)
         # A wrong offset would begin in the middle of a line.

@@ -1,0 +1,24 @@
+"""Only those who have something to send count."""
+
+import threading
+
+from supervisor.frontend.busy import Busy
+
+
+def in_thread(busy: Busy, now: float) -> None:
+    thread = threading.Thread(target=busy.count, args=(now,))
+    thread.start()
+    thread.join()
+
+
+def test_who_sent_lately_counts_and_who_did_not_does_not() -> None:
+    busy = Busy()
+    assert busy.count(1000.0) == 1
+    assert busy.count(1000.01) == 1
+    for _ in range(20):
+        in_thread(busy, 1000.02)
+    # A thread's number may be given again once it has ended.
+    several = busy.count(1000.03)
+    assert several >= 2
+    assert busy.count(1000.06) == several
+    assert busy.count(1000.5) == 1
