@@ -1,6 +1,5 @@
 """What is measured of reading output, a function for each. Runs in: `make bench`. Owns: nothing beyond its own run."""
 
-import os
 import statistics
 import subprocess
 import sys
@@ -88,17 +87,19 @@ def replay_memory(settings: Settings) -> list[Row]:
 
 def _peaks(daemon: Daemon, task: str) -> tuple[int, int]:
     """Replay a log; return the peaks of client and front-end in KiB."""
-    pid = os.posix_spawn(
-        _logs(daemon, task)[0],
-        _logs(daemon, task),
-        os.environ,
-        file_actions=[(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_WRONLY, 0) for fd in (1, 2)],
-    )
-    _pid, status, usage = os.wait4(pid, 0)
-    assert status == 0
-    lines = Path(f"/proc/{daemon.pid_of('front-end')}/status").read_text().splitlines()
-    peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
-    return usage.ru_maxrss, peak
+    with subprocess.Popen(_logs(daemon, task), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        client = 0
+        while process.stdout.read(8 * MIB):
+            # Asked for while it lives: what wait4(2) says counts the memory of whoever forked it, too.
+            client = max(client, _peak(process.pid))
+    assert process.returncode == 0
+    return client, _peak(daemon.pid_of("front-end"))
+
+
+def _peak(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
 
 
 def follow(settings: Settings) -> list[Row]:

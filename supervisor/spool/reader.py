@@ -148,9 +148,12 @@ class SpoolReader:
                 break
             if follows(record, self._last):
                 yield from self._take(record, limit)
+        else:
+            # Nothing came later, so what has no record belongs here.
+            yield from self._end_run(limit)
+            if self.over:
+                yield from self._emit_unordered(self.totals(), limit)
         yield from self._end_run(limit)
-        if self.over and until_ns is None:
-            yield from self._emit_unordered(self.totals(), limit)
         yield from self._tell_holes()
 
     def _records(self) -> Iterator[IndexRecord]:

@@ -165,6 +165,15 @@ def test_bytes_without_an_index_are_read_when_the_task_is_over(tmp_path: Path) -
     assert read(tmp_path) == ([(2, b"lost and found", 0)], [Unordered(0, 14)], {1: 0, 2: 14})
 
 
+def test_bytes_without_a_record_are_not_before_any_moment_that_something_came_after(tmp_path: Path) -> None:
+    write(tmp_path, [(1, b"a"), (1, b"b"), (1, b"c")])
+    os.truncate(tmp_path / index_name(0), 2 * RECORD_SIZE)
+    finish(tmp_path)
+    for until_ns, expected in ((1000, b"a"), (1001, b"abc"), (5000, b"abc")):
+        with opened(tmp_path) as reader:
+            assert joined(fetch(reader.pieces(100, until_ns=until_ns))[0], 1) == expected
+
+
 def test_a_file_made_after_the_reading_began_is_found(tmp_path: Path) -> None:
     """Files are made with their first bytes, so stderr's may come while somebody reads stdout's."""
     with writer_in(tmp_path) as writer:
