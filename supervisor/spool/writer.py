@@ -46,10 +46,11 @@ class _Group:
         self.size = size
 
     def names(self) -> list[str]:
-        """Return the files, the index last: bytes without their index would look like bytes out of order."""
-        return [segment_name(STREAMS[stream], base) for stream, base in self.bases.items()] + [
-            index_name(self.sequence)
-        ]
+        """Return the files, the index first.
+
+        Whoever comes between finds bytes without order; the other way round they would look lost.
+        """
+        return [index_name(self.sequence), *(segment_name(STREAMS[n], base) for n, base in self.bases.items())]
 
 
 class SpoolWriter:

@@ -304,6 +304,30 @@ def test_the_last_lines_of_a_capped_log_are_found_without_the_middle(tmp_path: P
             assert len(told) <= 1
 
 
+def test_a_group_that_is_dropped_by_half_is_not_taken_for_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a shim leaves it that is killed between two of its unlinks."""
+    unlinks = itertools.count()
+    unlink = os.unlink
+
+    def once(name: str, *, dir_fd: int) -> None:
+        if next(unlinks) == 0:
+            unlink(name, dir_fd=dir_fd)
+
+    with small_groups(), writer_in(tmp_path, 5 * SMALL) as writer:
+        monkeypatch.setattr(os, "unlink", once)
+        while next(unlinks) == 0:
+            unlinks = itertools.count()
+            writer.write(1, b"some line\n", 1)
+        monkeypatch.undo()
+    finish(tmp_path)
+    with opened(tmp_path) as reader:
+        parts, told = fetch(reader.pieces(1000))
+    assert joined(parts, 1) == b"some line\n" * (reader.ends[1] // 10)
+    assert [type(piece) for piece in told] == [Unordered]
+
+
 def test_reading_a_group_that_is_dropped_meanwhile(tmp_path: Path) -> None:
     with small_groups(), writer_in(tmp_path, 5 * SMALL) as writer:
         for number in range(20):
