@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -172,7 +173,7 @@ def test_a_reader_that_leaves_is_noticed_though_nothing_is_written(daemon: Daemo
     with client_of(daemon.address) as client:
         ids = [sh(client, "echo first; exec sleep 600") for _ in range(2)]
         line = command.replace("ID2", ids[1]).replace("ID", ids[0])
-        base = " ".join([*levity_command(), "-a", str(daemon.address)])
+        base = shlex.join([*levity_command(), "-a", str(daemon.address)])
         # dash(1) has no pipefail; the code of levity goes to a file.
         script = f"{{ {base} {line}; echo $? >&3; }} 3>&2 2>/dev/null | head -n 1"
         done = subprocess.run(["sh", "-c", script], capture_output=True, timeout=30, check=False)
@@ -251,7 +252,7 @@ def test_head_ends_a_log_quietly(shared_daemon: Daemon) -> None:
     with client_of(shared_daemon.address) as client:
         task_id = client.start(["seq", "1000000"])
         ended(client, task_id)
-    line = " ".join([*levity_command(), "-a", str(shared_daemon.address), "logs", task_id])
+    line = shlex.join([*levity_command(), "-a", str(shared_daemon.address), "logs", task_id])
     done = subprocess.run(["sh", "-c", f"{line} | head -1"], capture_output=True, timeout=30, check=False)
     assert (done.stdout, done.stderr) == (b"1\n", b"")
 
