@@ -150,6 +150,15 @@ class Daemon:
             self._wait(STOP_TIMEOUT_S)
         eventually(lambda: not any(_lives(pid) for pid in pids), f"the end of the killed {pids}")
 
+    def kill_and_revive(self, role: str) -> None:
+        """SIGKILL the process of this role, or with "all" all but shims; start what nobody else starts again."""
+        if role == "all":
+            self.kill_all()
+        else:
+            self.kill(role)
+        if role in ("all", "arbiter"):
+            self.start()
+
     def stop(self, number: int = signal.SIGTERM, timeout_s: float = STOP_TIMEOUT_S) -> int:
         """End levityd as an operator does and return its exit code; tasks go on."""
         os.kill(self.pid, number)

@@ -73,21 +73,11 @@ def test_following_across_sigkill(daemon: Daemon, role: str) -> None:
             size += len(chunk.data)
             if size >= kill_at and kills < 4:
                 kill_at, kills = kill_at + 700_000, kills + 1
-                _kill(daemon, role)
+                daemon.kill_and_revive(role)
         assert kills == 4
         found = {name: hashlib.sha256(b"".join(parts)).hexdigest() for name, parts in got.items()}
         assert found == noise(2, 2 * MIB)
         assert client.query(task_id).exit_code == 0
-
-
-def _kill(daemon: Daemon, role: str) -> None:
-    if role == "all":
-        daemon.kill_all()
-        daemon.start()
-    else:
-        daemon.kill(role)
-        if role == "arbiter":
-            daemon.start()
 
 
 @pytest.mark.race

@@ -79,13 +79,7 @@ def test_run_survives_sigkill_of_levityd(daemon: Daemon, role: str, tmp_path: Pa
         process = subprocess.Popen(arguments, stdout=out, stderr=err, env=clean_environment())
         for step in range(3):
             wait_for_size(tmp_path / "out", (step + 1) * 200_000)
-            if role == "all":
-                daemon.kill_all()
-                daemon.start()
-            else:
-                daemon.kill(role)
-                if role == "arbiter":
-                    daemon.start()
+            daemon.kill_and_revive(role)
         assert process.wait(60) == 0
     found = {"stdout": (tmp_path / "out").read_bytes(), "stderr": (tmp_path / "err").read_bytes()}
     assert {name: digest_of(data) for name, data in found.items()} == noise(5, size)

@@ -45,11 +45,7 @@ def test_input_survives_sigkill(daemon: Daemon, role: str) -> None:
         def read1(self, size: int | None = -1, /) -> bytes:
             if self.kills < 4 and self.tell() > self.kills * 2 * MIB:
                 self.kills += 1
-                if role == "all":
-                    daemon.kill_all()
-                    daemon.start()
-                else:
-                    daemon.kill(role)
+                daemon.kill_and_revive(role)
             return super().read1(size)
 
     with client_of(daemon.address) as client:

@@ -53,11 +53,7 @@ def test_waiting_across_sigkill(daemon: Daemon, role: str) -> None:
         thread = threading.Thread(target=lambda: found.append(other.wait(task_id)[0].exit_code))
         thread.start()
         for _ in range(3):
-            if role == "all":
-                daemon.kill_all()
-                daemon.start()
-            else:
-                daemon.kill(role)
+            daemon.kill_and_revive(role)
             assert client.query(task_id).state is State.RUNNING
         assert thread.is_alive()
         client.signal(task_id)
