@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Callable
 
-from levity.errors import InvalidRequest, LevityError, ProtocolError
+from levity.errors import InvalidRequest, LevityError, ProtocolError, UnknownMethod
 from levity.protocol.frames import Frame, FrameDecoder
 from levity.protocol.messages import (
     PROTOCOL_VERSION,
@@ -33,6 +33,8 @@ __all__ = ["Session"]
 _FIRST_REQUEST_S = 10.0
 _REST_OF_REQUEST_S = 30.0
 _ENGINE_S = 60.0
+# What only the front-end itself may ask of the engine.
+_OURS = frozenset({"task.unwait"})
 _READ_SIZE = 64 * 1024
 
 
@@ -96,6 +98,8 @@ class Session:
             self._send(error_frame(None, error))
             return
         try:
+            if request.method in _OURS:
+                raise UnknownMethod(f"{request.method} is not for clients")
             serve = self._served.get(request.method)
             # Names the engine does not know are refused there: one table of operations, in one place.
             result = serve(request.params) if serve else self._call(request.method, request.params)

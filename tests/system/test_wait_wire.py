@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from levity import Client
-from levity.errors import AmbiguousTask, CommandNotFound, Conflict, InvalidRequest, UnknownTask
+from levity.errors import AmbiguousTask, CommandNotFound, Conflict, InvalidRequest, UnknownMethod, UnknownTask
 from levity.states import State
 from tests.support.daemon import Daemon
 from tests.support.deadline import eventually
@@ -159,3 +159,8 @@ def test_a_task_that_is_to_be_fed_has_a_fifo_and_is_the_same_only_with_it(daemon
                 client._call("task.start", params | change)
         # How much of its output is kept is no part of what the task is.
         assert client._call("task.start", params | {"log_cap": 0})["log_cap"] == record["log_cap"]
+
+
+def test_what_is_between_front_end_and_engine_is_not_for_clients(shared_daemon: Daemon) -> None:
+    with client_of(shared_daemon.address) as client, pytest.raises(UnknownMethod):
+        client._call("task.unwait", {"token": "0"})
