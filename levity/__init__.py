@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from levity.client import Client
     from levity.errors import (
         AmbiguousTask,
+        AuthenticationError,
         BadAddress,
         BadDirectory,
         CommandNotFound,
         Conflict,
+        Forbidden,
         HostError,
         IncompleteLog,
         InternalError,
@@ -47,12 +49,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AmbiguousTask",
+    "AuthenticationError",
     "BadAddress",
     "BadDirectory",
     "Client",
     "CommandNotFound",
     "Completed",
     "Conflict",
+    "Forbidden",
     "HostError",
     "IncompleteLog",
     "InternalError",

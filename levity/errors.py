@@ -6,10 +6,12 @@ request with `code` and `message` (JSON-RPC 2.0 errors); `from_wire` makes the s
 
 __all__ = [
     "AmbiguousTask",
+    "AuthenticationError",
     "BadAddress",
     "BadDirectory",
     "CommandNotFound",
     "Conflict",
+    "Forbidden",
     "HostError",
     "IncompleteLog",
     "InternalError",
@@ -91,6 +93,12 @@ class Conflict(RequestError):
     """The id is already in use for another command."""
 
     code = 3
+
+
+class Forbidden(RequestError):
+    """Whoever asks may not do this."""
+
+    code = 5
 
 
 class StartError(RequestError):
@@ -179,6 +187,12 @@ class ProtocolError(PeerError):
     """The bytes received are not levity's protocol."""
 
     code = -32700
+
+
+class AuthenticationError(PeerError):
+    """One side did not prove to the other who it is, or is nobody who may connect."""
+
+    code = 40
 
 
 def _by_code() -> dict[int, type[LevityError]]:

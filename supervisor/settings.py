@@ -3,11 +3,12 @@
 One frozen object, checked at the edge, handed down in parts. Runs in: arbiter. Owns: nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 
 from levity.addresses import Address
 
-__all__ = ["LOCK_FILE", "Keeping", "LockByte", "Settings"]
+__all__ = ["LOCK_FILE", "Access", "Keeping", "Known", "LockByte", "Settings", "Tls"]
 
 # One file, a byte for each process that must exist only once (supervisor/hostos/locks.py).
 LOCK_FILE = "levityd.lock"
@@ -34,6 +35,36 @@ class Keeping:
     min_age_s: float = 60.0
 
 
+class Known(StrEnum):
+    """How it is known who a client is: by the kernel (unix socket), by a token, or by a certificate of our CA."""
+
+    PEER = "peer"
+    TOKEN = "token"  # noqa: S105 - a word, not one of them
+    CERTIFICATE = "certificate"
+
+
+@dataclass(frozen=True)
+class Tls:
+    """What the front-end needs to speak TLS, all in PEM; with a `client_ca` clients must have a certificate of it."""
+
+    certificate: bytes
+    key: bytes = field(repr=False)
+    client_ca: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who gets in: `tls` is None where nothing leaves the host. `crl_path` is absolute, and read again when it changes.
+
+    `frontend_ids` are the user and group that the front-end becomes where levityd is root, else None.
+    """
+
+    known: Known = Known.PEER
+    tls: Tls | None = None
+    crl_path: str | None = None
+    frontend_ids: tuple[int, int] | None = None
+
+
 @dataclass(frozen=True)
 class Settings:
     """The settings of one levityd: `state_dir` is absolute."""
@@ -41,3 +72,4 @@ class Settings:
     address: Address
     state_dir: str
     keeping: Keeping = Keeping()
+    access: Access = Access()

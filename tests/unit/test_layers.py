@@ -34,8 +34,9 @@ LAYERS: dict[str, set[str]] = {
     "shim": {"hostos", "spool"},
     "say": set(),
     "settings": set(),
+    "principal": set(),
     "child": {"hostos", "spool", "settings"},
-    "engine": {"hostos", "spool", "shim", "say", "settings", "child"},
+    "engine": {"hostos", "spool", "shim", "say", "settings", "child", "principal", "tokens"},
     "frontend": {"hostos", "spool", "say", "settings", "child"},
 }
 

@@ -1,0 +1,96 @@
+"""How client and server prove to each other that they hold the same token. Runs in: client, engine. Owns: nothing.
+
+Never: does I/O. A token is a key of 256 bits. The client sends a nonce by which only a server that has the key can tell
+which token it is about; to anybody else it is random. The server answers with a proof, and the client, once that is
+right, with its own. Both proofs are HMAC-SHA256 (RFC 2104) over both nonces and the `binding`, which says what is
+talked over: the address of the server, or its certificate. So neither can be used on another connection, and whoever
+sits between two ends that believe in different bindings can pass nothing on.
+"""
+
+import os
+from _operator import _compare_digest as compare_digest  # what hmac.compare_digest is, without its 7 ms
+
+from levity.errors import InvalidRequest
+
+try:
+    # What hmac.digest calls; hmac and hashlib load a lot more, a tenth of what `levity query` may take.
+    from _hashlib import hmac_digest
+except ImportError:  # A Python without OpenSSL.
+    from hmac import digest as hmac_digest  # type: ignore[assignment]
+
+__all__ = [
+    "KEY_BYTES",
+    "NONCE_BYTES",
+    "client_proof",
+    "endpoint_binding",
+    "format_token",
+    "is_nonce_of",
+    "is_same",
+    "make_nonce",
+    "parse_token",
+    "server_proof",
+]
+
+KEY_BYTES = 32
+NONCE_BYTES = 32
+
+_PREFIX = "levity_"
+_RANDOM_BYTES = 16
+
+
+def format_token(key: bytes) -> str:
+    """Return a token as people and files have it: `levity_` and 64 hexadecimal digits."""
+    return _PREFIX + key.hex()
+
+
+def parse_token(text: str) -> bytes:
+    """Return the key that a token stands for; InvalidRequest, which does not repeat it, for anything else."""
+    text = text.strip()
+    try:
+        key = bytes.fromhex(text.removeprefix(_PREFIX)) if text.startswith(_PREFIX) and text.isascii() else b""
+    except ValueError:
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise InvalidRequest(f"that is no token: one is {_PREFIX!r} and {2 * KEY_BYTES} hexadecimal digits")
+    return key
+
+
+def make_nonce(key: bytes) -> bytes:
+    """Return a client's nonce: 16 random bytes, and 16 by which who has the key knows them."""
+    random = os.urandom(_RANDOM_BYTES)
+    return random + _tag(key, random)
+
+
+def is_nonce_of(key: bytes, nonce: bytes) -> bool:
+    """Whether a client's nonce was made with this key."""
+    return len(nonce) == NONCE_BYTES and is_same(_tag(key, nonce[:_RANDOM_BYTES]), nonce[_RANDOM_BYTES:])
+
+
+def server_proof(key: bytes, server_nonce: bytes, client_nonce: bytes, binding: bytes) -> bytes:
+    """Return what shows the client that the server has the key: 32 bytes."""
+    return _mac(key, b"levity 1 server", server_nonce, client_nonce, binding)
+
+
+def client_proof(key: bytes, server_nonce: bytes, client_nonce: bytes, binding: bytes) -> bytes:
+    """Return what shows the server that the client has the key: 32 bytes."""
+    return _mac(key, b"levity 1 client", server_nonce, client_nonce, binding)
+
+
+def is_same(one: bytes, other: bytes) -> bool:
+    """Compare in a time that does not tell where they differ."""
+    return bool(compare_digest(one, other))
+
+
+def endpoint_binding(host: str, port: int) -> bytes:
+    """Return the binding of a plain TCP connection: the server's end of it, as getsockname(2) gives it."""
+    return f"tcp:{host}:{port}".encode("ascii", "replace")
+
+
+def _tag(key: bytes, random: bytes) -> bytes:
+    return _mac(key, b"levity 1 nonce", random)[:_RANDOM_BYTES]
+
+
+def _mac(key: bytes, *fields: bytes) -> bytes:
+    # Each field with its length, so that no two lists of fields make the same message.
+    message = b"".join(len(field).to_bytes(4, "big") + field for field in fields)
+    return bytes(hmac_digest(key, message, "sha256"))

@@ -1,0 +1,122 @@
+"""TLS 1.3, and what a certificate binds to. Runs in: client, arbiter, front-end. Owns: nothing.
+
+The only module that imports ssl, which takes 30 ms: it is itself imported only where TLS is spoken.
+"""
+
+import hashlib
+import os
+import ssl
+
+__all__ = ["WANTS", "SSLError", "certificate_binding", "client_context", "server_context"]
+
+SSLError = ssl.SSLError
+# What a call on a non-blocking connection raises: not now.
+WANTS = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+# The last bytes of the DER of the signature algorithms that RFC 5929, section 4.1, gives another hash than SHA-256.
+_HASHES = {
+    bytes.fromhex("2a864886f70d01010c"): "sha384",  # sha384WithRSAEncryption
+    bytes.fromhex("2a864886f70d01010d"): "sha512",  # sha512WithRSAEncryption
+    bytes.fromhex("2a864886f70d01010e"): "sha224",  # sha224WithRSAEncryption
+    bytes.fromhex("2a8648ce3d040301"): "sha224",  # ecdsa-with-SHA224
+    bytes.fromhex("2a8648ce3d040303"): "sha384",  # ecdsa-with-SHA384
+    bytes.fromhex("2a8648ce3d040304"): "sha512",  # ecdsa-with-SHA512
+}
+
+
+def certificate_binding(certificate: bytes) -> bytes:
+    """Return the binding of a TLS connection: the server's certificate (DER), hashed (RFC 5929, tls-server-end-point).
+
+    Where the RFC leaves the hash open (Ed25519, RSA-PSS), it is SHA-256. ValueError if it is no certificate.
+    """
+    name = _HASHES.get(_signature_algorithm(certificate), "sha256")
+    return b"tls-server-end-point:" + hashlib.new(name, certificate).digest()
+
+
+def _signature_algorithm(certificate: bytes) -> bytes:
+    """Return the object identifier in Certificate.signatureAlgorithm (RFC 5280, 4.1): DER, without tag and length."""
+    body = _inside(certificate, 0)[0]
+    after_tbs = _inside(certificate, body)[1]
+    algorithm = _inside(certificate, after_tbs)[0]
+    start, end = _inside(certificate, algorithm)
+    return certificate[start:end]
+
+
+def _inside(der: bytes, position: int) -> tuple[int, int]:
+    """Return where the contents of the DER value at `position` begin and end."""
+    if position + 2 > len(der):
+        raise ValueError("not a certificate")
+    length, start = der[position + 1], position + 2
+    if length & 0x80:
+        octets = length & 0x7F
+        length, start = int.from_bytes(der[start : start + octets], "big"), start + octets
+    if start + length > len(der):
+        raise ValueError("not a certificate")
+    return start, start + length
+
+
+def client_context(ca: str | None = None, certificate: str | None = None, key: str | None = None) -> ssl.SSLContext:
+    """Return how a client speaks TLS: files in PEM. OSError or SSLError if they cannot be used.
+
+    With a `ca` the server's certificate and its name are checked. Without, nothing is: then the token's proof, which is
+    bound to the certificate, must show whose it is.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    _restrict(context)
+    if ca is None:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    else:
+        context.load_verify_locations(ca)
+    if certificate is not None:
+        context.load_cert_chain(certificate, key, password=_refuse_password)
+    return context
+
+
+def server_context(
+    certificate: bytes, key: bytes, client_ca: bytes | None = None, crl: bytes | None = None
+) -> ssl.SSLContext:
+    """Return how a server speaks TLS: all in PEM. SSLError, or ValueError for a key with a passphrase, if it cannot be.
+
+    With a `client_ca`, clients must have a certificate of it, made for clients; with a `crl`, one that is not in there.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    _restrict(context)
+    # What is resumed would not be checked again.
+    context.num_tickets = 0
+    with _as_file(certificate) as certificate_path, _as_file(key) as key_path:
+        context.load_cert_chain(certificate_path, key_path, password=_refuse_password)
+    if client_ca is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        with _as_file(client_ca) as path:
+            context.load_verify_locations(path)
+        if crl is not None:
+            with _as_file(crl) as path:
+                context.load_verify_locations(path)
+            context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+    return context
+
+
+def _restrict(context: ssl.SSLContext) -> None:
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+
+
+def _refuse_password() -> str:
+    raise ValueError("the key has a passphrase")
+
+
+class _as_file:  # noqa: N801 - a context manager without contextlib
+    """Give OpenSSL, which reads files only, a name for bytes in memory: their file may be closed to this process."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._fd = -1
+
+    def __enter__(self) -> str:
+        self._fd = os.memfd_create("levity", os.MFD_CLOEXEC)
+        os.write(self._fd, self._data)
+        return f"/proc/self/fd/{self._fd}"
+
+    def __exit__(self, *_exception: object) -> None:
+        os.close(self._fd)
