@@ -7,8 +7,11 @@ import hashlib
 import os
 import ssl
 
-__all__ = ["WANTS", "SSLError", "certificate_binding", "client_context", "server_context"]
+__all__ = ["WANTS", "Connection", "Context", "EndOfFile", "SSLError", "certificate_binding", "certificate_facts", "client_context", "own_binding", "server_context"]
 
+Connection = ssl.SSLSocket
+Context = ssl.SSLContext
+EndOfFile = ssl.SSLEOFError
 SSLError = ssl.SSLError
 # What a call on a non-blocking connection raises: not now.
 WANTS = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -31,6 +34,21 @@ def certificate_binding(certificate: bytes) -> bytes:
     """
     name = _HASHES.get(_signature_algorithm(certificate), "sha256")
     return b"tls-server-end-point:" + hashlib.new(name, certificate).digest()
+
+
+def own_binding(certificates: bytes) -> bytes:
+    """Return the binding of a server with these certificates: PEM, its own first. ValueError if there is none."""
+    end = "-----END CERTIFICATE-----"
+    first, found, _rest = certificates.decode("ascii", "replace").partition(end)
+    return certificate_binding(ssl.PEM_cert_to_DER_cert(first[first.find("-----BEGIN CERT") :] + found))
+
+
+def certificate_facts(connection: ssl.SSLSocket) -> tuple[list[str], float]:
+    """Return all common names in a client's certificate, which was verified, and until when it is good (epoch)."""
+    found = connection.getpeercert() or {}
+    subject = found.get("subject", ())
+    names = [str(value) for parts in subject for key, value in parts if key == "commonName"]  # type: ignore[misc]
+    return names, float(ssl.cert_time_to_seconds(str(found.get("notAfter", ""))))
 
 
 def _signature_algorithm(certificate: bytes) -> bytes:

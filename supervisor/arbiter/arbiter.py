@@ -72,10 +72,10 @@ class Arbiter:
         return self._left_behind
 
     def _be_engine(self, control: Connection, pipe: Connection) -> None:
-        run_engine(control, pipe, self._settings.state_dir, self._settings.keeping)
+        run_engine(control, pipe, self._settings)
 
     def _be_frontend(self, control: Connection, pipe: Connection) -> None:
-        run_frontend(control, pipe, self._listener.socket)
+        run_frontend(control, pipe, self._listener.socket, self._settings.access)
 
     def _ask_to_stop(self, _number: int, _frame: object) -> None:
         self._stop_asked = True
@@ -114,13 +114,17 @@ class Arbiter:
         word = child.receive()
         if word is None:
             self._bury(child)
-        elif "fatal" in word:
+        elif "fatal" in word and not child.is_ready:
             raise RefusedError(str(word["fatal"]), CONFIGURATION)
         elif "ready" in word:
             child.is_ready = True
             self._announce()
         elif "pong" in word:
             child.unanswered = 0
+        elif child is not self.engine:
+            pass  # Nobody who talks to strangers has a say in what follows.
+        elif "mistrust" in word:
+            self.frontend.kill()
         elif "stopped" in word:
             self._left_behind = int(word["live"])
 

@@ -93,7 +93,7 @@ class Child:
         assert self.control is not None
         try:
             word = json.loads(self.control.recv_bytes(65536))
-        except (EOFError, OSError, ValueError):
+        except (EOFError, OSError, ValueError, RecursionError):
             return None
         return word if isinstance(word, dict) else None
 

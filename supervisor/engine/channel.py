@@ -6,6 +6,7 @@ While the outbox is over its cap no further request is read, so a front-end that
 import selectors
 from collections.abc import Callable
 
+from levity.errors import LevityError
 from levity.protocol.frames import Frame, FrameDecoder
 from levity.protocol.messages import Request, parse_request
 from supervisor.engine.loop import Loop
@@ -17,7 +18,10 @@ _OUTBOX_LIMIT = 4 * 1024 * 1024
 
 
 class Channel:
-    """Requests in, frames out. `on_lost` is called once, when the other end is gone; nonsense is a LevityError."""
+    """Requests in, frames out. `on_lost` is called once, when the other end is gone.
+
+    `on_nonsense` is called once when what comes is not what a front-end sends; nothing more is read or sent then.
+    """
 
     def __init__(
         self,
@@ -25,11 +29,13 @@ class Channel:
         fd: int,
         on_request: Callable[["Channel", Request], None],
         on_lost: Callable[["Channel"], None],
+        on_nonsense: Callable[[LevityError], None],
     ) -> None:
         self._loop = loop
         self._pipe = Pipe(fd)
         self._on_request = on_request
         self._on_lost = on_lost
+        self._on_nonsense = on_nonsense
         self._decoder = FrameDecoder()
         self.is_open = True
         loop.watch(fd, self._ready)
@@ -76,10 +82,17 @@ class Channel:
             self._lose()
             return
         self._decoder.feed(data)
-        # Our own front-end sends nothing that is refused here. If it does, the error ends this engine: a new one gets
-        # a new pipe, while nobody would make one for this.
-        while self.is_open and isinstance(frame := self._decoder.next_frame(), Frame):
-            self._on_request(self, parse_request(frame.body))
+        while self.is_open and (request := self._next_request()) is not None:
+            self._on_request(self, request)
+
+    def _next_request(self) -> Request | None:
+        try:
+            frame = self._decoder.next_frame()
+            return parse_request(frame.body) if isinstance(frame, Frame) else None
+        except LevityError as error:
+            self.close()
+            self._on_nonsense(error)
+            return None
 
     def _flush(self) -> None:
         try:

@@ -10,18 +10,22 @@ from multiprocessing.connection import Connection
 from levity.errors import LevityError
 from levity.protocol.messages import Request, error_frame, result_frame
 from supervisor.child import be_child, receive_peer, receive_word, take_lock, tell
+from supervisor.engine.audit import Audit
+from supervisor.engine.authority import Authority, ticket_key
 from supervisor.engine.channel import Channel
 from supervisor.engine.janitor import Disk, Janitor, Limits
 from supervisor.engine.loop import Loop, Timer
 from supervisor.engine.nursery import Nursery
 from supervisor.engine.operations import Operations
+from supervisor.engine.reception import Reception
 from supervisor.engine.recovery import live_specs, open_registry, quarantine_registry
 from supervisor.engine.registry import NewerRegistryError, Registry, RegistryCorruptError
 from supervisor.engine.tasks import Tasks
 from supervisor.say import say
-from supervisor.settings import Keeping, LockByte
+from supervisor.settings import LockByte, Settings
 from supervisor.spool.layout import ENGINE_SOCKET, is_task_id
 from supervisor.spool.records import JsonObject
+from supervisor.tokens import TokenStore
 
 __all__ = ["run_engine"]
 
@@ -32,7 +36,7 @@ _COMMIT_RETRY_S = 1.0
 _HINTS_A_TURN = 64
 
 
-def run_engine(control: Connection, pipe: Connection, state_dir: str, keeping: Keeping) -> None:
+def run_engine(control: Connection, pipe: Connection, settings: Settings) -> None:
     """Be the engine until the arbiter says stop or is gone. Never returns: the process ends here."""
     be_child("engine", "levity-engine", [control.fileno(), pipe.fileno()])
     status = 1
@@ -40,7 +44,7 @@ def run_engine(control: Connection, pipe: Connection, state_dir: str, keeping: K
         if refusal := take_lock(LockByte.ENGINE):
             tell(control, fatal=refusal)
         else:
-            _Engine(control, pipe, state_dir, keeping, open_registry()).run()
+            _Engine(control, pipe, settings, open_registry()).run()
         status = 0
     except NewerRegistryError as error:
         tell(
@@ -56,18 +60,25 @@ def run_engine(control: Connection, pipe: Connection, state_dir: str, keeping: K
 
 
 class _Engine:
-    def __init__(
-        self, control: Connection, pipe: Connection, state_dir: str, keeping: Keeping, registry: Registry
-    ) -> None:
+    def __init__(self, control: Connection, pipe: Connection, settings: Settings, registry: Registry) -> None:
         self._control = control
         self._registry = registry
         self._loop = Loop()
         self._hints = _hint_socket()
-        self._tasks = Tasks(self._loop, registry, self._ask, self._on_stored)
+        access, keeping = settings.access, settings.keeping
+        spool_gid = access.frontend_ids[1] if access.frontend_ids else None
+        self._tasks = Tasks(self._loop, registry, self._ask, self._on_stored, spool_gid)
         limits = Limits.of(keeping, Disk.now())
         self._janitor = Janitor(self._loop, registry, limits, lambda: self._tasks.is_out_of_space)
-        self._operations = Operations(self._loop, self._tasks, registry, state_dir, keeping.log_cap, limits)
-        self._nursery = Nursery(self._loop, self._tasks.shim_gone, self._tasks.ask_again)
+        authority = Authority(access, str(settings.address), TokenStore(), ticket_key())
+        audit = Audit()
+        self._operations = Operations(
+            self._loop, self._tasks, registry, authority, audit, settings.state_dir, keeping.log_cap, limits
+        )
+        self._reception = Reception(
+            authority, audit, spool_gid, self._operations.find, self._operations.unwait
+        )
+        self._nursery = Nursery(self._loop, self._tasks.shim_gone, self._tasks.ask_again, spool_gid)
         self._commit_timer: Timer | None = None
         self._channel = self._open_channel(os.dup(pipe.fileno()))
         pipe.close()
@@ -91,9 +102,18 @@ class _Engine:
 
     def _open_channel(self, fd: int) -> Channel:
         # Nothing to do when it is lost: the arbiter sends an end of a new one.
-        return Channel(self._loop, fd, self._on_request, lambda _channel: None)
+        return Channel(self._loop, fd, self._on_request, lambda _channel: None, self._mistrust)
+
+    def _mistrust(self, error: LevityError) -> None:
+        """Our own front-end sends no such thing: it is broken, or somebody else's by now. Another one is wanted."""
+        say(f"levityd: engine: the front-end is not understood and is replaced: {error.message[:200]}")
+        tell(self._control, mistrust=True)
 
     def _on_request(self, channel: Channel, request: Request) -> None:
+        if self._reception.serves(request.method):
+            self._receive(channel, request)
+            return
+
         def answer(result: JsonObject | LevityError) -> None:
             if isinstance(result, LevityError):
                 channel.send(error_frame(request.id, result))
@@ -101,6 +121,14 @@ class _Engine:
                 channel.send(result_frame(request.id, result))
 
         self._operations.handle(request, answer)
+
+    def _receive(self, channel: Channel, request: Request) -> None:
+        try:
+            result, fd = self._reception.handle(request, channel.take_descriptor() if request.has_fd else -1)
+        except LevityError as error:
+            channel.send(error_frame(request.id, error))
+        else:
+            channel.send(result_frame(request.id, result, fd >= 0), fd)
 
     def _on_control(self, _events: int) -> None:
         word = receive_word(self._control)

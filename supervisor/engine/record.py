@@ -41,7 +41,9 @@ def make_record(spec: JsonObject, state: State, facts: JsonObject, blocked: int 
         "cwd": spec["cwd"],
         "env": spec["env"],
         "grace_s": facts.get("grace_s", spec["grace_s"]),
-        # A spec of an older levity has none of these.
+        # A spec of an older levity has none of these. Tasks without an owner are levityd's own.
+        "owner": spec.get("owner"),
+        "user": (spec.get("run_as") or {}).get("name"),
         "stdin": spec.get("stdin", False),
         "merged": spec.get("merged", False),
         "log_cap": spec.get("log_cap", 0),

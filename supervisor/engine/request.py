@@ -6,13 +6,13 @@ from levity.sizes import check_log_cap
 from supervisor.spool.layout import is_task_id
 from supervisor.spool.records import DEFAULT_GRACE_S, JsonObject
 
-__all__ = ["check_start", "grace_of", "page_of", "prefix_of", "wait_of"]
+__all__ = ["check_start", "grace_of", "page_of", "prefix_of", "user_of", "wait_of"]
 
 _GRACE_LIMIT_S = 7 * 24 * 3600.0
 _PAGE_LIMIT = 500
 _WAIT_IDS_LIMIT = 1000
 _WAIT_LIMIT_S = 3600.0
-_START_KEYS = frozenset({"id", "argv", "cwd", "env", "grace_s", "stdin", "merged", "log_cap"})
+_START_KEYS = frozenset({"id", "argv", "cwd", "env", "grace_s", "stdin", "merged", "log_cap", "user"})
 
 
 def check_start(params: JsonObject, now_ns: int, log_cap: int) -> JsonObject:
@@ -72,6 +72,14 @@ def grace_of(params: JsonObject) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _GRACE_LIMIT_S:
         raise InvalidRequest(f"the grace period is not a number of seconds from 0 to {_GRACE_LIMIT_S:.0f}")
     return float(value)
+
+
+def user_of(params: JsonObject) -> str | None:
+    """Return the name of the user that a task is to run as, None if the start names none."""
+    value = params.get("user")
+    if value is not None and (not isinstance(value, str) or not value or "\0" in value):
+        raise InvalidRequest("'user' is not the name of a user")
+    return value
 
 
 def _flag(params: JsonObject, name: str) -> bool:

@@ -43,17 +43,23 @@ class Tasks:
     """The live tasks by id.
 
     `ask(id)` has the zygote fork a shim. `on_stored(urgent)` is told when there may be more output on the disk than
-    before: urgent, when a task waits for room.
+    before: urgent, when a task waits for room. `spool_gid` is the group that may read output, None for nobody else.
     """
 
     def __init__(
-        self, loop: Loop, registry: Registry, ask: Callable[[str], None], on_stored: Callable[[bool], None]
+        self,
+        loop: Loop,
+        registry: Registry,
+        ask: Callable[[str], None],
+        on_stored: Callable[[bool], None],
+        spool_gid: int | None = None,
     ) -> None:
         self.live: dict[str, LiveTask] = {}
         self._loop = loop
         self._registry = registry
         self._ask = ask
         self._on_stored = on_stored
+        self._spool_gid = spool_gid
         self._boot_id = boot_id()
         self._losses = Losses()
         self._losses_timer: Timer | None = None
@@ -72,7 +78,7 @@ class Tasks:
         """Accept a new task and start it; `answer` is called once its command is executed or has failed to be."""
         spec["boot_id"] = self._boot_id
         try:
-            directory.create(spec["id"], spec)
+            directory.create(spec["id"], spec, self._spool_gid)
         except OSError as error:
             answer(host_error(error.errno or 0, "the task cannot be stored"))
             return

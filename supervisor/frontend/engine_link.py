@@ -90,12 +90,9 @@ class EngineLink:
             os.close(fd)
         return reply
 
-    def fetch(self, method: str, params: JsonObject, timeout_s: float, *, auth: str) -> tuple[JsonObject, int]:
-        """Ask for something that comes with a descriptor, which is the caller's then; else as `call`."""
-        reply, fd = self._exchange_one(method, params, timeout_s, None, auth, -1)
-        if fd < 0:
-            raise InternalError("levityd's engine sent no descriptor")
-        return reply, fd
+    def fetch(self, method: str, params: JsonObject, timeout_s: float, *, auth: str = "") -> tuple[JsonObject, int]:
+        """Ask for something that comes with a descriptor, which is the caller's then (-1: none came); else as `call`."""
+        return self._exchange_one(method, params, timeout_s, None, auth, -1)
 
     def _exchange_one(
         self,

@@ -14,8 +14,8 @@ from supervisor.frontend.busy import Busy
 from supervisor.frontend.log_request import LogRequest
 from supervisor.frontend.turns import Turns
 from supervisor.frontend.wire import Wire
-from supervisor.hostos.changes import Changes, Watch
-from supervisor.spool.layout import STREAMS, task_path
+from supervisor.hostos.changes import Changes, Watch, descriptor_path
+from supervisor.spool.layout import STREAMS
 from supervisor.spool.reader import Extent, Hole, Piece, SpoolReader, Unordered
 from supervisor.spool.records import JsonObject, RecordVersionError
 from supervisor.spool.tail import tail_start
@@ -31,6 +31,8 @@ _POLL_S = 0.05
 # lines. The more followers are sent something the longer, so that all of them leave most of a processor to others.
 _REST_S = 0.0005
 _LONGEST_REST_S = 0.1
+# Somebody who is not to see this task any more has seen enough after so long, or his next heartbeat.
+_CHECK_S = 10.0
 
 
 class Logs:
@@ -44,11 +46,15 @@ class Logs:
     def __repr__(self) -> str:
         return f"<Logs {self._busy}>"
 
-    def send(self, wire: Wire, task_id: str, request: LogRequest) -> JsonObject:
-        """Send what is asked for and return the reply; OSError when the client is gone."""
-        path = task_path(task_id)
+    def send(
+        self, wire: Wire, task_id: str, directory_fd: int, request: LogRequest, check: Callable[[], None]
+    ) -> JsonObject:
+        """Send what is asked for and return the reply; OSError when the client is gone.
+
+        `directory_fd` is closed here. `check` is called now and then while a task is followed, and may raise to end it.
+        """
         try:
-            reader = SpoolReader(path, request.streams, exact=request.exact)
+            reader = SpoolReader(directory_fd, request.streams, exact=request.exact)
         except FileNotFoundError:
             raise _gone(task_id) from None
         except RecordVersionError as error:
@@ -58,7 +64,7 @@ class Logs:
             start = {name: reader.ends[number] for number, name in STREAMS.items()}
             wire.send(notification_frame("log.start", {"id": task_id, **start}))
             if request.follow:
-                self._follow(wire, reader, request, path)
+                self._follow(wire, reader, request, descriptor_path(directory_fd), check)
             else:
                 self._send_pieces(wire, reader.pieces(CHUNK_LIMIT, request.until_ns), request.heartbeat_s)
             # Where a reading began behind the end, something is gone that was there before: the client shall see it.
@@ -67,10 +73,15 @@ class Logs:
         finally:
             reader.close()
 
-    def _follow(self, wire: Wire, reader: SpoolReader, request: LogRequest, path: str) -> None:
+    def _follow(
+        self, wire: Wire, reader: SpoolReader, request: LogRequest, path: str, check: Callable[[], None]
+    ) -> None:
+        check_at = time.monotonic() + _CHECK_S
         with self._changes.watch(path) as watch:
             while self._step(wire, reader, request, watch):
-                pass
+                if time.monotonic() >= check_at:
+                    check()
+                    check_at = time.monotonic() + _CHECK_S
 
     def _step(self, wire: Wire, reader: SpoolReader, request: LogRequest, watch: Watch) -> bool:
         """Send what has come and wait for more; False when there will be none."""

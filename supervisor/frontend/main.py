@@ -14,9 +14,10 @@ from supervisor.child import be_child, receive_peer, receive_word, take_lock, te
 from supervisor.frontend.engine_link import EngineLink
 from supervisor.frontend.server import Server
 from supervisor.frontend.services import Services
-from supervisor.hostos.kernel import preload_libgcc
+from supervisor.hostos.identity import become
+from supervisor.hostos.kernel import forbid_privileges, preload_libgcc
 from supervisor.say import say
-from supervisor.settings import LockByte
+from supervisor.settings import Access, LockByte
 
 __all__ = ["run_frontend"]
 
@@ -25,7 +26,7 @@ _FAREWELL_S = 1.0
 _SWITCH_INTERVAL_S = 0.0005
 
 
-def run_frontend(control: Connection, pipe: Connection, listener: socket.socket) -> None:
+def run_frontend(control: Connection, pipe: Connection, listener: socket.socket, access: Access) -> None:
     """Be the front-end until the arbiter says stop or is gone. Never returns: the process ends here."""
     be_child("front-end", "levity-frontend", [control.fileno(), pipe.fileno(), listener.fileno()])
     status = 1
@@ -36,7 +37,8 @@ def run_frontend(control: Connection, pipe: Connection, listener: socket.socket)
         if refusal := take_lock(LockByte.FRONT_END):
             tell(control, fatal=refusal)
         else:
-            _serve(control, pipe, listener)
+            _drop_privileges(access)
+            _serve(control, pipe, listener, access)
         status = 0
     except Exception as error:  # noqa: BLE001 The outermost boundary: one line; the arbiter starts a new front-end.
         say(f"levityd: front-end: {type(error).__name__}: {error}")
@@ -44,11 +46,19 @@ def run_frontend(control: Connection, pipe: Connection, listener: socket.socket)
         os._exit(status)
 
 
-def _serve(control: Connection, pipe: Connection, listener: socket.socket) -> None:
+def _drop_privileges(access: Access) -> None:
+    """Be nobody where levityd is root: whoever takes over this process by what it is sent has what is open here."""
+    os.chdir("/")
+    if access.frontend_ids is not None:
+        become(*access.frontend_ids)
+    forbid_privileges()
+
+
+def _serve(control: Connection, pipe: Connection, listener: socket.socket, access: Access) -> None:
     link = EngineLink()
     link.connect(os.dup(pipe.fileno()))
     pipe.close()
-    server = Server(listener, Services(link))
+    server = Server(listener, Services(link, access))
     threading.Thread(target=link.run, daemon=True, name="link").start()
     # It is never shut down, it ends with the process; so nothing has to wake it up to look whether it shall.
     threading.Thread(target=server.serve_forever, args=(None,), daemon=True, name="server").start()

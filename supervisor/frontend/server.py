@@ -4,54 +4,43 @@ import errno
 import socket
 import socketserver
 import sys
-import threading
 import time
 from typing import Any
 
+from supervisor.frontend.gate import source_of
 from supervisor.frontend.services import Services
 from supervisor.frontend.session import Session
 from supervisor.say import say
 
 __all__ = ["Server"]
 
-_CONNECTION_LIMIT = 1024
 _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _PAUSE_S = 0.1
 
 
-class _Handler(socketserver.BaseRequestHandler):
-    server: "Server"
-
-    def handle(self) -> None:
-        session = Session(self.request, self.server.services)
-        self.server.sessions.add(session)
-        try:
-            session.run()
-        finally:
-            self.server.sessions.discard(session)
-
-
 class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
-    """A server on a socket that is bound and listening already, TCP or unix."""
+    """A server on a socket that is bound and listening already, TCP or unix.
+
+    The base classes hand on a Session, where they speak of a request.
+    """
 
     daemon_threads = True
     block_on_close = False
 
     def __init__(self, listener: socket.socket, services: Services) -> None:
-        socketserver.BaseServer.__init__(self, listener.getsockname(), _Handler)
+        socketserver.BaseServer.__init__(self, listener.getsockname(), socketserver.BaseRequestHandler)
         # Another front-end may still hold the same socket for a moment and take the connection that woke this one.
         listener.setblocking(False)
         self.socket = listener
         self.services = services
         self.sessions: set[Session] = set()
-        self._free = threading.BoundedSemaphore(_CONNECTION_LIMIT)
 
     @property
     def is_answering(self) -> bool:
         """Whether a request is being answered."""
         return any(session.is_answering for session in self.sessions.copy())
 
-    def get_request(self) -> tuple[socket.socket, Any]:
+    def get_request(self) -> tuple[Any, Any]:
         """Accept a connection.
 
         Out of descriptors, pause: the connection stays in the backlog and would wake us at once.
@@ -64,27 +53,34 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
             raise
         connection.setblocking(True)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if connection.family != socket.AF_UNIX:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return connection, address
+        if connection.family == socket.AF_UNIX:
+            return Session(connection, "unix", self.services), None
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        host, port = address[:2]
+        return Session(connection, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", self.services), address
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Start the connection's thread, if there may be one more."""
-        if not self._free.acquire(blocking=False):
-            self.shutdown_request(request)
+        if not self.services.gate.admit(request, source_of(client_address)):
+            request.close()
             return
         try:
             super().process_request(request, client_address)
         except RuntimeError:  # No thread could be started.
-            self._free.release()
-            self.shutdown_request(request)
+            self.services.gate.leave(request)
+            request.close()
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Serve one connection to its end."""
+        self.sessions.add(request)
         try:
-            super().process_request_thread(request, client_address)
+            request.run()
+        except Exception:  # noqa: BLE001 The outermost boundary of a connection: the others go on.
+            self.handle_error(request, client_address)
         finally:
-            self._free.release()
+            self.sessions.discard(request)
+            self.services.gate.leave(request)
+            request.close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 The base class names them.
         """Say in one line what went wrong with one connection; the others go on."""

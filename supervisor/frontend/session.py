@@ -1,25 +1,18 @@
 """One client's connection. Runs in: front-end, a thread each. Owns: the client's socket.
 
-Nothing is acted on before a whole frame is there; the first bytes of any other protocol are a length over the limit,
-so a stray HTTP or TLS client is dropped at its first four bytes.
+Nothing is acted on before it is known whose it is, and then only whole frames are; the first bytes of any other protocol
+are a length over the limit, so a stray HTTP or TLS client is dropped at its first four bytes.
 """
 
-import os
 import socket
 import time
 from collections.abc import Callable
 
-from levity.errors import InvalidRequest, LevityError, ProtocolError, UnknownMethod
-from levity.protocol.frames import Frame, FrameDecoder
-from levity.protocol.messages import (
-    PROTOCOL_VERSION,
-    error_frame,
-    notification_frame,
-    parse_request,
-    result_frame,
-)
-from levity.version import __version__
-from supervisor.frontend.inputs import parse_input
+from levity.errors import AuthenticationError, InvalidRequest, LevityError, ProtocolError, Unavailable, UnknownMethod
+from levity.protocol.frames import STRANGER_FRAME_LIMIT, Frame, FrameDecoder
+from levity.protocol.messages import error_frame, parse_request, result_frame
+from supervisor.frontend.door import Caller, StrangerError
+from supervisor.frontend.inputs import store_input
 from supervisor.frontend.log_request import parse_log_request
 from supervisor.frontend.services import Services
 from supervisor.frontend.waiting import wait_for_tasks
@@ -33,50 +26,75 @@ __all__ = ["Session"]
 _FIRST_REQUEST_S = 10.0
 _REST_OF_REQUEST_S = 30.0
 _ENGINE_S = 60.0
-# What only the front-end itself may ask of the engine.
-_OURS = frozenset({"task.unwait"})
 _READ_SIZE = 64 * 1024
 
 
 class Session:
-    """The dialogue with one client: `run` returns when either side has had enough.
+    """The dialogue with one client: `run` returns when either side has had enough; `drop` ends it from elsewhere.
 
-    `is_answering`: it is at a request that will be answered soon, unlike one that waits for a task.
+    `is_answering`: it is at a request that will be answered soon, unlike one that waits for a task. `peer` is where the
+    client is, for the audit.
     """
 
-    def __init__(self, connection: socket.socket, services: Services) -> None:
-        self._connection = connection
+    def __init__(self, connection: socket.socket, peer: str, services: Services) -> None:
         self._wire = Wire(connection)
+        self._peer = peer
         self._services = services
-        self._decoder = FrameDecoder()
-        # What the front-end does itself; everything else it passes on.
-        self._served: dict[str, Callable[[JsonObject], JsonObject]] = {
+        self._decoder = FrameDecoder(STRANGER_FRAME_LIMIT)
+        self._caller = Caller("", "", "")
+        # All that a client can ask for. What is not done here is the engine's, which has a table of its own.
+        self._served: dict[str, Callable[[JsonObject], JsonObject] | None] = {
+            "task.start": None,
+            "task.query": None,
+            "task.signal": None,
+            "task.list": None,
             "task.logs": self._logs,
             "task.stdin": self._stdin,
             "task.wait": self._wait,
+            "server.info": None,
         }
         self._requests = 0
         self.is_answering = False
 
     def __repr__(self) -> str:
-        return f"<Session {self._requests} requests, {self._decoder!r}>"
+        return f"<Session {self._caller.user or 'stranger'} at {self._peer}, {self._requests} requests>"
+
+    def drop(self) -> None:
+        """Break the connection, from any thread."""
+        self._wire.drop()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._wire.close()
 
     def run(self) -> None:
-        """Greet, then answer requests in the order in which they come."""
-        nonce = os.urandom(32).hex()
-        hello = {"server": f"levityd/{__version__}", "protocol": PROTOCOL_VERSION, "nonce": nonce}
+        """Find out who it is and greet, then answer requests in the order in which they come."""
+        gate = self._services.gate
         try:
-            self._send(notification_frame("hello", hello))
-            try:
-                while (frame := self._next_frame()) is not None:
-                    self._requests += 1
-                    self.is_answering = True
-                    self._answer(frame)
-                    self.is_answering = False
-            except ProtocolError as error:
-                self._send(error_frame(None, error))
+            self._caller = self._services.door.admit(self._wire, self._decoder, self._peer)
+        except StrangerError as error:
+            if error.is_failure:
+                gate.failed(self)
+            return
+        try:
+            if gate.known(self, self._caller.user, exempt=self._caller.role == "admin"):
+                self._talk()
+            else:
+                self._send(error_frame(None, Unavailable(f"{self._caller.user} has too many connections; close some")))
         except OSError:
             pass  # The client is gone, or too slow: its tasks are none the worse for it.
+
+    def _talk(self) -> None:
+        try:
+            while (frame := self._next_frame()) is not None:
+                self._requests += 1
+                self.is_answering = True
+                self._answer(frame)
+                self.is_answering = False
+        except ProtocolError as error:
+            self._send(error_frame(None, error))
+        except AuthenticationError:
+            pass  # It was let in by what does not hold any more. If it connects again it will hear why, or be let in.
 
     def _next_frame(self) -> Frame | None:
         """Return the next frame; None when the client has closed its side."""
@@ -84,8 +102,9 @@ class Session:
         while not isinstance(frame := self._decoder.next_frame(), Frame):
             if self._decoder.pending and deadline is None:
                 deadline = time.monotonic() + _REST_OF_REQUEST_S
-            self._connection.settimeout(None if deadline is None else max(0.001, deadline - time.monotonic()))
-            data = self._connection.recv(_READ_SIZE)
+            connection = self._wire.connection
+            connection.settimeout(None if deadline is None else max(0.001, deadline - time.monotonic()))
+            data = connection.recv(_READ_SIZE)
             if not data:
                 return None
             self._decoder.feed(data)
@@ -98,43 +117,53 @@ class Session:
             self._send(error_frame(None, error))
             return
         try:
-            if request.method in _OURS:
-                raise UnknownMethod(f"{request.method} is not for clients")
-            serve = self._served.get(request.method)
-            # Names the engine does not know are refused there: one table of operations, in one place.
+            if request.method not in self._served:
+                raise UnknownMethod(f"unknown operation {request.method[:64]!r}; `levity info` says which levityd it is")
+            serve = self._served[request.method]
             result = serve(request.params) if serve else self._call(request.method, request.params)
             self._send(result_frame(request.id, result))
+        except AuthenticationError:
+            raise
         except LevityError as error:
             self._send(error_frame(request.id, error))
 
     def _call(self, method: str, params: JsonObject) -> JsonObject:
-        return self._services.link.call(method, params, _ENGINE_S)
+        return self._services.link.call(method, params, _ENGINE_S, auth=self._caller.ticket)
 
-    def _record(self, params: JsonObject) -> JsonObject:
-        return self._call("task.query", {"id": params.get("id")})
+    def _check(self) -> None:
+        """AuthenticationError if the client would not be let in any more."""
+        self._call("auth.check", {})
+
+    def _borrow(self, method: str, params: JsonObject) -> tuple[str, int]:
+        """Return a task's id and its directory, which the engine opens for those who may do this with it."""
+        wanted = {"id": params.get("id"), "for": method}
+        found, fd = self._services.link.fetch("spool.open", wanted, _ENGINE_S, auth=self._caller.ticket)
+        return found["id"], fd
 
     def _logs(self, params: JsonObject) -> JsonObject:
-        task_id = self._record(params)["id"]
         log = parse_log_request(params, time.time_ns())
+        task_id, directory_fd = self._borrow("task.logs", params)
         self.is_answering = not log.follow
-        reply = self._services.logs.send(self._wire, task_id, log)
+        reply = self._services.logs.send(self._wire, task_id, directory_fd, log, self._check)
         if log.follow and reply["over"]:
             # Whoever has followed a task to its end and then asks for its state shall find that it is over.
-            wait_for_tasks(self._wire, self._services.link, {"ids": [task_id], "heartbeat_s": log.heartbeat_s})
+            self._wait({"ids": [task_id], "heartbeat_s": log.heartbeat_s})
         return reply
 
     def _stdin(self, params: JsonObject) -> JsonObject:
-        record = self._record(params)
-        if not record.get("stdin"):
-            raise InvalidRequest(f"task {record['id']} was started without an input to send to")
         self.is_answering = False
-        reply = self._services.inputs.store(self._wire, record["id"], parse_input(params))
-        self._call("task.stdin", {"id": record["id"]})
-        return reply
+
+        def ask() -> JsonObject:
+            return self._call("task.stdin", params)
+
+        def borrow() -> int:
+            return self._borrow("task.stdin", params)[1]
+
+        return store_input(self._wire, self._services.changes, params, ask, borrow)
 
     def _wait(self, params: JsonObject) -> JsonObject:
         self.is_answering = False
-        return wait_for_tasks(self._wire, self._services.link, params)
+        return wait_for_tasks(self._wire, self._services.link, params, self._caller.ticket)
 
     def _send(self, frame: bytes) -> None:
         self._wire.send(frame)

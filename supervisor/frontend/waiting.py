@@ -20,8 +20,8 @@ _ENGINE_S = 60.0
 _LONGEST_S = 1e9
 
 
-def wait_for_tasks(wire: Wire, link: EngineLink, params: JsonObject) -> JsonObject:
-    """Answer a task.wait; OSError when the client has left."""
+def wait_for_tasks(wire: Wire, link: EngineLink, params: JsonObject, ticket: str) -> JsonObject:
+    """Answer a task.wait of the client with this ticket; OSError when it has left."""
     heartbeat_s = heartbeat_of(params)
     timeout_s = params.get("timeout_s")
     if timeout_s is None:
@@ -40,7 +40,7 @@ def wait_for_tasks(wire: Wire, link: EngineLink, params: JsonObject) -> JsonObje
     try:
         while True:
             # Computed each time it is sent: an engine that dies has it sent again.
-            answer = link.call("task.wait", lambda: asked | {"within_s": left_s()}, left_s() + _ENGINE_S, wait)
+            answer = link.call("task.wait", lambda: asked | {"within_s": left_s()}, left_s() + _ENGINE_S, wait, auth=ticket)
             if answer["done"] or time.monotonic() >= give_up_at:
                 return answer
             # The beginning of an id may fit more tasks by now.

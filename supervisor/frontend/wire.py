@@ -7,10 +7,12 @@ and the client is told now and then that all is well.
 import os
 import select
 import socket
+import threading
 import time
 
 from levity.errors import InvalidRequest
 from levity.protocol.messages import notification_frame
+from supervisor.frontend.secure import NOT_NOW, Encrypted
 from supervisor.frontend.turns import Turns
 from supervisor.spool.records import JsonObject
 
@@ -22,6 +24,8 @@ _SEND_STALL_S = 300.0
 _PATIENCE_S = 0.01
 _HEARTBEAT = notification_frame("heartbeat", {})
 _HEARTBEAT_S, _SHORTEST_S, _LONGEST_S = 10.0, 0.05, 3600.0
+# So much of a file is encrypted at a time.
+_BLOCK = 256 * 1024
 # The kernel says that the other side has closed, or closed its sending half (poll(2)).
 _LEFT = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
@@ -35,24 +39,57 @@ def heartbeat_of(params: JsonObject) -> float:
 
 
 class Wire:
-    """Sends to one client; OSError when it is gone, or too slow."""
+    """Sends to one client; OSError when it is gone, or too slow. `tls` is the connection if it speaks TLS, else None."""
 
     def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
+        self.connection = connection
+        self.tls: Encrypted | None = None
+        self._fd = connection.fileno()
         self._sent_at = time.monotonic()
+        self._lock = threading.Lock()
+        self._is_closed = False  # guarded by self._lock
+
+    def secure(self, connection: Encrypted) -> None:
+        """Speak TLS from now on: `connection` has taken over the descriptor."""
+        self.connection = self.tls = connection
+
+    def drop(self) -> None:
+        """Break the connection, from any thread; its own thread, which sees that, closes it."""
+        with self._lock:
+            if not self._is_closed:
+                # By the descriptor: the object that has it changes when TLS begins.
+                with socket.socket(fileno=os.dup(self._fd)) as same:
+                    try:
+                        same.shutdown(socket.SHUT_RDWR)
+                    except OSError:
+                        pass  # It is broken already.
+
+    def close(self) -> None:
+        """Say goodbye, as far as that is possible at once, and close the connection."""
+        with self._lock:
+            self._is_closed = True
+            try:
+                self.connection.setblocking(False)
+                if self.tls is not None:
+                    self.tls.unwrap()  # Sends that this is the end; whoever does not see it knows that something is missing.
+                else:
+                    self.connection.shutdown(socket.SHUT_WR)
+            except (OSError, ValueError):
+                pass  # The other side is gone; or TLS never began; or it would wait for an answer.
+            self.connection.close()
 
     def send(self, data: bytes | bytearray) -> None:
         """Send all of it."""
-        self._connection.settimeout(_SEND_STALL_S)
+        self.connection.settimeout(_SEND_STALL_S)
         rest = memoryview(data)
         while rest:  # Not sendall(): for that the time is for all of it.
-            rest = rest[self._connection.send(rest) :]
+            rest = rest[self.connection.send(rest) :]
         self._sent_at = time.monotonic()
 
     def send_file(self, head: bytes, fd: int, position: int, length: int, turns: Turns) -> None:
         """Send `head`, then bytes of a file, which go to the socket inside the kernel (sendfile(2)), in turns."""
         self.send(head)
-        self._connection.setblocking(False)
+        self.connection.setblocking(False)
         end = position + length
         while position < end:
             with turns:
@@ -63,10 +100,11 @@ class Wire:
 
     def _send_some(self, fd: int, position: int, end: int) -> int:
         """Send until the client is too slow to be waited for; return how far that was."""
+        send = self._send_block if self.tls is None else self._encrypt_block
         while position < end:
             try:
-                sent = os.sendfile(self._connection.fileno(), fd, position, end - position)
-            except BlockingIOError:
+                sent = send(fd, position, end)
+            except NOT_NOW:
                 if not self._wait_writable(_PATIENCE_S, must=False):
                     break
                 continue
@@ -76,9 +114,16 @@ class Wire:
             position += sent
         return position
 
+    def _send_block(self, fd: int, position: int, end: int) -> int:
+        return os.sendfile(self.connection.fileno(), fd, position, end - position)
+
+    def _encrypt_block(self, fd: int, position: int, end: int) -> int:
+        data = os.pread(fd, min(end - position, _BLOCK), position)
+        return self.connection.send(data) if data else 0
+
     def _wait_writable(self, timeout_s: float, *, must: bool = True) -> bool:
         poller = select.poll()
-        poller.register(self._connection, select.POLLOUT)
+        poller.register(self.connection, select.POLLOUT)
         is_writable = bool(poller.poll(timeout_s * 1000))
         if must and not is_writable:
             raise TimeoutError("the client takes nothing")
@@ -87,7 +132,7 @@ class Wire:
     def beat(self, heartbeat_s: float) -> None:
         """Show that all is well if it is time to. ConnectionError when the client has left."""
         poller = select.poll()
-        poller.register(self._connection, select.POLLRDHUP)
+        poller.register(self.connection, select.POLLRDHUP)
         if poller.poll(0):
             raise ConnectionResetError("the client has left")
         if time.monotonic() >= self._sent_at + heartbeat_s:
@@ -98,14 +143,14 @@ class Wire:
         give_up_at = None if at_most_s is None else time.monotonic() + at_most_s
         poller = select.poll()
         poller.register(fd, select.POLLIN)
-        poller.register(self._connection, select.POLLRDHUP)
+        poller.register(self.connection, select.POLLRDHUP)
         while True:
             now = time.monotonic()
             until = self._sent_at + heartbeat_s
             if give_up_at is not None:
                 until = min(until, give_up_at)
             ready = dict(poller.poll(max(0.0, until - now) * 1000))
-            if ready.get(self._connection.fileno(), 0) & _LEFT:
+            if ready.get(self.connection.fileno(), 0) & _LEFT:
                 raise ConnectionResetError("the client has left")
             if fd in ready:
                 return True

@@ -11,17 +11,20 @@ from typing import Self
 
 from supervisor.hostos.kernel import inotify_add, inotify_open, inotify_remove
 
-__all__ = ["Changes", "Watch"]
+__all__ = ["Changes", "Watch", "descriptor_path"]
 
 _IN_MODIFY, _IN_MOVED_TO, _IN_CREATE, _IN_DELETE, _IN_DELETE_SELF = 0x2, 0x80, 0x100, 0x200, 0x400
-_IN_ONLYDIR, _IN_DONT_FOLLOW, _IN_ONESHOT = 0x01000000, 0x02000000, 0x80000000
-_MASK = (
-    _IN_MODIFY | _IN_MOVED_TO | _IN_CREATE | _IN_DELETE | _IN_DELETE_SELF | _IN_ONLYDIR | _IN_DONT_FOLLOW | _IN_ONESHOT
-)
+_IN_ONLYDIR, _IN_ONESHOT = 0x01000000, 0x80000000
+_MASK = _IN_MODIFY | _IN_MOVED_TO | _IN_CREATE | _IN_DELETE | _IN_DELETE_SELF | _IN_ONLYDIR | _IN_ONESHOT
 # struct inotify_event: wd, mask, cookie, length of the name that follows.
 _EVENT = struct.Struct("iIII")
 _OVERFLOW = -1
 _READ_SIZE = 64 * 1024
+
+
+def descriptor_path(fd: int) -> str:
+    """Return a path to what is open as `fd`: good for as long as that is, and though no other path may be followed."""
+    return f"/proc/self/fd/{fd}"
 
 
 class Watch:

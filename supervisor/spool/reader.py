@@ -17,8 +17,6 @@ from supervisor.spool.stream_reader import Span, StreamReader
 
 __all__ = ["Extent", "Hole", "Piece", "SpoolReader", "Unordered"]
 
-_DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
 
 class Extent(NamedTuple):
     """Neighbouring bytes of one stream in one file, and when the first of them came (ns since the epoch)."""
@@ -57,15 +55,17 @@ _BACKWARD_RUN = 64 * 1024
 
 
 class SpoolReader:
-    """One reading of the spool in `path`; close it. FileNotFoundError if there is no such directory.
+    """One reading of the spool in an open directory, which is closed with it. FileNotFoundError if that was removed.
 
     `ends` is how far it has come in each stream. `over` says that nothing is written any more, so that what has no
     record is read, too. Of the streams not `selected` nothing is read. With `exact`, bytes of different times are never
     put together.
     """
 
-    def __init__(self, path: str, selected: Collection[int] = tuple(STREAMS), *, exact: bool = False) -> None:
-        self._directory_fd = os.open(path, _DIRECTORY_FLAGS)
+    def __init__(
+        self, directory_fd: int, selected: Collection[int] = tuple(STREAMS), *, exact: bool = False
+    ) -> None:
+        self._directory_fd = directory_fd
         self._selected = frozenset(selected)
         self._exact = exact
         self._index = IndexReader(self._directory_fd)

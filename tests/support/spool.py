@@ -53,7 +53,7 @@ def finish(path: Path, **totals: int) -> None:
 @contextmanager
 def opened(path: Path, selected: Iterable[int] = (1, 2), *, exact: bool = False) -> Iterator[SpoolReader]:
     """Open a reader."""
-    reader = SpoolReader(str(path), tuple(selected), exact=exact)
+    reader = SpoolReader(os.open(path, os.O_RDONLY), tuple(selected), exact=exact)
     try:
         yield reader
     finally:

@@ -412,5 +412,5 @@ def test_a_reader_that_fails_leaves_nothing_open(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     (tmp_path / "exit.json").write_text('{"version": 99}')
     with pytest.raises(Exception, match="version 99"):
-        SpoolReader(str(tmp_path))
+        SpoolReader(os.open(tmp_path, os.O_RDONLY))
     assert len(os.listdir("/proc/self/fd")) == before

@@ -1,0 +1,227 @@
+"""Who a client is: judge what it shows, and write it a ticket. Runs in: engine. Owns: the key that signs tickets.
+
+The front-end, which talks to strangers, has neither tokens nor the say. It shows a client's socket, passes on proofs,
+and gets a ticket, which it shows with each request of that client: the user in it is signed, so it cannot make one up,
+and what may change (tokens, roles, revocations, dates) is looked up each time. A ticket is good for any engine of this
+state directory, so a connection outlives the engine that let it in.
+"""
+
+import hmac
+import json
+import os
+import socket
+import time
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as Base64Error
+from dataclasses import dataclass
+
+from levity.errors import AuthenticationError, InvalidRequest
+from levity.protocol.proof import NONCE_BYTES, client_proof, is_nonce_of, is_same, server_proof
+from supervisor.engine.accounts import user_name
+from supervisor.hostos.peers import peer_credentials
+from supervisor.principal import Principal, Role, is_user_name
+from supervisor.settings import Access, Known
+from supervisor.spool.records import JsonObject
+from supervisor.tokens import Token, TokenStore
+
+__all__ = ["Authority", "Client", "file_version", "ticket_key"]
+
+_UNKNOWN = "levityd does not know this token; `levity login` stores another one"
+_STALE = "what let this client in does not hold any more: connect again"
+_BINDING_LIMIT = 256
+_KEY_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Client:
+    """One who is let in: `principal`, from where (`peer`, for the audit), and the `ticket` that says so."""
+
+    principal: Principal
+    peer: str
+    ticket: str
+
+
+class Authority:
+    """Lets clients in by one of the ways of Known, and knows them again by their tickets. Refuses: AuthenticationError."""
+
+    def __init__(self, access: Access, address: str, store: TokenStore, key: bytes) -> None:
+        self._access = access
+        self._address = address
+        self._store = store
+        self._key = key
+        self._version: object = None
+        self._tokens: list[Token] = []
+        self._roles: dict[str, Role] = {}
+        self.crl_path = access.crl_path
+        self.own_uid = os.geteuid()
+        self.own_user = user_name(self.own_uid)
+
+    def __repr__(self) -> str:
+        return f"<Authority {self._access.known}, {len(self._tokens)} tokens>"
+
+    # Letting in
+
+    def by_peer(self, fd: int) -> Client:
+        """Let in the process at the other end of a unix socket that was accepted on our address (unix(7))."""
+        self._expect(Known.PEER)
+        with socket.socket(fileno=os.dup(fd)) as shown:
+            # Only a socket that was accepted has this name: any other that the front-end might show, one that it has
+            # connected to a service of root's for example, speaks of somebody else.
+            if shown.family != socket.AF_UNIX or shown.getsockname() != self._address.removeprefix("unix:"):
+                raise AuthenticationError("that is no connection to this levityd")
+            try:
+                pid, uid, gid, groups = peer_credentials(shown)
+            except OSError as error:
+                raise AuthenticationError(f"levityd cannot tell who connects: {error.strerror}") from None
+        peer = f"unix: process {pid}, uid {uid}"
+        if uid != self.own_uid and self.own_uid != 0:
+            raise AuthenticationError(
+                f"this is the levityd of user {self.own_user}, for nobody else; as root, `runuser -u {self.own_user}`"
+            )
+        role = Role.ADMIN if uid == self.own_uid else Role.USER
+        return self._let_in(Principal(user_name(uid), role, uid, gid, groups), peer, {"k": "peer"})
+
+    def begin(self, params: JsonObject) -> bytes:
+        """Return the proof that we have the token by which a client's nonce was made."""
+        server_nonce, client_nonce, binding = _talk(params)
+        return server_proof(self._token_of(client_nonce).key, server_nonce, client_nonce, binding)
+
+    def by_proof(self, params: JsonObject, peer: str) -> Client:
+        """Let in whoever proves to have the token of a nonce."""
+        server_nonce, client_nonce, binding = _talk(params)
+        token = self._token_of(client_nonce)
+        if not is_same(client_proof(token.key, server_nonce, client_nonce, binding), _bytes_of(params, "proof")):
+            raise AuthenticationError(_UNKNOWN)
+        self._guard_own_name(token.name, token.role)
+        return self._let_in(Principal(token.name, token.role), peer, {"k": "token", "t": _mark(token)})
+
+    def by_certificate(self, params: JsonObject, peer: str) -> Client:
+        """Let in who has shown the front-end a certificate with these common names, good until `not_after` (epoch)."""
+        self._expect(Known.CERTIFICATE)
+        names, not_after = params.get("names"), params.get("not_after")
+        if not isinstance(names, list) or len(names) != 1 or not isinstance(names[0], str) or not is_user_name(names[0]):
+            raise AuthenticationError("the certificate has no common name that can be a user's, or more than one")
+        if isinstance(not_after, bool) or not isinstance(not_after, int | float) or not_after < time.time():
+            raise AuthenticationError("the certificate has expired")
+        if params.get("crl") != self.crl_version():
+            raise AuthenticationError(_STALE)
+        self._refresh()
+        role = self._roles.get(names[0], Role.USER)
+        self._guard_own_name(names[0], role)
+        facts = {"k": "certificate", "x": not_after, "c": params.get("crl")}
+        return self._let_in(Principal(names[0], role), peer, facts)
+
+    def crl_version(self) -> str:
+        """Return what changes with the file of revoked certificates; "" if there is none."""
+        return file_version(self.crl_path) if self.crl_path else ""
+
+    # Knowing again
+
+    def recognise(self, ticket: str) -> Client:
+        """Return whose ticket this is, if it still holds."""
+        facts = self._open(ticket)
+        self._refresh()
+        role = Role(facts["r"])
+        if facts["k"] == "token":
+            token = next((token for token in self._tokens if _mark(token) == facts["t"]), None)
+            if token is None:
+                raise AuthenticationError(_STALE)
+            role = token.role
+        elif facts["k"] == "certificate":
+            if facts["x"] < time.time() or facts["c"] != self.crl_version():
+                raise AuthenticationError(_STALE)
+            role = self._roles.get(facts["u"], Role.USER)
+        groups = None if facts["G"] is None else tuple(facts["G"])
+        return Client(Principal(facts["u"], role, facts["i"], facts["g"], groups), facts["p"], ticket)
+
+    def _let_in(self, who: Principal, peer: str, facts: JsonObject) -> Client:
+        facts |= {"u": who.user, "r": who.role, "i": who.uid, "g": who.gid, "G": who.groups, "p": peer}
+        body = urlsafe_b64encode(json.dumps(facts, separators=(",", ":")).encode()).decode()
+        return Client(who, peer, f"{body}.{self._sign(body)}")
+
+    def _open(self, ticket: str) -> JsonObject:
+        body, _dot, signature = ticket.partition(".")
+        if not is_same(self._sign(body).encode(), signature.encode("ascii", "replace")):
+            raise AuthenticationError("the client is not known")
+        try:
+            facts: JsonObject = json.loads(urlsafe_b64decode(body))
+        except (ValueError, Base64Error):  # Signed by us all the same: an older levity wrote it in another way.
+            raise AuthenticationError(_STALE) from None
+        return facts
+
+    def _sign(self, body: str) -> str:
+        return hmac.digest(self._key, body.encode("ascii", "replace"), "sha256").hex()
+
+    def _token_of(self, client_nonce: bytes) -> Token:
+        self._expect(Known.TOKEN)
+        self._refresh()
+        token = next((token for token in self._tokens if is_nonce_of(token.key, client_nonce)), None)
+        if token is None:
+            raise AuthenticationError(_UNKNOWN)
+        return token
+
+    def _refresh(self) -> None:
+        version = self._store.version()
+        if version != self._version:
+            self._tokens, self._roles, self._version = self._store.all(), self._store.roles(), version
+
+    def _expect(self, known: Known) -> None:
+        if self._access.known is not known:
+            raise AuthenticationError("clients are not known in this way here")
+
+    def _guard_own_name(self, user: str, role: Role) -> None:
+        """Nobody becomes the owner of levityd's own tasks by a name alone."""
+        if user == self.own_user and role is not Role.ADMIN:
+            raise AuthenticationError(f"{user} is levityd's own user, and so the name of an administrator only")
+
+
+def ticket_key(path: str = "ticket.key") -> bytes:
+    """Return the key that signs tickets, made when there is none; OSError when the disk does not take it."""
+    flags = os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | flags), "rb") as file:
+            found = os.fstat(file.fileno())
+            key = file.read(_KEY_BYTES + 1)
+        if len(key) == _KEY_BYTES and found.st_uid == os.geteuid() and not found.st_mode & 0o077:
+            return key
+        os.unlink(path)  # Cut off by a full disk, or not ours alone: whoever is connected has to connect again.
+    except FileNotFoundError:
+        pass
+    key = os.urandom(_KEY_BYTES)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | flags, 0o600)
+    try:
+        os.write(fd, key)
+    finally:
+        os.close(fd)
+    return key
+
+
+def file_version(path: str) -> str:
+    """Return what is different once a file was changed or replaced; "missing" if it cannot be looked at."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return "missing"
+    return f"{found.st_ino}.{found.st_size}.{found.st_mtime_ns}.{found.st_ctime_ns}"
+
+
+def _mark(token: Token) -> str:
+    """Return what tells a token from a later one of the same name, and nothing about its key."""
+    return f"{token.name} {hmac.digest(token.key, b'levity 1 mark', 'sha256').hex()}"
+
+
+def _talk(params: JsonObject) -> tuple[bytes, bytes, bytes]:
+    """Return (server's nonce, client's nonce, binding) of a dialogue."""
+    nonces = _bytes_of(params, "server_nonce"), _bytes_of(params, "client_nonce")
+    binding = _bytes_of(params, "binding")
+    if any(len(nonce) != NONCE_BYTES for nonce in nonces) or len(binding) > _BINDING_LIMIT:
+        raise InvalidRequest("a nonce or a binding is of the wrong length")
+    return *nonces, binding
+
+
+def _bytes_of(params: JsonObject, name: str) -> bytes:
+    value = params.get(name)
+    try:
+        return bytes.fromhex(value if isinstance(value, str) else "-")
+    except ValueError:
+        raise InvalidRequest(f"{name!r} is not in hexadecimal") from None

@@ -1,0 +1,51 @@
+"""As which user of the host a task runs. Runs in: engine. Owns: nothing.
+
+Where levityd is not root there is one answer: as levityd itself. Where it is, a task runs as whoever asks for it, and as
+root, or as somebody else, only for those who may do everything.
+"""
+
+import os
+
+from levity.errors import Forbidden, InvalidRequest
+from supervisor.engine.accounts import of_peer, resolve
+from supervisor.principal import Principal, Role
+from supervisor.spool.records import JsonObject
+
+__all__ = ["run_as"]
+
+
+def run_as(who: Principal, wanted: str | None, own_user: str) -> JsonObject | None:
+    """Return the key `run_as` of a spec (None: as levityd itself). Forbidden, or InvalidRequest for an unknown user.
+
+    `wanted` is the user that the start names, None if it names none.
+    """
+    is_wanted_own = wanted in (None, who.user)
+    if wanted == own_user and (who.user == own_user or who.role is Role.ADMIN):
+        return None
+    if os.geteuid() != 0:
+        if not is_wanted_own:
+            raise Forbidden(f"tasks run as {own_user} here: only a levityd that root runs can start them as others")
+        return None
+    if not is_wanted_own:
+        if who.role is not Role.ADMIN:
+            raise Forbidden(f"only root starts tasks as somebody else; {who.user} may leave --user away")
+        return _account(str(wanted))
+    if who.user == own_user:
+        return None
+    if who.uid is not None and who.gid is not None:
+        return _not_root(who, of_peer(who.uid, who.gid, who.groups))
+    return _not_root(who, _account(who.user))
+
+
+def _account(name: str) -> JsonObject:
+    account = resolve(name)
+    if account is None:
+        raise InvalidRequest(f"this host has no user {name!r} to run a task as")
+    return account
+
+
+def _not_root(who: Principal, account: JsonObject) -> JsonObject:
+    # By another name: an account with uid 0, or one that a client's name happens to be that of.
+    if account["uid"] == 0 and who.role is not Role.ADMIN:
+        raise Forbidden(f"{who.user} is root on this host, and only an administrator's tasks run as root")
+    return account

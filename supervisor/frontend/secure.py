@@ -1,0 +1,68 @@
+"""TLS on the way in. Runs in: front-end, all threads. Owns: the context, and in it the server's key."""
+
+import os
+import socket
+import threading
+
+from levity import tls
+from supervisor.frontend.engine_link import EngineLink
+from supervisor.settings import Tls
+from supervisor.spool.records import JsonObject
+
+__all__ = ["NOT_NOW", "Encrypted", "Secure", "WentAway", "client_facts"]
+
+# What a call on a non-blocking connection raises, with TLS and without.
+NOT_NOW = (*tls.WANTS, BlockingIOError)
+Encrypted = tls.Connection
+# A client that closed its connection in the middle of TLS.
+WentAway = tls.EndOfFile
+_ENGINE_S = 10.0
+
+
+class Secure:
+    """Speaks TLS as the server. `binding` is what proofs over a token are bound to: our certificate.
+
+    Only the engine can read the list of revoked certificates, and sees when there is another one.
+    """
+
+    def __init__(self, settings: Tls, link: EngineLink, *, has_crl: bool) -> None:
+        self.binding = tls.own_binding(settings.certificate)
+        self._settings = settings
+        self._link = link
+        self._has_crl = has_crl
+        self._lock = threading.Lock()
+        self._crl_version = ""  # guarded by self._lock
+        self._context: tls.Context | None = None if has_crl else self._make_context(None)  # guarded by self._lock
+
+    def _make_context(self, crl: bytes | None) -> tls.Context:
+        its = self._settings
+        return tls.server_context(its.certificate, its.key, its.client_ca, crl)
+
+    def wrap(self, connection: socket.socket) -> tuple[tls.Connection, str]:
+        """Return the connection as one that speaks TLS, and by which list of revoked certificates clients are judged.
+
+        `connection` is used up. What the engine refuses is raised.
+        """
+        context, version = self._current()
+        return context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False), version
+
+    def _current(self) -> tuple[tls.Context, str]:
+        with self._lock:
+            if self._has_crl:
+                found, fd = self._link.fetch("tls.crl", {"known": self._crl_version}, _ENGINE_S)
+                if fd >= 0:
+                    self._context = self._make_context(_read_whole(fd))
+                    self._crl_version = found["version"]
+            assert self._context is not None
+            return self._context, self._crl_version
+
+
+def client_facts(connection: tls.Connection, crl_version: str) -> JsonObject:
+    """Return what the engine wants to know of a certificate that was verified."""
+    names, not_after = tls.certificate_facts(connection)
+    return {"names": names, "not_after": not_after, "crl": crl_version}
+
+
+def _read_whole(fd: int) -> bytes:
+    with os.fdopen(fd, "rb") as file:
+        return file.read()
