@@ -1,11 +1,18 @@
 """Make, observe and remove a task's directory.
 
 Runs in: engine. Owns: nothing. The working directory is the state directory.
+
+Where levityd is root, the front-end is not, and is lent open directories of single tasks: by them, and by nothing else,
+it gets at output, index and exit record. For that the directory, and so what is made in it (the set-group-id bit),
+belongs to its group. It can change none of it, sees of the rest but the names, and may not enter tasks/.
 """
 
 import errno
 import os
 import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from supervisor.hostos.locks import lock_holder
@@ -15,6 +22,8 @@ from supervisor.spool.layout import (
     EXIT,
     LOCK,
     NO_SPACE_BYTE,
+    OUTPUT_MODE,
+    PRIVATE_MODE,
     REMOVED,
     SHIM,
     SPEC,
@@ -30,6 +39,7 @@ from supervisor.spool.records import JsonObject
 __all__ = [
     "Observation",
     "create",
+    "lend",
     "load_spec",
     "observe",
     "remove",
@@ -40,6 +50,11 @@ __all__ = [
     "stored_bytes",
     "task_ids",
 ]
+
+# Of a directory that the front-end's group may read; and of one that an older levity made and a shim may still be at,
+# which makes files that are to be mended.
+_SHARED_MODE, _UNFINISHED_MODE = 0o2750, 0o750
+_GROUP_ENTERS = 0o050
 
 
 @dataclass(frozen=True)
@@ -64,23 +79,75 @@ def _open(task_id: str) -> int:
     return os.open(task_path(task_id), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
-def create(task_id: str, spec: JsonObject) -> None:
+def create(task_id: str, spec: JsonObject, gid: int | None = None) -> None:
     """Write down what was asked; OSError when the disk does not take it (nothing is left then).
 
+    `gid` is the group that may read the output, None where levityd's user alone reads everything.
     Not durable yet: that costs milliseconds and is done by the task's own shim, before the command is executed.
     """
     os.mkdir(task_path(task_id), 0o700)
     try:
         directory_fd = _open(task_id)
         try:
+            if gid is not None:
+                os.fchown(directory_fd, -1, gid)
+                os.fchmod(directory_fd, _SHARED_MODE)
             if spec["stdin"]:
-                os.mkfifo(STDIN, 0o600, dir_fd=directory_fd)
+                os.mkfifo(STDIN, PRIVATE_MODE, dir_fd=directory_fd)
             write_record(directory_fd, SPEC, spec, durable=False)
         finally:
             os.close(directory_fd)
     except OSError:
         remove(task_id)
         raise
+
+
+def lend(task_id: str, gid: int | None = None) -> int:
+    """Open a task's directory for the front-end, whose group is `gid` (None: it is this process's user anyway).
+
+    OSError if it is gone, or cannot be made readable. One that an older levity has made, or another group could read,
+    is mended.
+    """
+    directory_fd = _open(task_id)
+    try:
+        if gid is not None:
+            found = os.fstat(directory_fd)
+            if (found.st_gid, stat.S_IMODE(found.st_mode)) != (gid, _SHARED_MODE):
+                _mend(directory_fd, gid)
+    except OSError:
+        os.close(directory_fd)
+        raise
+    return directory_fd
+
+
+def _mend(directory_fd: int, gid: int) -> None:
+    """Give everything that may be lent to the group; the directory last, which says that it is done."""
+    names = os.listdir(directory_fd)
+    for name in names:
+        if name in (EXIT, REMOVED) or _is_output(name):
+            _share(directory_fd, name, gid)
+    os.fchown(directory_fd, -1, gid)
+    os.fchmod(directory_fd, _SHARED_MODE if EXIT in names else _UNFINISHED_MODE)
+
+
+def _is_output(name: str) -> bool:
+    segment = parse_segment(name)
+    return segment is not None and segment[0] != STDIN
+
+
+def _share(directory_fd: int, name: str, gid: int) -> None:
+    try:
+        # Not waiting for the other end, should it be a FIFO.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        fd = os.open(name, flags, dir_fd=directory_fd)
+    except FileNotFoundError:
+        return  # Just removed.
+    try:
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            os.fchown(fd, -1, gid)
+            os.fchmod(fd, OUTPUT_MODE)
+    finally:
+        os.close(fd)
 
 
 def load_spec(task_id: str) -> JsonObject | None:
@@ -138,9 +205,21 @@ def store_exit(task_id: str, record: JsonObject) -> None:
     """Write the exit record of a task whose shim is gone; OSError when the disk does not take it."""
     directory_fd = _open(task_id)
     try:
-        write_record(directory_fd, EXIT, record, durable=True)
+        with _shared(directory_fd):
+            write_record(directory_fd, EXIT, record, durable=True, mode=OUTPUT_MODE)
     finally:
         os.close(directory_fd)
+
+
+@contextmanager
+def _shared(directory_fd: int) -> Iterator[None]:
+    """Have the group be able to read what is made meanwhile, if it may enter: this process has but one thread."""
+    enters = os.fstat(directory_fd).st_mode & _GROUP_ENTERS == _GROUP_ENTERS
+    before = os.umask(0o027 if enters else 0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def spool_sizes(task_id: str) -> dict[str, int]:
@@ -192,7 +271,8 @@ def remove_output(task_id: str, limit_bytes: int) -> tuple[int, bool]:
 
 def _mark_removed(directory_fd: int) -> None:
     try:
-        os.close(os.open(REMOVED, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=directory_fd))
+        with _shared(directory_fd):
+            os.close(os.open(REMOVED, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, OUTPUT_MODE, dir_fd=directory_fd))
     except OSError as error:
         # There may be no room even for that: then what is removed first looks lost to who reads it just now.
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):

@@ -25,10 +25,16 @@ _FIRST_RESTART_S, _LAST_RESTART_S = 0.01, 1.0
 
 
 class Nursery:
-    """Asks for shims. `on_gone(id, status)`: that shim has left. `on_restart()`: requests may have been lost."""
+    """Asks for shims. `on_gone(id, status)`: that shim has left. `on_restart()`: requests may have been lost.
 
-    def __init__(self, loop: Loop, on_gone: Callable[[str, int], None], on_restart: Callable[[], None]) -> None:
+    `shared`: the group of a task's directory may read its output (supervisor/engine/directory.py).
+    """
+
+    def __init__(
+        self, loop: Loop, on_gone: Callable[[str, int], None], on_restart: Callable[[], None], *, shared: bool = False
+    ) -> None:
         self._loop = loop
+        self._umask = 0o027 if shared else 0o077
         self._on_gone = on_gone
         self._on_restart = on_restart
         self._outbox: deque[bytes] = deque()
@@ -50,7 +56,7 @@ class Nursery:
         command = [sys.executable, "-I", "-S", "-c", _BOOT.format(roots=_package_roots()) + _TITLE_ROOM]
         with theirs, ExitStack() as undo:
             undo.callback(ours.close)
-            self._process = subprocess.Popen(command, stdin=theirs.fileno())
+            self._process = subprocess.Popen(command, stdin=theirs.fileno(), umask=self._umask)
             undo.pop_all()
         ours.setblocking(False)
         self._socket = ours

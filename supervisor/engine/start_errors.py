@@ -24,19 +24,31 @@ def start_error(status: int, spec: JsonObject) -> LevityError:
             "the process that was to watch over the task was killed before it could start it; try again"
         )
     number = status & NUMBER_MASK
+    user = _as_user(spec)
     if status & EXEC_FLAG:
-        return _exec_error(number, spec["argv"][0])
+        return _exec_error(number, spec["argv"][0], user)
     if status & CHDIR_FLAG:
-        return BadDirectory(f"cannot enter the working directory {spec['cwd']!r}: {os.strerror(number)}")
-    return host_error(number, "the task cannot be started")
+        return BadDirectory(f"cannot enter the working directory {spec['cwd']!r}{user}: {os.strerror(number)}")
+    return host_error(number, f"the task cannot be started{user}")
 
 
-def _exec_error(number: int, command: str) -> LevityError:
+def _as_user(spec: JsonObject) -> str:
+    """Return " as user 'alice'", whose permissions it is about, or nothing if it is levityd's user."""
+    run_as = spec.get("run_as")
+    if not isinstance(run_as, dict):
+        return ""
+    return f" as user {run_as.get('name') or 'uid:{}'.format(run_as.get('uid'))!r}"
+
+
+def _exec_error(number: int, command: str, user: str) -> LevityError:
+    if number == errno.EAGAIN:
+        # execve(2): setresuid(2) went over RLIMIT_NPROC before.
+        return HostError(f"the task cannot be started{user}: that user has too many processes (ulimit -u)")
     if number in (errno.ENOENT, errno.ENOTDIR):
         if "/" in command:
             return CommandNotFound(f"{command!r}: no such file, or the interpreter it names is missing")
         return CommandNotFound(f"{command!r}: command not found on the host")
-    return NotExecutable(f"{command!r} cannot be executed: {_WORDS.get(number) or os.strerror(number)}")
+    return NotExecutable(f"{command!r} cannot be executed{user}: {_WORDS.get(number) or os.strerror(number)}")
 
 
 def host_error(number: int, what: str) -> LevityError:

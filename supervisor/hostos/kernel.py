@@ -5,12 +5,15 @@ The only module that imports ctypes. Each call returns whether the kernel did it
 
 import ctypes
 import os
+import sys
 
 __all__ = [
     "become_subreaper",
+    "forbid_privileges",
     "inotify_add",
     "inotify_open",
     "inotify_remove",
+    "leave_session_keyring",
     "preload_libgcc",
     "request_parent_death_signal",
     "set_name",
@@ -20,6 +23,10 @@ __all__ = [
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
+# linux/keyctl.h, and the number of keyctl(2), which the C library does not wrap; of 64-bit processes only.
+_KEYCTL_JOIN_SESSION_KEYRING = 1
+_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "ppc64le": 271, "s390x": 280}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _prctl = getattr(_libc, "prctl", None)
@@ -38,10 +45,25 @@ def become_subreaper() -> bool:
 def request_parent_death_signal(signal_number: int) -> bool:
     """Have the kernel send this process a signal when the thread that forked it ends (prctl(2)).
 
-    Survives execve(2) except of a set-user-id file; not inherited by children. Check getppid(2) afterwards: the parent
-    may be gone already.
+    Survives execve(2) except of a set-user-id file, but no change of user; not inherited by children. Check getppid(2)
+    afterwards: the parent may be gone already.
     """
     return _prctl_does(_PR_SET_PDEATHSIG, signal_number)
+
+
+def forbid_privileges() -> bool:
+    """Have execve(2) grant nothing to this process and its children, set-user-id files included, for good."""
+    return _prctl_does(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def leave_session_keyring() -> bool:
+    """Get an empty session keyring (session-keyring(7)).
+
+    A change of user does not touch the old one, and whoever has that can use the keys in it, whoever they are. False
+    where there are no keyrings, or a filter keeps this process and its children from all of them.
+    """
+    number = _KEYCTL.get(os.uname().machine, -1) if sys.maxsize > 2**32 else -1
+    return number >= 0 and int(_libc.syscall(number, _KEYCTL_JOIN_SESSION_KEYRING, None)) >= 0
 
 
 def set_name(name: str) -> bool:

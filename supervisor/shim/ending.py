@@ -5,7 +5,7 @@ import os
 from supervisor.shim.monitor import Monitor
 from supervisor.shim.verdict import verdict
 from supervisor.spool.files import insist, write_record
-from supervisor.spool.layout import EXIT
+from supervisor.spool.layout import EXIT, OUTPUT_MODE
 from supervisor.spool.records import JsonObject
 
 __all__ = ["exit_record", "store", "sync_spool"]
@@ -48,4 +48,4 @@ def sync_spool(monitor: Monitor, record: JsonObject) -> None:
 
 def store(directory_fd: int, record: JsonObject) -> None:
     """Write the exit record; when there is no room for it, wait: nobody else knows how the task ended."""
-    insist(directory_fd, lambda: write_record(directory_fd, EXIT, record, durable=True))
+    insist(directory_fd, lambda: write_record(directory_fd, EXIT, record, durable=True, mode=OUTPUT_MODE))

@@ -75,6 +75,11 @@ def _become(
         program = prepare(directory_fd)
         program.connect(directory_fd)
         program.restore_defaults()
+        program.change_user()
+        # Asked again: the kernel forgets it when the user changes.
+        request_parent_death_signal(signal.SIGKILL)
+        if os.getppid() != shim:
+            return
         stage = Stage.CHDIR
         program.enter()
         stage = Stage.EXEC

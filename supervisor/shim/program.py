@@ -7,6 +7,7 @@ import signal
 
 from levity.protocol.text import text_to_bytes
 from supervisor.hostos.descriptors import descriptor_limit_of_tasks
+from supervisor.shim.user import User
 from supervisor.spool.layout import STDIN
 from supervisor.spool.records import JsonObject
 
@@ -29,17 +30,21 @@ class Surroundings:
 
 
 class Program:
-    """A command with its arguments, environment and directory; the four steps to it are called in this order."""
+    """A command with its arguments, environment and directory; the five steps to it are called in this order."""
 
     def __init__(self, spec: JsonObject, surroundings: Surroundings) -> None:
         self.argv = [text_to_bytes(word) for word in spec["argv"]]
-        self.environment = dict(surroundings.environment)
+        run_as = spec.get("run_as")
+        self._user = None if run_as is None else User(run_as)
+        levityds = surroundings.environment
+        self.environment = dict(levityds) if self._user is None else self._user.environment(levityds)
         self.environment.update({text_to_bytes(name): text_to_bytes(value) for name, value in spec["env"].items()})
         self.environment[b"LEVITY_TASK_ID"] = spec["id"].encode()
         self._directory = None if spec["cwd"] is None else text_to_bytes(spec["cwd"])
         self._has_input = spec.get("stdin", False)
         self._is_merged = spec.get("merged", False)
         self._surroundings = surroundings
+        self._home = surroundings.home if self._user is None else self._user.home
 
     def candidates(self) -> list[bytes]:
         """Return the paths to try in turn, as execvp(3) does with the task's own PATH."""
@@ -59,7 +64,10 @@ class Program:
             os.dup2(1, 2)
 
     def restore_defaults(self) -> None:
-        """Undo what levity, Python or whoever started levityd changed and execve(2) would keep."""
+        """Undo what levity, Python or whoever started levityd changed and execve(2) would keep.
+
+        Before the user changes: only root may lower the OOM score and raise limits.
+        """
         for number in self._surroundings.ignored_signals:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -71,10 +79,15 @@ class Program:
         except OSError:
             pass  # No /proc: the score was not changed either.
 
+    def change_user(self) -> None:
+        """Be the user whom the task runs as, if not levityd's: from here on it is about what that one may do."""
+        if self._user is not None:
+            self._user.become((0, 1, 2) if self._has_input else (1, 2))
+
     def enter(self) -> None:
-        """Go to the task's directory: from the home of levityd's user, or / where that is missing, to the one given."""
+        """Go to the task's directory: from the home of its user, or / where that cannot be, to the one given."""
         try:
-            os.chdir(self._surroundings.home)
+            os.chdir(self._home)
         except OSError:
             os.chdir("/")
         if self._directory is not None:

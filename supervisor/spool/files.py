@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from supervisor.spool.layout import PRIVATE_MODE
 from supervisor.spool.records import REQUIRED_KEYS, JsonObject, RecordVersionError
 
 __all__ = ["insist", "is_removed", "load_record", "sync_path", "write_record"]
@@ -19,14 +20,15 @@ _FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 1.0
 Value = TypeVar("Value")
 
 
-def write_record(directory_fd: int, name: str, record: JsonObject, *, durable: bool) -> None:
+def write_record(directory_fd: int, name: str, record: JsonObject, *, durable: bool, mode: int = PRIVATE_MODE) -> None:
     """Put `record` into file `name`, replacing what was there: temporary file, rename; OSError when that fails.
 
-    With `durable`, both the bytes and the name are on the disk when this returns (fsync(2) of file and directory).
+    `mode` is less what the umask says. With `durable`, both the bytes and the name are on the disk when this returns
+    (fsync(2) of file and directory).
     """
     temporary = f"{name}.tmp"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(temporary, flags, 0o600, dir_fd=directory_fd)
+    fd = os.open(temporary, flags, mode, dir_fd=directory_fd)
     try:
         data = memoryview(json.dumps({"version": VERSION, **record}).encode("ascii"))
         while data:

@@ -9,6 +9,8 @@ __all__ = [
     "EXIT",
     "LOCK",
     "NO_SPACE_BYTE",
+    "OUTPUT_MODE",
+    "PRIVATE_MODE",
     "REMOVED",
     "SHIM",
     "SPEC",
@@ -42,6 +44,9 @@ WATCH_BYTE, START_BYTE = 0, 1
 # takes no space on the disk, as a record would.
 NO_SPACE_BYTE, DISK_ERROR_BYTE = 2, 3
 CONTROL = "control"
+# What a client may get to see, the front-end must be able to read: the output, its index and EXIT. Where levityd is
+# root and the front-end is not, the directory's group is the front-end's. Everywhere else the umask takes that away.
+PRIVATE_MODE, OUTPUT_MODE = 0o600, 0o640
 # Made before the output of a task that is over is removed: what is missing then is not damage.
 REMOVED = "output.removed"
 

@@ -2,7 +2,8 @@
 
 spec.json   id, argv, cwd, env, grace_s, stdin, merged, log_cap, accepted_ns, boot_id: what was asked, when, and in
             which boot of the machine. stdin: a client sends input; merged: both outputs are one; log_cap: how many
-            bytes of output are kept, 0 for all
+            bytes of output are kept, 0 for all. run_as: whom the task runs as, missing or null for levityd's user:
+            uid, gid, groups (numbers), name, home, shell; name is "" for one without account
 shim.json   pid, start_ticks, boot_id, log_cap: who watches; then task_pid, started_ns; then signalled_ns, grace_s
 exit.json   state, exit_code, signal, reason, ended_ns, and the times above; stdout_bytes, stderr_bytes: what was
             written; stored_bytes: what its files take

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 
 from supervisor.spool.index import BASE, pack_record
-from supervisor.spool.layout import STREAMS, index_name, segment_name
+from supervisor.spool.layout import OUTPUT_MODE, STREAMS, index_name, segment_name
 
 __all__ = ["SMALLEST_GROUP", "UNCAPPED_GROUP", "SpoolWriter", "group_size"]
 
@@ -163,7 +163,7 @@ class SpoolWriter:
         if number not in self._files:
             name = index_name(self._first) if number == _INDEX else segment_name(STREAMS[number], self._bases[number])
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._files[number] = os.open(name, flags, 0o600, dir_fd=self._directory_fd)
+            self._files[number] = os.open(name, flags, OUTPUT_MODE, dir_fd=self._directory_fd)
         return self._files[number]
 
     # Groups

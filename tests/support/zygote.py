@@ -40,6 +40,7 @@ class Zygote:
         prelude: str = "pass",
         env: Mapping[str, str] | None = None,
         listens: bool = True,
+        umask: int = 0o077,
     ) -> None:
         self.directory = directory
         self._statuses: dict[str, list[int]] = {}
@@ -56,6 +57,7 @@ class Zygote:
                 stdin=theirs.fileno(),
                 cwd=directory,
                 env={**clean_environment(), **(env or {})},
+                umask=umask,
             )
 
     def __enter__(self) -> Self:

@@ -1,0 +1,49 @@
+"""Who is at the other end of a unix socket. Runs in: front-end, engine. Owns: nothing."""
+
+import errno
+import socket
+import struct
+from functools import cache
+
+__all__ = ["peer_credentials"]
+
+# struct ucred (unix(7)): pid, uid, gid; the ids are unsigned.
+_UCRED = struct.Struct("iII")
+# asm/socket.h of all but sparc and parisc; Python has no name for it (Linux 4.13).
+_SO_PEERGROUPS = 59
+# What getsockopt in Python takes at most; 256 groups.
+_GROUPS_SIZE = 1024
+_NOBODY = 2**32 - 1
+
+
+def peer_credentials(sock: socket.socket) -> tuple[int, int, int, list[int] | None]:
+    """Return (pid, uid, gid, supplementary groups) of the process that connected, as it was at that time.
+
+    The groups are None where the kernel does not tell, or there are too many. PermissionError for one who is nobody
+    here: in a user namespace, all whom it does not know have the same id (user_namespaces(7)).
+    """
+    pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    if uid in (_NOBODY, _overflow_id("uid")) or gid in (_NOBODY, _overflow_id("gid")):
+        raise PermissionError(errno.EPERM, "a user of another user namespace")
+    return pid, uid, gid, _groups(sock)
+
+
+def _groups(sock: socket.socket) -> list[int] | None:
+    try:
+        packed = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_SIZE)
+    except OSError:
+        return None
+    return [gid for (gid,) in struct.iter_unpack("I", packed) if gid != _overflow_id("gid")]
+
+
+@cache
+def _overflow_id(kind: str) -> int:
+    """Return the uid or gid that stands for all strangers; -1 where there are none, and it may be a real user's."""
+    try:
+        with open(f"/proc/self/{kind}_map") as file:
+            if file.read().split() == ["0", "0", str(_NOBODY)]:
+                return -1
+        with open(f"/proc/sys/kernel/overflow{kind}") as file:
+            return int(file.read())
+    except FileNotFoundError:
+        return -1  # A kernel without user namespaces.
