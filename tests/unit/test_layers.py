@@ -35,6 +35,8 @@ LAYERS: dict[str, set[str]] = {
     "say": set(),
     "settings": set(),
     "principal": set(),
+    "private": {"hostos"},
+    "tokens": {"principal", "private", "say"},
     "child": {"hostos", "spool", "settings"},
     "engine": {"hostos", "spool", "shim", "say", "settings", "child", "principal", "tokens"},
     "frontend": {"hostos", "spool", "say", "settings", "child"},
