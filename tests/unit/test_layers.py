@@ -36,6 +36,8 @@ LAYERS: dict[str, set[str]] = {
     "settings": set(),
     "pipe": set(),
     "principal": set(),
+    "private": {"hostos"},
+    "tokens": {"principal", "private", "say"},
     "child": {"hostos", "spool", "settings"},
     "engine": {"hostos", "spool", "shim", "say", "settings", "child", "principal", "tokens", "pipe"},
     "frontend": {"hostos", "spool", "say", "settings", "child", "pipe"},
