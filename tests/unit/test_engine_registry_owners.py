@@ -311,7 +311,7 @@ def test_an_upgrade_that_fails_at_any_step_leaves_the_file(path: str, version: i
             return sqlite3.SQLITE_OK if left else sqlite3.SQLITE_DENY
 
         def guarded(*args: Any, **options: Any) -> sqlite3.Connection:
-            database = connect(*args, **options)
+            database: sqlite3.Connection = connect(*args, **options)
             database.set_authorizer(refuse)
             return database
 
