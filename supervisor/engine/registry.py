@@ -4,14 +4,18 @@ It is never the truth: writes are queued and committed together, a failed commit
 damaged is moved aside and made anew from the directories.
 """
 
-import json
-import os
-import sqlite3
-from binascii import crc32
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 
-from supervisor.spool.records import JsonObject
+from supervisor.engine.registry_file import (
+    NewerRegistryError,
+    RegistryUnusableError,
+    open_file,
+    set_aside,
+    translated,
+    write_logs,
+    write_row,
+)
+from supervisor.engine.rows import Logs, RegistryCorruptError, Row, logs_of, owner_key, pack_row, unpack_row
 
 __all__ = [
     "Logs",
@@ -23,103 +27,35 @@ __all__ = [
     "set_aside",
 ]
 
-SCHEMA_VERSION = 2
-# Marks the file as levity's own ("levi"), see pragma application_id.
-_APPLICATION_ID = 0x6C657669
-
-_SCHEMA = """
-CREATE TABLE tasks (
-    id TEXT NOT NULL PRIMARY KEY,
-    over INTEGER NOT NULL,
-    spec TEXT NOT NULL,
-    outcome TEXT,
-    crc INTEGER NOT NULL
-);
-CREATE INDEX live_tasks ON tasks (id) WHERE over = 0;
-"""
-_COLUMNS = ["id", "over", "spec", "outcome", "crc"]
-
-# Since version 2: what is stored of the output of tasks that are over. A task whose output was removed, or that had
-# none, has no row. `proof` is bytes + ended_ns: it shows a flipped bit, for nothing may be removed because of one.
-_LOGS_SCHEMA = """
-CREATE TABLE logs (
-    id TEXT NOT NULL PRIMARY KEY,
-    bytes INTEGER NOT NULL,
-    ended_ns INTEGER NOT NULL,
-    proof INTEGER NOT NULL
-);
-CREATE INDEX oldest_logs ON logs (ended_ns);
-"""
-_LOGS_COLUMNS = ["id", "bytes", "ended_ns", "proof"]
+_BY_ID = "SELECT id, over, spec, outcome, crc, owner FROM tasks WHERE id = ?"
+_LIVE = "SELECT id, over, spec, outcome, crc, owner FROM tasks WHERE over = 0"
 _OLDEST_LOGS = "SELECT id, bytes, ended_ns FROM logs ORDER BY ended_ns"
-# The sum of two such numbers is one that SQLite can hold.
-_NUMBER_LIMIT = 2**62
 
-_PAGE = "SELECT rowid, id, over, spec, outcome, crc FROM tasks WHERE rowid > ? ORDER BY rowid LIMIT ?"
-# Goes through the partial index, so that the many tasks that are over cost nothing.
-_LIVE_PAGE = "SELECT rowid, id, over, spec, outcome, crc FROM tasks WHERE over = 0 AND rowid > ? ORDER BY rowid LIMIT ?"
+# Each of these goes through an index, so that what is not asked for (tasks that are over, those of other owners) costs
+# nothing, however much of it there is.
+_PAGES = {
+    # By live_only, and whether it is about one owner.
+    (False, False): (
+        "SELECT rowid, id, over, spec, outcome, crc, owner FROM tasks WHERE rowid > :after ORDER BY rowid LIMIT :limit"
+    ),
+    (True, False): (
+        "SELECT rowid, id, over, spec, outcome, crc, owner FROM tasks WHERE over = 0 AND rowid > :after "
+        "ORDER BY rowid LIMIT :limit"
+    ),
+    (False, True): (
+        "SELECT rowid, id, over, spec, outcome, crc, owner FROM tasks WHERE owner = :owner AND rowid > :after "
+        "ORDER BY rowid LIMIT :limit"
+    ),
+    (True, True): (
+        "SELECT rowid, id, over, spec, outcome, crc, owner FROM tasks WHERE over = 0 AND owner = :owner "
+        "AND rowid > :after ORDER BY rowid LIMIT :limit"
+    ),
+}
+_IDS = "SELECT id FROM tasks WHERE id >= :first AND id < :end ORDER BY id LIMIT :limit"
+_OWNERS_IDS = "SELECT id FROM tasks WHERE owner = :owner AND id >= :first AND id < :end ORDER BY id LIMIT :limit"
 
-_BY_ID = "SELECT id, over, spec, outcome, crc FROM tasks WHERE id = ?"
 # Cursors from here on are those of rows that have none in the file.
 _UNSTORED = 2**62
-
-
-class RegistryCorruptError(Exception):
-    """The file is damaged, or no registry at all."""
-
-
-class RegistryUnusableError(Exception):
-    """The host does not let us use the file now (no space, no permission, a stranger's lock); it is none the worse."""
-
-
-class NewerRegistryError(Exception):
-    """The file was written by a newer levity."""
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turn what SQLite raises into what it means for the file."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        raise RegistryUnusableError(str(error)) from error
-    except sqlite3.DatabaseError as error:
-        raise RegistryCorruptError(str(error)) from error
-
-
-class Row:
-    """What the registry holds of one task: its spec, and its exit record once it is over."""
-
-    __slots__ = ("id", "outcome", "spec")
-
-    def __init__(self, id: str, spec: JsonObject, outcome: JsonObject | None) -> None:
-        self.id = id
-        self.spec = spec
-        self.outcome = outcome
-
-
-class Logs:
-    """How many bytes of the output of a task that is over are stored, and when it ended."""
-
-    __slots__ = ("ended_ns", "id", "stored")
-
-    def __init__(self, id: str, stored: int, ended_ns: int) -> None:
-        self.id = id
-        self.stored = stored
-        self.ended_ns = ended_ns
-
-
-def set_aside(path: str) -> str:
-    """Move a damaged registry and what belongs to it out of the way; return its new name."""
-    number = 1
-    while os.path.exists(aside := f"{path}.corrupt-{number}"):
-        number += 1
-    for suffix in ("", "-wal", "-shm"):
-        try:
-            os.rename(path + suffix, aside + suffix)
-        except FileNotFoundError:
-            pass
-    return aside
 
 
 class Registry:
@@ -132,60 +68,19 @@ class Registry:
     def __init__(self, path: str) -> None:
         self._queue: dict[str, Row | None] = {}
         self._logs_queue: dict[str, Logs | None] = {}
-        with _translated(), ExitStack() as undo:
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=2.0)
-            # Not left to the garbage collector: closing removes the write-ahead log by its name, which by then may be
-            # that of the next registry.
+        with ExitStack() as undo:
+            self._db = open_file(path)
             undo.callback(self._db.close)
-            # What is damaged shows by its checksum; in the middle of a query it would look like any other failure.
-            self._db.text_factory = lambda data: data.decode("utf-8", "replace")
-            self._check_identity()
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            if self._db.execute("PRAGMA integrity_check(1)").fetchone()[0] != "ok":
-                raise RegistryCorruptError(path)
             self.logs_bytes = self._sum_logs()
             undo.pop_all()
 
     def __repr__(self) -> str:
         return f"<Registry {len(self._queue)} queued>"
 
-    def _check_identity(self) -> None:
-        application = self._db.execute("PRAGMA application_id").fetchone()[0]
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if application == 0 and version == 0 and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
-            self._db.executescript(
-                f"BEGIN; {_SCHEMA} {_LOGS_SCHEMA} PRAGMA application_id={_APPLICATION_ID}; "
-                f"PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
-            )
-        elif application != _APPLICATION_ID:
-            raise RegistryCorruptError("not levity's registry")
-        elif version > SCHEMA_VERSION:
-            raise NewerRegistryError(f"schema {version}; this levity reads up to {SCHEMA_VERSION}")
-        elif self._columns("tasks") != _COLUMNS:
-            raise RegistryCorruptError("its table is missing or another one")
-        elif version < SCHEMA_VERSION:
-            self._upgrade()
-        elif self._columns("logs") != _LOGS_COLUMNS:
-            raise RegistryCorruptError("its table of logs is missing or another one")
-
-    def _columns(self, table: str) -> list[str]:
-        return [column[1] for column in self._db.execute(f"PRAGMA table_info({table})")]
-
-    def _upgrade(self) -> None:
-        """Make version 2 of version 1, which kept no account of logs and never removed any: all or nothing."""
-        self._db.execute("BEGIN IMMEDIATE")
-        self._db.execute("DROP TABLE IF EXISTS logs")
-        for statement in _LOGS_SCHEMA.strip().removesuffix(";").split(";"):
-            self._db.execute(statement)
-        for columns in self._db.execute("SELECT id, over, spec, outcome, crc FROM tasks WHERE over = 1"):
-            row = _row(*columns)
-            self._write_logs(row.id, _logs_of(row.id, row.outcome or {}))
-        self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-        self._db.execute("COMMIT")
-
     def _sum_logs(self) -> int:
-        total, wrong = self._db.execute("SELECT total(bytes), total(bytes + ended_ns != proof) FROM logs").fetchone()
+        with translated():
+            sums = "SELECT total(bytes), total(bytes + ended_ns != proof) FROM logs"
+            total, wrong = self._db.execute(sums).fetchone()
         if wrong:
             raise RegistryCorruptError("its account of logs is wrong")
         return int(total)
@@ -197,7 +92,7 @@ class Registry:
         """
         self._queue[row.id] = row
         if row.outcome is not None:
-            logs = _logs_of(row.id, row.outcome)
+            logs = logs_of(row.id, row.outcome)
             if logs_bytes is not None:
                 logs = Logs(row.id, logs_bytes, logs.ended_ns)
             before = self._logs_queue.get(row.id)
@@ -211,7 +106,7 @@ class Registry:
     def oldest_logs(self) -> Logs | None:
         """Return the output of the task that ended first; None when there is none of any."""
         found = [logs for logs in self._logs_queue.values() if logs is not None and logs.stored]
-        with _translated(), closing(self._db.execute(_OLDEST_LOGS)) as rows:
+        with translated(), closing(self._db.execute(_OLDEST_LOGS)) as rows:
             # What is queued is newer. There is little of it, unless the disk does not take it.
             if row := next((row for row in rows if row[0] not in self._logs_queue), None):
                 found.append(Logs(*row))
@@ -236,7 +131,7 @@ class Registry:
         if not self.has_queue:
             return True
         try:
-            with _translated():
+            with translated():
                 self._write()
         except RegistryUnusableError:
             if self._db.in_transaction:
@@ -251,25 +146,11 @@ class Registry:
         for task_id, row in self._queue.items():
             if row is None:
                 self._db.execute("DELETE FROM tasks WHERE id = ?", (task_id,))
-                continue
-            over, spec = int(row.outcome is not None), json.dumps(row.spec)
-            outcome = json.dumps(row.outcome) if over else None
-            self._db.execute(
-                "INSERT INTO tasks (id, over, spec, outcome, crc) VALUES (?, ?, ?, ?, ?) "
-                "ON CONFLICT (id) DO UPDATE SET "
-                "over = excluded.over, spec = excluded.spec, outcome = excluded.outcome, crc = excluded.crc",
-                (task_id, over, spec, outcome, _crc(task_id, over, spec, outcome)),
-            )
+            else:
+                write_row(self._db, pack_row(row))
         for task_id, logs in self._logs_queue.items():
-            self._write_logs(task_id, logs)
+            write_logs(self._db, task_id, logs)
         self._db.execute("COMMIT")
-
-    def _write_logs(self, task_id: str, logs: Logs | None) -> None:
-        if logs is None or not logs.stored:
-            self._db.execute("DELETE FROM logs WHERE id = ?", (task_id,))
-        else:
-            statement = "INSERT OR REPLACE INTO logs (id, bytes, ended_ns, proof) VALUES (?, ?, ?, ?)"
-            self._db.execute(statement, (task_id, logs.stored, logs.ended_ns, logs.stored + logs.ended_ns))
 
     def get(self, task_id: str) -> Row | None:
         """Return a task by its whole id."""
@@ -278,81 +159,64 @@ class Registry:
         rows = self._select(_BY_ID, (task_id,))
         return rows[0] if rows else None
 
-    def ids_from(self, prefix: str, limit: int) -> list[str]:
-        """Return up to `limit` ids that start with `prefix` (of the characters an id has)."""
-        found = {row[0] for row in self._fetch("SELECT id FROM tasks WHERE id >= ? AND id < ? LIMIT ?", prefix, limit)}
+    def ids_from(self, prefix: str, limit: int, owner: str | None = None) -> list[str]:
+        """Return up to `limit` ids that start with `prefix` (of the characters an id has).
+
+        With an `owner`, only those of that one's tasks.
+        """
+        removed = sum(row is None for row in self._queue.values())
+        # "g" sorts behind every character of an id.
+        values: dict[str, str | int] = {"first": prefix, "end": prefix + "g", "limit": limit + removed}
+        if owner is not None:
+            values["owner"] = owner_key(owner)
+        with translated():
+            found = {row[0] for row in self._db.execute(_IDS if owner is None else _OWNERS_IDS, values)}
         for task_id, row in self._queue.items():
-            if task_id.startswith(prefix):
-                (found.discard if row is None else found.add)(task_id)
+            if row is None:
+                found.discard(task_id)
+            elif task_id.startswith(prefix) and owner in {None, row.owner}:
+                found.add(task_id)
         return sorted(found)[:limit]
 
-    def _fetch(self, query: str, prefix: str, limit: int) -> list[tuple[str]]:
-        with _translated():
-            # "g" sorts behind every character of an id.
-            return self._db.execute(query, (prefix, prefix + "g", limit)).fetchall()
-
-    def page(self, after: int, limit: int, *, live_only: bool) -> list[tuple[int, Row]]:
+    def page(self, after: int, limit: int, *, live_only: bool, owner: str | None = None) -> list[tuple[int, Row]]:
         """Return up to `limit` tasks accepted after the cursor `after` (0: from the first), each with its cursor.
 
-        With `live_only` one that has ended may be among them, where the disk did not take its end yet.
+        With an `owner`, only that one's; whoever goes on from a cursor names the same. With `live_only` one that has
+        ended may be among them, where the disk did not take its end yet.
         """
-        with _translated():
-            rows = self._db.execute(_LIVE_PAGE if live_only else _PAGE, (after, limit)).fetchall()
-        found = [(rowid, _row(*columns)) for rowid, *columns in rows]
+        values: dict[str, str | int] = {"after": after, "limit": limit}
+        if owner is not None:
+            values["owner"] = owner_key(owner)
+        with translated():
+            rows = self._db.execute(_PAGES[live_only, owner is not None], values).fetchall()
+        found = [(rowid, unpack_row(*columns)) for rowid, *columns in rows]
         # What could not be committed yet is newer.
         page = [(rowid, self._queue.get(row.id) or row) for rowid, row in found]
-        return page + self._unstored(after, limit - len(page))
+        return page + self._unstored(after, limit - len(page), owner)
 
-    def _unstored(self, after: int, limit: int) -> list[tuple[int, Row]]:
+    def _unstored(self, after: int, limit: int, owner: str | None) -> list[tuple[int, Row]]:
         """Return the tasks of which the disk did not take anything yet, as the end of the last page."""
-        queued = [row for row in self._queue.values() if row is not None]
+        queued = [row for row in self._queue.values() if row is not None and owner in {None, row.owner}]
         new = [row for row in queued if not self._select(_BY_ID, (row.id,))]
         first = max(0, after - _UNSTORED)
         return [(_UNSTORED + first + number, row) for number, row in enumerate(new[first : first + limit], 1)]
 
     def live(self) -> list[Row]:
         """Return the tasks that are not over."""
-        stored = self._select("SELECT id, over, spec, outcome, crc FROM tasks WHERE over = 0", ())
+        stored = self._select(_LIVE, ())
         queued = [row for row in self._queue.values() if row is not None and row.outcome is None]
         return [row for row in stored if row.id not in self._queue] + queued
 
     def all_ids(self) -> set[str]:
         """Return every id there is."""
-        with _translated():
+        with translated():
             return {row[0] for row in self._db.execute("SELECT id FROM tasks")}
 
     def _select(self, query: str, values: tuple[str, ...]) -> list[Row]:
-        with _translated():
+        with translated():
             rows = self._db.execute(query, values).fetchall()
-        return [_row(*row) for row in rows]
+        return [unpack_row(*row) for row in rows]
 
     def close(self) -> None:
         """Close the file."""
         self._db.close()
-
-
-def _crc(task_id: str, over: int, spec: str, outcome: str | None) -> int:
-    """Return what shows a flipped bit in a row: SQLite checks its structure, not its contents."""
-    return crc32(f"{task_id} {over} {spec} {outcome}".encode())
-
-
-def _logs_of(task_id: str, outcome: JsonObject) -> Logs:
-    """Return what is stored of the output of a task that is over, by its exit record."""
-    stored = outcome.get("stored_bytes")
-    if stored is None:  # Written before there was this key, and before anything was rotated away.
-        stored = _number(outcome.get("stdout_bytes")) + _number(outcome.get("stderr_bytes"))
-    return Logs(task_id, _number(stored), _number(outcome.get("ended_ns")))
-
-
-def _number(value: object) -> int:
-    """Return a number of a record's; 0 for what can be none of levity's."""
-    return value if isinstance(value, int) and 0 <= value < _NUMBER_LIMIT else 0
-
-
-def _row(task_id: str, over: int, spec: str, outcome: str | None, crc: int) -> Row:
-    try:
-        if _crc(task_id, over, spec, outcome) != crc:
-            raise RegistryCorruptError(f"task {task_id}: the checksum is wrong")
-        return Row(task_id, json.loads(spec), None if outcome is None else json.loads(outcome))
-    except ValueError as error:
-        raise RegistryCorruptError(f"task {task_id}: {error}") from error

@@ -232,7 +232,7 @@ def test_a_registry_of_version_1_is_upgraded_in_its_place(path: str) -> None:
         assert registry.logs_bytes == 18
         assert [row.id for row in registry.live()] == [live]
         assert registry.all_ids() == {late, live, early, silent}
-        assert registry._db.execute("PRAGMA user_version").fetchone() == (2,)
+        assert registry._db.execute("PRAGMA user_version").fetchone() == (3,)
         registry.close()
     assert kept(path) == (18, [(early, 7), (late, 11)])
 

@@ -125,7 +125,7 @@ def test_a_row_that_was_changed_is_found(registry: Registry, path: str, damage: 
 def test_a_newer_registry_is_no_damaged_one(registry: Registry, path: str) -> None:
     registry.close()
     stranger = sqlite3.connect(path)
-    stranger.execute("PRAGMA user_version = 3")
+    stranger.execute("PRAGMA user_version = 4")
     stranger.close()
     with pytest.raises(NewerRegistryError):
         Registry(path)

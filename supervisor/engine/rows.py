@@ -1,0 +1,98 @@
+"""What the registry holds, and how a row of it shows that it is whole. Runs in: engine. Owns: nothing.
+
+Never: does I/O.
+"""
+
+import json
+from binascii import crc32
+
+from supervisor.spool.records import JsonObject
+
+__all__ = ["Logs", "RegistryCorruptError", "Row", "StoredRow", "logs_of", "owner_key", "pack_row", "unpack_row"]
+
+# id, over, spec, outcome, crc, owner
+StoredRow = tuple[str, int, str, str | None, int, str]
+
+# The sum of two such numbers is one that SQLite can hold.
+_NUMBER_LIMIT = 2**62
+
+
+class RegistryCorruptError(Exception):
+    """The file is damaged, or no registry at all."""
+
+
+class Row:
+    """What the registry holds of one task: its spec, and its exit record once it is over."""
+
+    __slots__ = ("id", "outcome", "spec")
+
+    def __init__(self, id: str, spec: JsonObject, outcome: JsonObject | None) -> None:
+        self.id = id
+        self.spec = spec
+        self.outcome = outcome
+
+    @property
+    def owner(self) -> str:
+        """Who started it; empty where the spec does not say, as none did before there were owners."""
+        owner = self.spec.get("owner", "")
+        return owner if isinstance(owner, str) else ""
+
+
+class Logs:
+    """How many bytes of the output of a task that is over are stored, and when it ended."""
+
+    __slots__ = ("ended_ns", "id", "stored")
+
+    def __init__(self, id: str, stored: int, ended_ns: int) -> None:
+        self.id = id
+        self.stored = stored
+        self.ended_ns = ended_ns
+
+
+def owner_key(owner: str) -> str:
+    """Return what stands for an owner in the file: the name itself, if it is ASCII as it should be.
+
+    The name of a local account may be any bytes, and SQLite takes no lone surrogate.
+    """
+    return json.dumps(owner)[1:-1]
+
+
+def pack_row(row: Row) -> StoredRow:
+    """Return the columns of a row."""
+    over, spec = int(row.outcome is not None), json.dumps(row.spec)
+    outcome = json.dumps(row.outcome) if over else None
+    return row.id, over, spec, outcome, _crc(row.id, over, spec, outcome), owner_key(row.owner)
+
+
+def unpack_row(task_id: str, over: int, spec: str, outcome: str | None, crc: int, owner: str | None = None) -> Row:
+    """Return the row that has these columns; RegistryCorruptError if they are not as they were written.
+
+    `owner` is there to find a row by; who owns it is what its spec says. A file of before has no such column.
+    """
+    try:
+        if _crc(task_id, over, spec, outcome) != crc:
+            raise RegistryCorruptError(f"task {task_id}: the checksum is wrong")
+        row = Row(task_id, json.loads(spec), None if outcome is None else json.loads(outcome))
+    except ValueError as error:
+        raise RegistryCorruptError(f"task {task_id}: {error}") from error
+    if owner is not None and owner != owner_key(row.owner):
+        raise RegistryCorruptError(f"task {task_id}: its owner is not the one its spec says")
+    return row
+
+
+def _crc(task_id: str, over: int, spec: str, outcome: str | None) -> int:
+    """Return what shows a flipped bit in a row: SQLite checks its structure, not its contents."""
+    return crc32(f"{task_id} {over} {spec} {outcome}".encode())
+
+
+def logs_of(task_id: str, outcome: JsonObject) -> Logs:
+    """Return what is stored of the output of a task that is over, by its exit record."""
+    stored = outcome.get("stored_bytes")
+    if stored is None:  # Written before there was this key, and before anything was rotated away.
+        stored = _number(outcome.get("stdout_bytes")) + _number(outcome.get("stderr_bytes"))
+    return Logs(task_id, _number(stored), _number(outcome.get("ended_ns")))
+
+
+def _number(value: object) -> int:
+    """Return a number of a record's; 0 for what can be none of levity's."""
+    return value if isinstance(value, int) and 0 <= value < _NUMBER_LIMIT else 0
