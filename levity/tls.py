@@ -7,7 +7,22 @@ import hashlib
 import os
 import ssl
 
-__all__ = ["WANTS", "Connection", "Context", "EndOfFile", "SSLError", "certificate_binding", "certificate_facts", "client_context", "own_binding", "server_context"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = [
+    "WANTS",
+    "Connection",
+    "Context",
+    "EndOfFile",
+    "SSLError",
+    "certificate_binding",
+    "certificate_facts",
+    "client_context",
+    "own_binding",
+    "server_context",
+]
 
 Connection = ssl.SSLSocket
 Context = ssl.SSLContext
@@ -46,8 +61,8 @@ def own_binding(certificates: bytes) -> bytes:
 def certificate_facts(connection: ssl.SSLSocket) -> tuple[list[str], float]:
     """Return all common names in a client's certificate, which was verified, and until when it is good (epoch)."""
     found = connection.getpeercert() or {}
-    subject = found.get("subject", ())
-    names = [str(value) for parts in subject for key, value in parts if key == "commonName"]  # type: ignore[misc]
+    subject: Any = found.get("subject", ())
+    names = [str(value) for parts in subject for key, value in parts if key == "commonName"]
     return names, float(ssl.cert_time_to_seconds(str(found.get("notAfter", ""))))
 
 

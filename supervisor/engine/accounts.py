@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from levity.protocol.text import bytes_to_text
+from supervisor.principal import is_user_name
 from supervisor.spool.records import JsonObject
 
 __all__ = ["Accounts", "of_peer", "resolve", "user_name"]
@@ -70,10 +71,10 @@ class Accounts:
         return _run_as(uid, gid, list(groups), account)
 
     def user_name(self, uid: int) -> str:
-        """Return the name of the account, `uid:1234` where there is none or its name could be taken for such a one."""
+        """Return the name of the account, `uid:1234` where there is none or it is no name for a user of ours."""
         account = self._by_uid.get(uid)
         name = _text(account.pw_name) if account else ""
-        return name if name and name.isprintable() and ":" not in name else f"uid:{uid}"
+        return name if is_user_name(name) else f"uid:{uid}"
 
     def _groups_of(self, account: pwd.struct_passwd) -> list[int]:
         return list(self._groups.get((account.pw_name, account.pw_gid)) or [])

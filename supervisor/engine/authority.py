@@ -42,7 +42,7 @@ class Client:
 
 
 class Authority:
-    """Lets clients in by one of the ways of Known, and knows them again by their tickets. Refuses: AuthenticationError."""
+    """Lets clients in, in the way of `access.known`, and knows them again by their tickets; else AuthenticationError."""
 
     def __init__(self, access: Access, address: str, store: TokenStore, key: bytes) -> None:
         self._access = access
@@ -79,7 +79,9 @@ class Authority:
                 f"this is the levityd of user {self.own_user}, for nobody else; as root, `runuser -u {self.own_user}`"
             )
         role = Role.ADMIN if uid == self.own_uid else Role.USER
-        return self._let_in(Principal(user_name(uid), role, uid, gid, groups), peer, {"k": "peer"})
+        return self._let_in(
+            Principal(user_name(uid), role, uid, gid, None if groups is None else tuple(groups)), peer, {"k": "peer"}
+        )
 
     def begin(self, params: JsonObject) -> bytes:
         """Return the proof that we have the token by which a client's nonce was made."""
@@ -99,7 +101,12 @@ class Authority:
         """Let in who has shown the front-end a certificate with these common names, good until `not_after` (epoch)."""
         self._expect(Known.CERTIFICATE)
         names, not_after = params.get("names"), params.get("not_after")
-        if not isinstance(names, list) or len(names) != 1 or not isinstance(names[0], str) or not is_user_name(names[0]):
+        if (
+            not isinstance(names, list)
+            or len(names) != 1
+            or not isinstance(names[0], str)
+            or not is_user_name(names[0])
+        ):
             raise AuthenticationError("the certificate has no common name that can be a user's, or more than one")
         if isinstance(not_after, bool) or not isinstance(not_after, int | float) or not_after < time.time():
             raise AuthenticationError("the certificate has expired")

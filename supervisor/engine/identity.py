@@ -1,7 +1,7 @@
 """As which user of the host a task runs. Runs in: engine. Owns: nothing.
 
-Where levityd is not root there is one answer: as levityd itself. Where it is, a task runs as whoever asks for it, and as
-root, or as somebody else, only for those who may do everything.
+Where levityd is not root there is one answer: as levityd itself. Where it is, a task runs as whoever asks for it, and
+as root, or as somebody else, only for those who may do everything.
 """
 
 import os

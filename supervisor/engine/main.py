@@ -75,10 +75,8 @@ class _Engine:
         self._operations = Operations(
             self._loop, self._tasks, registry, authority, audit, settings.state_dir, keeping.log_cap, limits
         )
-        self._reception = Reception(
-            authority, audit, spool_gid, self._operations.find, self._operations.unwait
-        )
-        self._nursery = Nursery(self._loop, self._tasks.shim_gone, self._tasks.ask_again, spool_gid)
+        self._reception = Reception(authority, audit, spool_gid, self._operations.find, self._operations.unwait)
+        self._nursery = Nursery(self._loop, self._tasks.shim_gone, self._tasks.ask_again, shared=spool_gid is not None)
         self._commit_timer: Timer | None = None
         self._channel = self._open_channel(os.dup(pipe.fileno()))
         pipe.close()

@@ -1,7 +1,7 @@
 """What clients can ask of the engine: one literal table of names. Runs in: engine. Owns: the waits.
 
-Who asks, and whether that user may, is looked at first, in one place; what is refused, and what changes anything or reads
-output, is in the audit before it happens.
+Who asks, and whether that user may, is looked at first, in one place. What is refused, and what changes anything or
+reads output, is in the audit before it happens.
 """
 
 import os
@@ -35,7 +35,7 @@ from supervisor.engine.start_errors import host_error
 from supervisor.engine.task import Answer
 from supervisor.engine.tasks import Tasks
 from supervisor.engine.waiting import Wait
-from supervisor.principal import Role, Right
+from supervisor.principal import Principal, Right, Role
 from supervisor.say import say
 from supervisor.spool.records import JsonObject
 
@@ -91,7 +91,7 @@ class Operations:
         try:
             client = self._authority.recognise(request.auth)
         except AuthenticationError as error:
-            self._audit.write_rejected(peer="?", reason=error.message)
+            self._audit.write_refused(peer="?", reason=error.message)
             answer(error)
             return
         operation = self._table.get(request.method)
@@ -99,8 +99,7 @@ class Operations:
             answer(UnknownMethod(f"unknown operation {request.method[:64]!r}; this is levityd {__version__}"))
             return
         try:
-            if not client.principal.may(operation.right):
-                raise Forbidden(f"{client.principal.user} may look at tasks, but has the role {client.principal.role}")
+            _check_right(client.principal, operation.right)
             operation.call(client, request.params, answer)
         except Forbidden as error:
             self._note(request.method, client, request.params.get("id"), refused=error.message)
@@ -224,6 +223,11 @@ class Operations:
         if who.role is Role.ADMIN:
             facts |= {"pid": os.getppid(), "state_dir": self._state_dir}
         answer(facts)
+
+
+def _check_right(who: Principal, right: Right) -> None:
+    if not who.may(right):
+        raise Forbidden(f"{who.user} has the role {who.role}, which may only look at tasks")
 
 
 def _differs(known: JsonObject, asked: JsonObject, owner: str) -> bool:

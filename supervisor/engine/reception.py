@@ -1,4 +1,4 @@
-"""What the front-end asks on its own account: who a client is, and for what it may read. Runs in: engine. Owns: nothing.
+"""What the front-end asks on its own account: who a client is, and what that one may read. Runs in: engine. Owns: nothing.
 
 One literal table of names, none of which a client can ask for. What is refused is told in one line, here and in the
 audit; nothing else is done.
@@ -100,10 +100,10 @@ class Reception:
         return {"ticket": client.ticket, "user": who.user, "role": who.role, "server": f"levityd/{__version__}"}, -1
 
     def _refuse(self, peer: str, error: AuthenticationError) -> None:
-        self._audit.write_rejected(peer=peer, reason=error.message)
+        self._audit.write_refused(peer=peer, reason=error.message)
 
     def _rejected(self, request: Request, _fd: int) -> Answer:
-        self._audit.write_rejected(peer=_peer_of(request), reason=_text(request.params.get("reason")))
+        self._audit.write_refused(peer=_peer_of(request), reason=_text(request.params.get("reason")))
         return {}, -1
 
     def _check(self, request: Request, _fd: int) -> Answer:
@@ -118,9 +118,7 @@ class Reception:
         task_id = self._find(client, right, request.params)
         if method == "task.logs":
             who = client.principal
-            self._audit.write(
-                method, peer=client.peer, user=who.user, role=who.role, task=task_id, decision="allowed"
-            )
+            self._audit.write(method, peer=client.peer, user=who.user, role=who.role, task=task_id, decision="allowed")
         try:
             return {"id": task_id}, directory.lend(task_id, self._spool_gid)
         except FileNotFoundError:

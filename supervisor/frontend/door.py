@@ -9,7 +9,7 @@ import time
 from typing import NamedTuple
 
 from levity.errors import LevityError, ProtocolError, Unavailable
-from levity.protocol.frames import FRAME_LIMIT, STRANGER_FRAME_LIMIT, Frame, FrameDecoder
+from levity.protocol.frames import FRAME_LIMIT, Frame, FrameDecoder
 from levity.protocol.messages import (
     PROTOCOL_VERSION,
     Request,
@@ -175,5 +175,3 @@ class _Visit:
                 self.send(error_frame(None, error))
         except OSError:
             pass  # It is gone, or takes nothing.
-
-

@@ -91,7 +91,7 @@ class EngineLink:
         return reply
 
     def fetch(self, method: str, params: JsonObject, timeout_s: float, *, auth: str = "") -> tuple[JsonObject, int]:
-        """Ask for something that comes with a descriptor, which is the caller's then (-1: none came); else as `call`."""
+        """Ask for what comes with a descriptor, which is the caller's then (-1: none came); else as `call`."""
         return self._exchange_one(method, params, timeout_s, None, auth, -1)
 
     def _exchange_one(

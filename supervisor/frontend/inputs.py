@@ -21,7 +21,7 @@ def store_input(
 ) -> JsonObject:
     """Have a piece stored and return the reply, once there is room for it; OSError when the client is gone.
 
-    `ask()` has the engine store it. Room is made in the task's directory, which `borrow()` opens, by the task's reading.
+    `ask()` has the engine store it. Room is made by the task's reading, in its directory, which `borrow()` opens.
     """
     heartbeat_s = heartbeat_of(params)
     reply = ask()

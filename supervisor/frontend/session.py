@@ -1,7 +1,7 @@
 """One client's connection. Runs in: front-end, a thread each. Owns: the client's socket.
 
-Nothing is acted on before it is known whose it is, and then only whole frames are; the first bytes of any other protocol
-are a length over the limit, so a stray HTTP or TLS client is dropped at its first four bytes.
+Nothing is acted on before it is known whose it is, and then only whole frames are. The first bytes of any other
+protocol are a length over the limit, so a stray HTTP or TLS client is dropped at its first four bytes.
 """
 
 import socket
@@ -118,7 +118,9 @@ class Session:
             return
         try:
             if request.method not in self._served:
-                raise UnknownMethod(f"unknown operation {request.method[:64]!r}; `levity info` says which levityd it is")
+                raise UnknownMethod(
+                    f"unknown operation {request.method[:64]!r}; `levity info` says which levityd it is"
+                )
             serve = self._served[request.method]
             result = serve(request.params) if serve else self._call(request.method, request.params)
             self._send(result_frame(request.id, result))

@@ -40,7 +40,9 @@ def wait_for_tasks(wire: Wire, link: EngineLink, params: JsonObject, ticket: str
     try:
         while True:
             # Computed each time it is sent: an engine that dies has it sent again.
-            answer = link.call("task.wait", lambda: asked | {"within_s": left_s()}, left_s() + _ENGINE_S, wait, auth=ticket)
+            answer = link.call(
+                "task.wait", lambda: asked | {"within_s": left_s()}, left_s() + _ENGINE_S, wait, auth=ticket
+            )
             if answer["done"] or time.monotonic() >= give_up_at:
                 return answer
             # The beginning of an id may fit more tasks by now.

@@ -39,7 +39,7 @@ def heartbeat_of(params: JsonObject) -> float:
 
 
 class Wire:
-    """Sends to one client; OSError when it is gone, or too slow. `tls` is the connection if it speaks TLS, else None."""
+    """Sends to one client; OSError when it is gone, or too slow. `tls` is the connection where TLS is spoken."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
@@ -71,7 +71,8 @@ class Wire:
             try:
                 self.connection.setblocking(False)
                 if self.tls is not None:
-                    self.tls.unwrap()  # Sends that this is the end; whoever does not see it knows that something is missing.
+                    # Sends that this is the end: without it the client must think that something is missing.
+                    self.tls.unwrap()
                 else:
                     self.connection.shutdown(socket.SHUT_WR)
             except (OSError, ValueError):

@@ -62,9 +62,7 @@ class SpoolReader:
     put together.
     """
 
-    def __init__(
-        self, directory_fd: int, selected: Collection[int] = tuple(STREAMS), *, exact: bool = False
-    ) -> None:
+    def __init__(self, directory_fd: int, selected: Collection[int] = tuple(STREAMS), *, exact: bool = False) -> None:
         self._directory_fd = directory_fd
         self._selected = frozenset(selected)
         self._exact = exact
