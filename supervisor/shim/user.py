@@ -18,7 +18,7 @@ _PATH = b"/usr/local/bin:/usr/bin:/bin"
 _ROOT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # (uid_t) -1: to setresuid(2) it means "as it is".
 _NO_ID = 2**32 - 1
-# NGROUPS_MAX, setgroups(2)
+# How many setgroups(2) takes.
 _GROUPS_LIMIT = 65536
 
 
