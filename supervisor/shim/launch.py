@@ -74,6 +74,8 @@ def _become(
         os.dup2(stderr, 2)
         program = prepare(directory_fd)
         program.connect(directory_fd)
+        # Or the task could make it its working directory, by /proc/self/fd, although it may not go there by its name.
+        os.close(directory_fd)
         program.restore_defaults()
         program.change_user()
         # Asked again: the kernel forgets it when the user changes.

@@ -18,6 +18,8 @@ _PATH = b"/usr/local/bin:/usr/bin:/bin"
 _ROOT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # (uid_t) -1: to setresuid(2) it means "as it is".
 _NO_ID = 2**32 - 1
+# How many setgroups(2) takes.
+_GROUPS_LIMIT = 65536
 
 
 class User:
@@ -27,7 +29,7 @@ class User:
         if not isinstance(run_as, dict):
             raise OSError(errno.EINVAL, "run_as")
         groups = run_as.get("groups")
-        if not isinstance(groups, list):
+        if not isinstance(groups, list) or len(groups) > _GROUPS_LIMIT:
             raise OSError(errno.EINVAL, "groups")
         self.uid, self.gid = _id(run_as.get("uid")), _id(run_as.get("gid"))
         self.groups = [_id(group) for group in groups]

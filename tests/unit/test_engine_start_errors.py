@@ -30,6 +30,7 @@ SPEC: dict[str, Any] = {"argv": ["prog"], "cwd": "/dir"}
         (EXEC_FLAG | errno.E2BIG, NotExecutable, 126),
         (EXEC_FLAG | errno.ETXTBSY, NotExecutable, 126),
         (EXEC_FLAG | errno.EISDIR, NotExecutable, 126),
+        (EXEC_FLAG | errno.EAGAIN, HostError, 1),
         (CHDIR_FLAG | errno.ENOENT, BadDirectory, 1),
         (CHDIR_FLAG | errno.EACCES, BadDirectory, 1),
         (errno.ENOSPC, NoSpace, 1),
@@ -56,6 +57,18 @@ def test_the_message_names_what_was_asked_for() -> None:
     assert "'prog'" in start_error(EXEC_FLAG | errno.ENOENT, SPEC).message
     assert "'/dir'" in start_error(CHDIR_FLAG | errno.ENOENT, SPEC).message
     assert "interpreter" in start_error(EXEC_FLAG | errno.ENOENT, {"argv": ["/x/y"], "cwd": None}).message
+
+
+@pytest.mark.parametrize(
+    ("run_as", "user"),
+    [({"name": "alice", "uid": 7}, "as user 'alice'"), ({"name": "", "uid": 7}, "as user 'uid:7'"), (None, "")],
+)
+def test_the_message_says_whose_permissions_they_are(run_as: dict[str, Any] | None, user: str) -> None:
+    statuses = (EXEC_FLAG | errno.EACCES, EXEC_FLAG | errno.EAGAIN, CHDIR_FLAG | errno.EACCES, errno.EPERM)
+    for status in statuses:
+        message = start_error(status, SPEC | {"run_as": run_as}).message
+        assert user in message
+        assert user or "as user" not in message
 
 
 def test_a_quota_is_as_full_as_a_disk() -> None:

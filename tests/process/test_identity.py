@@ -1,0 +1,158 @@
+"""Who is at the other end of a unix socket; and becoming another user, with no way back."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from supervisor.hostos import peers
+from supervisor.hostos.identity import become
+from supervisor.hostos.peers import peer_credentials
+from tests.support.paths import ROOT
+from tests.support.stranger import GID, UID, as_stranger, attempts
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+
+
+@pytest.fixture
+def listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """A socket for everybody."""
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as one:
+        one.bind("sock")
+        one.listen()
+        one.settimeout(10)
+        yield one
+
+
+# A connection that is made before the user is changed is the old user's: so it goes through a directory descriptor.
+def connected(listener: socket.socket, tmp_path: Path, uid: int, gid: int, groups: list[int]) -> socket.socket:
+    """Return our end of a connection that somebody else has made and closed."""
+    os.chmod("sock", 0o666)
+    tmp_path.chmod(0o711)
+    place = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.chmod(".", 0o755)
+        code = f"peer = socket.socket(socket.AF_UNIX); peer.connect('/proc/self/fd/{place}/sock'); result = os.getpid()"
+        pid = as_stranger(code, uid=uid, gid=gid, groups=groups, pass_fds=[place])
+    finally:
+        os.close(place)
+    ours, _address = listener.accept()
+    assert peer_credentials(ours)[0] == pid
+    return ours
+
+
+@pytest.mark.parametrize("groups", [[], [7], [7, GID, 2**31, 2**32 - 2], list(range(1000, 1256))])
+def test_a_peer_is_known_by_its_ids(listener: socket.socket, tmp_path: Path, groups: list[int]) -> None:
+    with connected(listener, tmp_path, UID, GID, groups) as ours:
+        assert peer_credentials(ours)[1:] == (UID, GID, groups)
+
+
+def test_of_too_many_groups_none_are_told(listener: socket.socket, tmp_path: Path) -> None:
+    with connected(listener, tmp_path, UID, GID, list(range(1000, 1257))) as ours:
+        assert peer_credentials(ours)[1:] == (UID, GID, None)
+
+
+def test_in_the_whole_range_nobody_is_somebody(listener: socket.socket, tmp_path: Path) -> None:
+    if peers._overflow_id("uid") >= 0:
+        pytest.skip("a user namespace")
+    with connected(listener, tmp_path, 65534, 65534, [65534]) as ours:
+        assert peer_credentials(ours)[1:] == (65534, 65534, [65534])
+
+
+# Answers a connection in a user namespace that knows its own uid 0 and this process's, and nobody else.
+_NAMESPACED = """
+import json, os, socket, sys
+sys.path.insert(0, {root!r})
+from supervisor.hostos.peers import peer_credentials
+listener = socket.socket(fileno={fd})
+listener.setblocking(True)
+for _ in range(2):
+    ours, _address = listener.accept()
+    try:
+        print(json.dumps(peer_credentials(ours)[1:]), flush=True)
+    except PermissionError:
+        print('"refused"', flush=True)
+"""
+
+
+def test_in_a_user_namespace_its_strangers_are_nobody(listener: socket.socket, tmp_path: Path) -> None:
+    code = _NAMESPACED.format(root=str(ROOT), fd=listener.fileno())
+    command = ["unshare", "--user", "--map-root-user", sys.executable, "-I", "-S", "-c", code]
+    answering = subprocess.Popen(command, pass_fds=[listener.fileno()], stdout=subprocess.PIPE)
+    try:
+        assert answering.stdout is not None
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as own:
+            own.connect("sock")
+            if (line := answering.stdout.readline()) == b"":
+                pytest.skip("no user namespaces")
+            # The groups of root that are not mapped are left out.
+            assert line in {b"[0, 0, [0]]\n", b"[0, 0, []]\n"}
+        os.chmod("sock", 0o666)
+        tmp_path.chmod(0o755)
+        place = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            reach = f"socket.socket(socket.AF_UNIX).connect('/proc/self/fd/{place}/sock'); result = 0"
+            as_stranger(reach, pass_fds=[place])
+        finally:
+            os.close(place)
+        assert answering.stdout.readline() == b'"refused"\n'
+    finally:
+        answering.kill()
+        answering.communicate()
+
+
+# Becoming another
+
+
+def test_there_is_no_way_back() -> None:
+    actions = {
+        "ids": "[*os.getresuid(), *os.getresgid(), *os.getgroups()]",
+        "setuid": "os.setuid(0)",
+        "seteuid": "os.seteuid(0)",
+        "setgid": "os.setgid(0)",
+        "setgroups": "os.setgroups([0])",
+        "setresuid": "os.setresuid(-1, -1, 0)",
+        "capabilities": "[line.split()[1].strip('0') for line in open('/proc/self/status') if line[:5] in "
+        "('CapPr', 'CapEf', 'CapAm')]",
+        "traced": "open('/proc/self/mem').close()",
+    }
+    refused = dict.fromkeys(("setuid", "seteuid", "setgid", "setgroups", "setresuid"), "EPERM")
+    found = attempts(actions)
+    assert found == refused | {"ids": [UID] * 3 + [GID] * 3, "capabilities": [""] * 3, "traced": "EACCES"}
+
+
+def test_set_user_id_programs_give_nothing() -> None:
+    code = """
+def flag():
+    return [line.split()[1] for line in open('/proc/self/status') if line.startswith('NoNewPrivs')]
+result = [flag(), forbid_privileges(), flag()]
+"""
+    assert as_stranger(code) == [["0"], True, ["1"]]
+
+
+def test_root_s_powers_must_not_survive() -> None:
+    keep = "import ctypes; assert ctypes.CDLL(None).prctl(28, 1 << 2, 0, 0, 0) == 0"  # SECBIT_NO_SETUID_FIXUP
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from supervisor.hostos.identity import become\n{keep}\n"
+        f"become({UID}, {GID})"
+    )
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False)
+    assert "PermissionError" in done.stderr
+    assert "way back" in done.stderr
+
+
+@pytest.mark.parametrize("ids", [(-1, GID), (2**32, GID), (UID, 2**32)])
+def test_what_is_no_id_is_refused(ids: tuple[int, int]) -> None:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            become(*ids)
+        except (OSError, OverflowError):
+            os._exit(0)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
