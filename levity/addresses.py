@@ -4,10 +4,11 @@ import os
 
 from levity.errors import BadAddress
 
-__all__ = ["Address", "default_address", "parse_address", "state_directory"]
+__all__ = ["SYSTEM_SOCKET", "Address", "default_address", "parse_address", "state_directory"]
 
 # sun_path is 108 bytes with its NUL (unix(7)).
 SOCKET_PATH_LIMIT = 107
+SYSTEM_SOCKET = "/run/levity/levity.sock"
 
 
 class Address:

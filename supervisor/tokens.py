@@ -178,7 +178,7 @@ class TokenStore:
         Of levityd's own user's, a new one is made by ensure_own().
         """
         path = _OWN if name == own_name() else f"{_OTHERS}/{name}"
-        unknown = LevityError(f"no token is {name!r}'s; levityd token list names those there are")
+        unknown = LevityError(f"no token belongs to {name!r}; levityd token list names those there are")
         if path != _OWN and not is_user_name(name):
             raise unknown
         try:

@@ -10,6 +10,7 @@ import signal
 import time
 from multiprocessing.connection import Connection
 
+from supervisor.arbiter.access import login_advice
 from supervisor.arbiter.backoff import UNREADY_LIMIT
 from supervisor.arbiter.children import Child, new_pipe
 from supervisor.arbiter.listener import Listener
@@ -35,6 +36,7 @@ class Arbiter:
     """The loop of the levityd that the operator started."""
 
     def __init__(self, settings: Settings, listener: Listener) -> None:
+        assert listener.access is settings.access  # What the listener was allowed for is what the front-end is told.
         self._settings = settings
         self._listener = listener
         self.engine = Child("engine", self._be_engine)
@@ -165,6 +167,8 @@ class Arbiter:
         if not self._announced and all(child.is_ready for child in self._children):
             self._announced = True
             say(f"Listening on {self._listener.address}")
+            if advice := login_advice(self._settings.access, self._listener.address, self._settings.state_dir):
+                say(advice)
 
     def _stop(self) -> None:
         """End the front-end first, so that what it still passes on is answered, then the engine."""

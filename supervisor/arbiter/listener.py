@@ -4,27 +4,69 @@ It outlives every front-end: while none is there, connections wait in the backlo
 """
 
 import errno
-import ipaddress
 import os
 import socket
+import stat
+from dataclasses import dataclass
+from typing import Any
 
-from levity.addresses import Address
+from levity.addresses import SYSTEM_SOCKET, Address
+from supervisor.arbiter.access import why_open
 from supervisor.arbiter.refusal import CONFIGURATION, FAILED, RefusedError
 from supervisor.hostos.locks import lock_holder, try_lock
 from supervisor.hostos.processes import port_holder
+from supervisor.settings import Access
 
-__all__ = ["Listener"]
+__all__ = ["Listener", "Place", "find_place"]
 
 _BACKLOG = 1024
 
 
-class Listener:
-    """A bound socket; `listen()` makes it accept, `address` is where it really is."""
+@dataclass(frozen=True)
+class Place:
+    """An address as it was asked for, and `where` in the host's own terms that is: "" or an IP address and more."""
 
-    def __init__(self, address: Address) -> None:
+    address: Address
+    family: socket.AddressFamily
+    where: tuple[Any, ...] = ()
+
+    @property
+    def host(self) -> str | None:
+        """The IP address; None for a unix socket."""
+        return str(self.where[0]) if self.where else None
+
+
+def find_place(address: Address) -> Place:
+    """Find out what an address means, once: what is decided of a name and what is bound are then the same."""
+    if address.is_unix:
+        return Place(address, socket.AF_UNIX)
+    try:
+        family, _kind, _protocol, _name, where = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (OSError, UnicodeError) as error:
+        raise RefusedError(
+            f"cannot listen on {address}: {address.host!r} is no address of this host ({error})"
+        ) from error
+    return Place(address, family, where)
+
+
+class Listener:
+    """A bound socket; `listen()` makes it accept, `address` is where it really is.
+
+    There is none by which anybody gets in who should not: RefusedError.
+    """
+
+    def __init__(self, place: Place, access: Access) -> None:
+        self.access = access
         self._lock_fd = -1
-        self.socket = self._bind_unix(address) if address.is_unix else _bind_tcp(address)
-        self.address = address if address.is_unix else _real_address(self.socket)
+        self.address = place.address
+        self.socket = self._bind_unix(place.address) if place.address.is_unix else _bind_tcp(place)
+        if place.host is not None:
+            self.address = _real_address(self.socket)
+        if why := why_open(self.socket, access):
+            self.close()
+            raise RefusedError(f"refused to listen on {place.address}: {why}", CONFIGURATION)
 
     def __repr__(self) -> str:
         return f"<Listener {self.address}>"
@@ -46,6 +88,8 @@ class Listener:
                 pass
 
     def _bind_unix(self, address: Address) -> socket.socket:
+        if address.path == SYSTEM_SOCKET and os.geteuid() == 0:
+            _make_system_directory(address)
         self._lock_fd = _lock_socket(address)
         unix = socket.socket(socket.AF_UNIX)
         try:
@@ -54,11 +98,33 @@ class Listener:
             except FileNotFoundError:
                 pass
             unix.bind(address.path)
-            os.chmod(address.path, 0o600)
+            # Root's is for everybody: the kernel says who they are, and their tasks run as they do.
+            os.chmod(address.path, 0o666 if os.geteuid() == 0 else 0o600)
         except OSError as error:
             unix.close()
             raise _refused(address, error) from error
         return unix
+
+
+def _make_system_directory(address: Address) -> None:
+    """Make the directory of all users' socket; who can write there could put another socket in its place."""
+    path = os.path.dirname(address.path)
+    try:
+        before = os.umask(0o022)
+        try:
+            os.mkdir(path, 0o755)
+        except FileExistsError:
+            pass
+        finally:
+            os.umask(before)
+        found = os.lstat(path)
+    except OSError as error:
+        raise _refused(address, error) from error
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != 0 or found.st_mode & 0o022:
+        raise RefusedError(
+            f"cannot listen on {address}: {path} must be a directory of root's that nobody else can write to",
+            CONFIGURATION,
+        )
 
 
 def _lock_socket(address: Address) -> int:
@@ -94,34 +160,15 @@ def _is_socket(path: str) -> bool:
     return os.path.exists(path) and (os.lstat(path).st_mode & 0o170000) == 0o140000
 
 
-def _bind_tcp(address: Address) -> socket.socket:
-    try:
-        family, kind, protocol, _name, where = socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except (OSError, UnicodeError) as error:
-        raise RefusedError(
-            f"cannot listen on {address}: {address.host!r} is no address of this host ({error})"
-        ) from error
-    _check_loopback(address, str(where[0]))
-    tcp = socket.socket(family, kind, protocol)
+def _bind_tcp(place: Place) -> socket.socket:
+    tcp = socket.socket(place.family, socket.SOCK_STREAM)
     tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        tcp.bind(where)
+        tcp.bind(place.where)
     except OSError as error:
         tcp.close()
-        raise _refused(address, error) from error
+        raise _refused(place.address, error) from error
     return tcp
-
-
-def _check_loopback(address: Address, host: str) -> None:
-    if not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
-        raise RefusedError(
-            f"refused to listen on {address}: this version has no access control yet, so everybody who reaches that "
-            f"address could run commands here; use 127.0.0.1:{address.port} or the unix socket (no address), and come "
-            "from elsewhere through ssh -L",
-            CONFIGURATION,
-        )
 
 
 def _real_address(tcp: socket.socket) -> Address:

@@ -22,7 +22,7 @@ SUPERVISORD_MODULES = (
 )
 
 # Heavy, or different from one system to the next: each is wrapped by one module that says why.
-IMPORTED_IN_ONE_PLACE = ["ctypes", "psutil", "sqlite3", "ssl"]
+IMPORTED_IN_ONE_PLACE = ["cryptography", "ctypes", "psutil", "sqlite3", "ssl"]
 
 UNPICKLERS = {"_pickle", "cloudpickle", "dill", "marshal", "pickle", "shelve"}
 
