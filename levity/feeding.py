@@ -130,7 +130,7 @@ class Feeder:
         from threading import Thread
 
         self.error: BaseException | None = None
-        self._client = Client(client.address, client.timeout_s)
+        self._client = client.another()
         self._task_id = task_id
         self._source = source
         self._failed = failed

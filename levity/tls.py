@@ -7,9 +7,11 @@ import hashlib
 import os
 import ssl
 
-__all__ = ["WANTS", "SSLError", "certificate_binding", "client_context", "server_context"]
+__all__ = ["WANTS", "SSLContext", "SSLError", "SSLSocket", "certificate_binding", "client_context", "server_context"]
 
+SSLContext = ssl.SSLContext
 SSLError = ssl.SSLError
+SSLSocket = ssl.SSLSocket
 # What a call on a non-blocking connection raises: not now.
 WANTS = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
