@@ -48,8 +48,8 @@ class Client:
     be of it; `cert` and `key` are shown in place of a token.
 
     Everything raised derives from LevityError; besides what each method names that is ServerUnreachable, ServerTimeout,
-    AuthenticationError, ProtocolError, Forbidden and Unavailable. Not for several threads: give each its own Client. Only
-    `abort` is for other threads.
+    AuthenticationError, ProtocolError, Forbidden and Unavailable. Not for several threads: give each its own Client.
+    Only `abort` is for other threads.
     """
 
     def __init__(
