@@ -275,13 +275,14 @@ Examples:
 """
 
 _LOGIN = """\
-Usage: levity -a ADDRESS login
+Usage: levity login
 
-Store the token for an address, so that later commands find it. It is asked for without echo, or read as one line from
-standard input. levityd must prove that it has the same token, and take it, before it is stored: in a file for you only,
-$XDG_CONFIG_HOME/levity/tokens/ADDRESS (~/.config if that is not set; an IPv6 address with its brackets). The address
-must later be given in the same way. On levityd's host `levityd token show` prints its token, `levityd token add NAME`
-makes one for somebody else.
+Store the token for an address (-a), so that later commands find it. It is asked for without echo, or read as one line
+from standard input. levityd must prove that it has the same token, and take it, before it is stored: in a file for you
+only, $XDG_CONFIG_HOME/levity/tokens/ADDRESS (~/.config if that is not set; an IPv6 address with its brackets). Later
+commands must write the address in the same way.
+
+On levityd's host `levityd token show` prints its own token; `levityd token add NAME` makes one for somebody else.
 
   -h, --help   print this page
 
@@ -291,10 +292,10 @@ Examples:
 """
 
 _LOGOUT = """\
-Usage: levity -a ADDRESS logout
+Usage: levity logout
 
-Forget the token that `levity login` stored for an address. The token itself stays valid: `levityd token revoke NAME`
-on the host ends that.
+Forget the token that `levity login` stored for an address (-a). The token itself stays valid: on the host
+`levityd token revoke NAME` ends that.
 
   -h, --help   print this page
 
