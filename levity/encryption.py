@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # verify(1), X509_V_ERR_*: what is wrong with the server's certificate.
 _EXPIRED, _NOT_YET_VALID, _WRONG_PURPOSE = 10, 9, 26
 _OTHER_NAME = (62, 64)
-_NOT_OF_THE_CA = (2, 18, 19, 20, 21)
+_NOT_OF_THE_CA = (2, 7, 18, 19, 20, 21)
 
 # How OpenSSL calls what a server says of our certificate (RFC 8446, section 6.2), without what stands before ALERT_.
 _REFUSALS = {
@@ -30,7 +30,7 @@ _REFUSALS = {
     "CERTIFICATE_UNKNOWN": "it is not acceptable",
     "UNKNOWN_CA": "its CA is not the server's",
     "ACCESS_DENIED": "its user may not connect",
-    "DECRYPT_ERROR": "its signature is wrong",
+    "DECRYPT_ERROR": "its signature is not one of the server's CA",
 }
 _NO_TLS = ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE")
 _OLD_TLS = ("UNSUPPORTED_PROTOCOL", "PROTOCOL_VERSION", "HANDSHAKE_FAILURE")
@@ -74,13 +74,16 @@ def _context(credentials: "Credentials") -> SSLContext:
 
 def _wrapped(raw: "_socket.socket", context: SSLContext, address: "Address") -> SSLSocket:
     name = address.host.partition("%")[0] if ":" in address.host else address.host.rstrip(".")
-    sock = socket.socket(fileno=raw.detach())
     try:
-        return context.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
+        # What it does to a name itself, too late: by then the descriptor is its own.
+        name.encode("idna")
+        sock = socket.socket(fileno=raw.detach())
+        try:
+            return context.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
+        finally:
+            sock.close()  # Where it was taken over it has no descriptor any more.
     except ValueError as error:
         raise BadAddress(f"address {str(address)!r}: no certificate can be for such a host ({error})") from error
-    finally:
-        sock.close()  # Where it was taken over it has no descriptor any more.
 
 
 def _explain(error: OSError, address: "Address", credentials: "Credentials") -> LevityError | None:
