@@ -8,6 +8,7 @@ __all__ = ["SYSTEM_SOCKET", "Address", "default_address", "parse_address", "stat
 
 # sun_path is 108 bytes with its NUL (unix(7)).
 SOCKET_PATH_LIMIT = 107
+# Where root's levityd listens, for all users of the host.
 SYSTEM_SOCKET = "/run/levity/levity.sock"
 
 
@@ -97,7 +98,16 @@ def state_directory(environ: "os._Environ[str] | dict[str, str]") -> str:
 
 
 def default_address(environ: "os._Environ[str] | dict[str, str]") -> Address:
-    """Return the address when none is given: `$LEVITY_ADDR`, else the socket in the default state directory."""
+    """Return the address a client takes when none is given.
+
+    That is `$LEVITY_ADDR`, else the socket in `$LEVITY_STATE_DIR`, else that of one's own levityd in the default state
+    directory; root's where there is none, and always for root.
+    """
     if given := environ.get("LEVITY_ADDR"):
         return parse_address(given)
-    return _unix_address(os.path.join(state_directory(environ), "levity.sock"))
+    if not environ.get("LEVITY_STATE_DIR") and os.geteuid() == 0:
+        return Address(path=SYSTEM_SOCKET)
+    own = os.path.join(state_directory(environ), "levity.sock")
+    if not environ.get("LEVITY_STATE_DIR") and not os.path.lexists(own) and os.path.exists(SYSTEM_SOCKET):
+        return Address(path=SYSTEM_SOCKET)
+    return _unix_address(own)

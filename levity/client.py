@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from typing import Any, Self
 
+    from levity.credentials import Credentials, FilePath
     from levity.feeding import Source
     from levity.logs import LogChunk, LogReader
     from levity.running import Completed
@@ -41,16 +42,34 @@ class Client:
     again until the time is over: safe, because the id of a task is made here, so a start sent twice runs once. Only
     where no levityd was ever met does a refused connection fail at once.
 
+    Over TCP both sides prove who they are before anything is asked. The token for that is the one that `levity login`
+    stored, on this machine also that of a levityd of one's own; `token_file` (or `$LEVITY_TOKEN_FILE`) names another.
+    Off loopback, or with `tls`, TLS is spoken. With `ca`, a file of PEM as the next two, the server's certificate must
+    be of it; `cert` and `key` are shown in place of a token.
+
     Everything raised derives from LevityError; besides what each method names that is ServerUnreachable, ServerTimeout,
-    ProtocolError and Unavailable. Not for several threads: give each its own Client. Only `abort` is for other threads.
+    AuthenticationError, ProtocolError, Forbidden and Unavailable. Not for several threads: give each its own Client.
+    Only `abort` is for other threads.
     """
 
-    def __init__(self, address: "str | Address | None" = None, timeout: float = 30.0) -> None:
+    def __init__(
+        self,
+        address: "str | Address | None" = None,
+        timeout: float = 30.0,
+        *,
+        ca: "FilePath | None" = None,
+        cert: "FilePath | None" = None,
+        key: "FilePath | None" = None,
+        tls: bool = False,
+        token_file: "FilePath | None" = None,
+    ) -> None:
         if isinstance(address, str):
             address = parse_address(address)
         self.address = default_address(os.environ) if address is None else address
         self.timeout_s = check_timeout(timeout)
         self.met = False  # whether a levityd ever answered here
+        self._given = (ca, cert, key, tls, token_file)
+        self.credentials = _credentials(self.address, *self._given)
         self._connection: Connection | None = None
         self._last_request = 0
         self._aborted = False
@@ -70,6 +89,11 @@ class Client:
         if connection:
             connection.close()
 
+    def another(self) -> "Client":
+        """Return a client for the same levityd, with a connection of its own."""
+        ca, cert, key, tls, token_file = self._given
+        return Client(self.address, self.timeout_s, ca=ca, cert=cert, key=key, tls=tls, token_file=token_file)
+
     def abort(self) -> None:
         """Make the request that another thread waits in fail with ConnectionLost, and every later one."""
         self._aborted = True
@@ -87,6 +111,7 @@ class Client:
         stdin: bool = False,
         merged: bool = False,
         log_cap: int | None = None,
+        user: str | None = None,
     ) -> str:
         """Start a command on the host and return the id of its task.
 
@@ -96,11 +121,14 @@ class Client:
 
         With `stdin` its standard input is what `write_stdin` gives it, else it is empty. With `merged` it has one pipe
         for both its streams: their order is exact, and all of it is its stdout. `log_cap` is how many bytes of its
-        output are kept, 0 for all of it, None for what levityd was told.
+        output are kept, 0 for all of it, None for what levityd was told. `user` is the account on the host that it runs
+        as, where levityd is root's and one may choose: None is one's own, and levityd's for who has none there.
 
-        Raises CommandNotFound, NotExecutable or BadDirectory when nothing ran, InvalidRequest, Conflict, NoSpace.
+        Raises CommandNotFound, NotExecutable or BadDirectory when nothing ran, InvalidRequest, Conflict, NoSpace,
+        Forbidden.
         """
-        return self.submit(argv, cwd, env, grace_s, task_id, stdin=stdin, merged=merged, log_cap=log_cap).id
+        record = self.submit(argv, cwd, env, grace_s, task_id, stdin=stdin, merged=merged, log_cap=log_cap, user=user)
+        return record.id
 
     def submit(
         self,
@@ -113,12 +141,13 @@ class Client:
         stdin: bool = False,
         merged: bool = False,
         log_cap: int | None = None,
+        user: str | None = None,
     ) -> TaskRecord:
         """Do as `start` does, and return the task's whole record."""
         from levity.spec import new_task_id, start_params  # only a start needs it
 
         task_id = task_id or new_task_id()
-        params = start_params(argv, cwd, env, grace_s, task_id, stdin, merged, log_cap)
+        params = start_params(argv, cwd, env, grace_s, task_id, stdin, merged, log_cap, user)
         return TaskRecord(self._call("task.start", params))
 
     def query(self, task_id: str) -> TaskRecord:
@@ -213,6 +242,7 @@ class Client:
         stdin: "Source | None" = None,
         merged: bool = False,
         log_cap: int | None = None,
+        user: str | None = None,
         output: "Callable[[LogChunk], object] | None" = None,
     ) -> "Completed":
         """Run a command to its end and return its record and what it wrote.
@@ -224,12 +254,9 @@ class Client:
         """
         from levity.running import run
 
-        return run(
-            self,
-            self.submit(argv, cwd, env, grace_s, task_id, stdin=stdin is not None, merged=merged, log_cap=log_cap).id,
-            stdin,
-            output,
-        )
+        is_fed = stdin is not None
+        record = self.submit(argv, cwd, env, grace_s, task_id, stdin=is_fed, merged=merged, log_cap=log_cap, user=user)
+        return run(self, record.id, stdin, output)
 
     def list(self, all: bool = False) -> "Iterator[TaskRecord]":
         """Yield the records of the live tasks, with `all` those that are over too."""
@@ -242,7 +269,10 @@ class Client:
                 return
 
     def info(self) -> "JsonObject":
-        """Return what levityd says about itself: version, protocol, pid, state_dir, live (how many tasks), limits."""
+        """Return what levityd says: version, protocol, pid, state_dir, live (how many tasks), limits; user and role.
+
+        The last two are who it takes us for.
+        """
         return self._call("server.info", {})
 
     def _log_reader(self, task_id: str, **wanted: "Any") -> "LogReader":
@@ -250,7 +280,7 @@ class Client:
         from levity.selection import log_params
 
         params = log_params(_named(task_id)["id"], self.timeout_s, **wanted)
-        return LogReader(self.address, self.timeout_s, params)
+        return LogReader(self.address, self.timeout_s, params, self.credentials)
 
     def _call(self, method: str, params: "JsonObject | Callable[[], JsonObject]") -> "JsonObject":
         """Send a request, again where the connection breaks, and return its result or raise its error.
@@ -275,7 +305,7 @@ class Client:
 
     def _exchange(self, frame: bytes, patience: Patience) -> "JsonObject":
         if self._connection is None:
-            self._connection = connect(self.address, patience.deadline)
+            self._connection = connect(self.address, patience.deadline, self.credentials)
         self.met = patience.connected = True
         try:
             self._check_aborted()
@@ -292,6 +322,26 @@ class Client:
     def _check_aborted(self) -> None:
         if self._aborted:
             raise ConnectionLost("it was told to stop")
+
+
+def _credentials(
+    address: Address,
+    ca: "FilePath | None",
+    cert: "FilePath | None",
+    key: "FilePath | None",
+    tls: bool,
+    token_file: "FilePath | None",
+) -> "Credentials | None":
+    """Return what is shown to a levityd over TCP; None for a unix socket, where the kernel says who is there."""
+    if not address.is_unix:
+        from levity.credentials import Credentials
+
+        return Credentials(ca, cert, key, tls, token_file)
+    if tls or any(given is not None for given in (ca, cert, key, token_file)):
+        raise InvalidRequest(
+            f"certificates, TLS and tokens are for HOST:PORT; at {address} the kernel says who is there"
+        )
+    return None
 
 
 def _named(task_id: str) -> "JsonObject":

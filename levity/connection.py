@@ -1,4 +1,7 @@
-"""One connection to a levityd: made, greeted, frames out and in. Runs in: client. Owns: a socket. Never: tries again.
+"""One connection to a levityd: made, known on both sides, frames out and in. Runs in: client. Owns: a socket.
+
+Never: tries again, or sends a request to a server that is not known. At a unix socket the kernel says who answers; for
+TCP see authentication.py.
 
 Every call that can block takes a deadline. What goes wrong below (OSError, gaierror, a closed connection) becomes one
 of levity's errors here and nowhere else.
@@ -7,8 +10,17 @@ of levity's errors here and nowhere else.
 # Not `socket`: it loads selectors and turns every constant into an enum, a fifth of what `levity query` may take.
 import _socket
 import os
+import sys
 
-from levity.errors import BadAddress, InvalidRequest, ProtocolError, ServerTimeout, ServerUnreachable
+from levity.errors import (
+    AuthenticationError,
+    BadAddress,
+    InvalidRequest,
+    LevityError,
+    ProtocolError,
+    ServerTimeout,
+    ServerUnreachable,
+)
 from levity.patience import ConnectionLost, Deadline
 from levity.protocol.frames import FRAME_LIMIT, JSON, STRANGER_FRAME_LIMIT, Frame, FrameDecoder
 from levity.protocol.messages import PROTOCOL_VERSION, Reply, Request, parse_answer, parse_reply, parse_request
@@ -17,8 +29,15 @@ __all__ = ["HEARTBEAT", "Connection", "check_reply", "connect"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from levity.addresses import Address
+    from collections.abc import Callable
+    from typing import Any, TypeVar
 
+    from levity.addresses import Address
+    from levity.credentials import Credentials
+
+    JsonObject = dict[str, Any]
+    Result = TypeVar("Result")
+    Socket = TypeVar("Socket", bound=_socket.socket)
     # What connect(2) needs: address family and socket address.
     Target = tuple[int, object]
 
@@ -30,56 +49,100 @@ HEARTBEAT = "heartbeat"
 RECEIVE_BYTES = 128 * 1024
 
 
-class Connection:
-    """A connected socket to a levityd that has greeted as one.
+# A levityd that speaks TLS waits ten seconds for the client to begin, then hangs up: no break that another try mends.
+SILENCE_S = 5.0
+# In place of the kind of authentication, from a levityd that has none.
+_NONE = "none"
 
-    `server` is the name and version it gave, `nonce` its random value for this connection.
+
+class Connection:
+    """A connected socket to a levityd that is known once `connect` returned it.
+
+    `server` is the name and version it gave, `user` and `role` are who it takes us for ("" from one without users).
     """
 
     def __init__(self, sock: _socket.socket, address: "Address") -> None:
         self.address = address
-        self.server = ""
-        self.nonce = ""
+        self.server = self.user = self.role = ""
         self._socket = sock
+        self._explain: Callable[[OSError], LevityError | None] = lambda _error: None
         # Nobody is to make us hold much before we know that it is a levityd.
         self._decoder = FrameDecoder(STRANGER_FRAME_LIMIT)
 
     def __repr__(self) -> str:
-        return f"<Connection {self.address} {self.server or 'not greeted'}>"
+        return f"<Connection {self.address} {self.server or 'not known'}>"
 
     def close(self) -> None:
         """Close the socket; a second time does nothing."""
         self._socket.close()
 
-    def greet(self, deadline: Deadline) -> None:
-        """Wait for the greeting and check it: ServerTimeout, ConnectionLost or ProtocolError if it is none of ours."""
+    def peer_name(self) -> tuple[str, int]:
+        """Return the server's end of it, as numbers."""
+        try:
+            host, port = self._socket.getpeername()[:2]
+        except OSError as error:
+            raise self._lost(error) from error
+        return host, port
+
+    def check_peer(self) -> None:
+        """Check that root or our own user listens at this unix socket; AuthenticationError if anybody else does."""
+        # SO_PEERCRED (unix(7)): pid, uid and gid of whoever called listen(2).
+        credentials = self._socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
+        uid = int.from_bytes(credentials[4:8], sys.byteorder)
+        if uid not in (0, os.geteuid()):
+            raise AuthenticationError(_somebody_else(self.address, uid))
+
+    def wrap(
+        self, wrap: "Callable[[_socket.socket], Socket]", explain: "Callable[[OSError], LevityError | None]"
+    ) -> "Socket":
+        """Go on through what `wrap` makes of the socket, and let `explain` make errors of ours from its own."""
+        sock = wrap(self._socket)
+        self._socket = sock
+        self._explain = explain
+        return sock
+
+    def greet(self, auth: str, deadline: Deadline) -> Request:
+        """Wait for the greeting and return it: ServerTimeout, ConnectionLost or ProtocolError if it is none of ours.
+
+        AuthenticationError if it is known in another way than `auth` who is who.
+        """
+        before = deadline.left()
+        hint = "" if self.address.is_unix or self._is_tls() else ", or it speaks TLS (--tls)"
         try:
             hello = _parse_hello(self.receive(deadline))
         except ProtocolError as error:
-            raise ProtocolError(f"what answers at {self.address} is no levityd ({error}); check the address") from error
-        except ServerTimeout:
+            raise ProtocolError(
+                f"what answers at {self.address} is no levityd ({error}){hint}; check the address"
+            ) from error
+        except (ServerTimeout, ConnectionLost) as error:
+            waited_s = before - deadline.left()
+            if isinstance(error, ConnectionLost) and (waited_s < SILENCE_S or self._decoder.pending):
+                raise
             raise ServerTimeout(
-                f"no levityd greeted at {self.address} within {deadline.timeout_s:g} s; it is stopped or overloaded,"
-                " or something else listens there"
+                f"no levityd greeted at {self.address} within {min(waited_s, deadline.timeout_s):.3g} s; it is stopped"
+                f" or overloaded, or something else listens there{hint}"
             ) from None
-        self.server = str(hello.params.get("server", "?"))
-        self.nonce = str(hello.params.get("nonce", ""))
         if (version := hello.params.get("protocol")) != PROTOCOL_VERSION:
             raise ProtocolError(
-                f"{self.server} at {self.address} speaks version {version!r} of the protocol, this client version"
+                f"what listens at {self.address} speaks version {version!r} of the protocol, this client version"
                 f" {PROTOCOL_VERSION}; install the levity that matches"
             )
+        if (offered := hello.params.get("auth", _NONE)) != auth and not (offered == _NONE and self.address.is_unix):
+            raise AuthenticationError(_other_way(self.address, auth, offered))
+        return hello
+
+    def become_known(self, known: "JsonObject") -> None:
+        """Take what the server says of itself and of us: both sides are known now."""
+        self.server, self.user, self.role = (_word(known, name) for name in ("server", "user", "role"))
+        self.server = self.server or "levityd"
         self._decoder.limit = FRAME_LIMIT
 
     def send(self, data: bytes, deadline: Deadline) -> None:
         """Send all of `data`."""
-        try:
-            self._bound(deadline)
-            self._socket.sendall(data)
-        except TimeoutError:
-            raise self._timed_out(deadline) from None
-        except OSError as error:
-            raise self._lost(error) from error
+        rest = memoryview(data)
+        while rest:
+            # Each time with what is left: sendall() of a TLS socket would give every 16 KiB all of the time.
+            rest = rest[self.bounded(deadline, lambda: self._socket.send(rest)) :]  # noqa: B023 - called at once
 
     def receive(self, deadline: Deadline) -> Frame:
         """Return the next frame."""
@@ -107,7 +170,8 @@ class Connection:
     def abort(self) -> None:
         """Make it break, also for another thread that waits in it: that one is to close it."""
         try:
-            self._socket.shutdown(_socket.SHUT_RDWR)
+            # Not a TLS socket's own shutdown: after that it would read and write plain bytes.
+            _socket.socket.shutdown(self._socket, _socket.SHUT_RDWR)
         except OSError:
             pass  # It is broken or closed already.
 
@@ -115,28 +179,36 @@ class Connection:
         """Return the socket's descriptor."""
         return self._socket.fileno()
 
+    def has_pending(self) -> bool:
+        """Whether bytes are there already that the descriptor does not tell of: decrypted, and not yet received."""
+        return self._is_tls() and self._socket.pending() > 0  # type: ignore[attr-defined]
+
     def take_rest(self) -> bytes:
         """Return what came after the last frame that was received."""
         return self._decoder.take_rest()
 
     def receive_bytes(self, deadline: Deadline) -> bytes:
         """Return the next bytes as they come, at least one; for a caller who cuts them into frames himself."""
-        try:
-            self._bound(deadline)
-            chunk = self._socket.recv(RECEIVE_BYTES)
-        except TimeoutError:
-            raise self._timed_out(deadline) from None
-        except OSError as error:
-            raise self._lost(error) from error
+        chunk = self.bounded(deadline, lambda: self._socket.recv(RECEIVE_BYTES))
         if not chunk:
             raise self._lost(None)
         return chunk
 
-    def _bound(self, deadline: Deadline) -> None:
+    def bounded(self, deadline: Deadline, act: "Callable[[], Result]") -> "Result":
+        """Call what may block on the socket, within the deadline; what goes wrong becomes an error of ours."""
         left = deadline.left()
         if left <= 0:
-            raise TimeoutError
-        self._socket.settimeout(left)
+            raise self._timed_out(deadline)
+        try:
+            self._socket.settimeout(left)
+            return act()
+        except TimeoutError:
+            raise self._timed_out(deadline) from None
+        except OSError as error:
+            raise self._explain(error) or self._lost(error) from error
+
+    def _is_tls(self) -> bool:
+        return hasattr(self._socket, "pending")
 
     def _timed_out(self, deadline: Deadline) -> ServerTimeout:
         return ServerTimeout(
@@ -158,15 +230,23 @@ def check_reply(reply: Reply, id: int) -> Reply:
     return reply
 
 
-def connect(address: "Address", deadline: Deadline) -> Connection:
-    """Connect to the levityd at `address` and check its greeting.
+def connect(address: "Address", deadline: Deadline, credentials: "Credentials | None" = None) -> Connection:
+    """Connect to the levityd at `address`, make sure that it is one and be known to it; nothing is asked of it yet.
 
     Raises ServerUnreachable when nobody listens there, ConnectionLost when somebody did but hung up, ServerTimeout,
-    ProtocolError when it is no levityd or one of another version, and BadAddress.
+    ProtocolError when it is no levityd or one of another version, BadAddress, and AuthenticationError when either side
+    is not who it should be.
     """
     connection = Connection(_connect_any(address, deadline), address)
     try:
-        connection.greet(deadline)
+        if address.is_unix:
+            connection.check_peer()
+            connection.become_known(connection.greet("peer", deadline).params)
+        else:
+            from levity.authentication import authenticate
+            from levity.credentials import Credentials
+
+            authenticate(connection, credentials or Credentials(), deadline)
     except BaseException:
         connection.close()
         raise
@@ -245,5 +325,41 @@ def _parse_hello(frame: Frame) -> Request:
     return hello
 
 
+def _word(params: "JsonObject", name: str) -> str:
+    text = params.get(name)
+    return text[:100] if isinstance(text, str) else ""
+
+
+def _somebody_else(address: "Address", uid: int) -> str:
+    import pwd
+
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"{address} is answered by uid {uid}, neither root nor you; nothing was sent: check the address"
+    return (
+        f"{address} is answered by user {name}, neither root nor you; nothing was sent. If that is who you mean, ask as"
+        f" that user: runuser -u {name} -- levity ..."
+    )
+
+
+def _other_way(address: "Address", auth: str, offered: object) -> str:
+    """Say that a server greets as no server that is reached in this way should; nothing was sent to it."""
+    if auth == "certificate" and offered == "token":
+        return f"{address} knows its users by tokens: leave the certificate out (-c, -k, LEVITY_CLIENT_CERT)"
+    if offered == _NONE:
+        return (
+            f"what listens at {address} does not show that it is a levityd you may trust: it is older than this client,"
+            " or something else; nothing was sent. Restart levityd with the levity that is installed here"
+        )
+    return (
+        f"what listens at {address} greets with {str(offered)[:40]!r} where {auth!r} is to be: it is not reached as it"
+        " expects, or something else listens there; nothing was sent. Check the address"
+    )
+
+
 def _reason(error: OSError) -> str:
+    # TLS: its message has the names of C source files, and its `reason` is all that is to be known.
+    if reason := getattr(error, "reason", None):
+        return str(reason).lower().replace("_", " ")
     return error.strerror or str(error) or type(error).__name__

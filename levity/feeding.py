@@ -132,7 +132,7 @@ class Feeder:
 
         self.error: BaseException | None = None
         self.is_done = False
-        self._client = Client(client.address, client.timeout_s)
+        self._client = client.another()
         self._task_id = task_id
         self._source = source
         self._failed = failed

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from levity.addresses import Address
+    from levity.credentials import Credentials
 
     JsonObject = dict[str, Any]
 
@@ -84,8 +85,11 @@ class LogReader:
     wait itself until `fd` is readable, or raise. Only `abort` is for other threads.
     """
 
-    def __init__(self, address: "Address", timeout_s: float, params: "JsonObject") -> None:
+    def __init__(
+        self, address: "Address", timeout_s: float, params: "JsonObject", credentials: "Credentials | None" = None
+    ) -> None:
         self._address = address
+        self._credentials = credentials
         self._timeout_s = timeout_s
         self._params = params
         self.on_wait: Callable[[int, float], object] | None = None
@@ -130,7 +134,7 @@ class LogReader:
 
     def _read(self, patience: Patience) -> "Iterator[LogChunk]":
         """Ask for the log once, from where it is, and yield what comes."""
-        connection = self._connection = connect(self._address, patience.deadline)
+        connection = self._connection = connect(self._address, patience.deadline, self._credentials)
         patience.connected = True
         try:
             if self._aborted:
@@ -149,7 +153,7 @@ class LogReader:
                         return
                     yield from self._noted(message)
                 deadline = Deadline(self._timeout_s)
-                if self.on_wait:
+                if self.on_wait and not connection.has_pending():
                     self.on_wait(connection.fileno(), self._timeout_s)
                 received = connection.receive_bytes(deadline)
         finally:

@@ -40,6 +40,7 @@ def start_params(
     stdin: bool = False,
     merged: bool = False,
     log_cap: int | None = None,
+    user: str | None = None,
 ) -> "JsonObject":
     """Return the parameters of `task.start`; InvalidRequest for what no host could run."""
     params: JsonObject = {"id": task_id, "argv": _argv(argv), "cwd": None, "env": _env(env)}
@@ -53,6 +54,8 @@ def start_params(
         params["merged"] = True
     if log_cap is not None:
         params["log_cap"] = _log_cap(log_cap)
+    if user is not None:
+        params["user"] = _user(user)
     return params
 
 
@@ -67,6 +70,12 @@ def _log_cap(log_cap: int) -> int:
     from levity.sizes import check_log_cap  # most starts give none
 
     return check_log_cap(log_cap)
+
+
+def _user(user: str) -> str:
+    if isinstance(user, str) and user and user.isprintable():
+        return user
+    raise InvalidRequest(f"{user!r} is no user's name")
 
 
 def _argv(argv: "Sequence[Text]") -> list[str]:

@@ -28,6 +28,8 @@ class TaskRecord:
     * `waiting`: why it is made to wait (no space for its output), in words, or None
     * `stdin`: whether its standard input is fed by a client; `merged`: whether its stderr is one with its stdout
     * `log_cap`: how many bytes of its output are kept, 0 for all
+    * `owner`: who started it; `user`: the account on the host that it runs as, None for levityd's own. An older levityd
+      says neither
     * `raw`: the record as it came, with what a newer levityd added
     """
 
@@ -52,6 +54,8 @@ class TaskRecord:
     stdin: bool
     merged: bool
     log_cap: int | None
+    owner: str | None
+    user: str | None
     raw: "JsonObject"
 
     __slots__ = (
@@ -65,6 +69,7 @@ class TaskRecord:
         "id",
         "log_cap",
         "merged",
+        "owner",
         "pid",
         "raw",
         "reason",
@@ -76,6 +81,7 @@ class TaskRecord:
         "stderr_bytes",
         "stdin",
         "stdout_bytes",
+        "user",
         "waiting",
     )
 
@@ -114,6 +120,8 @@ _AS_THEY_ARE = (
     "stderr_bytes",
     "waiting",
     "log_cap",
+    "owner",
+    "user",
 )
 
 

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "WANTS",
-    "Connection",
-    "Context",
-    "EndOfFile",
+    "SSLContext",
+    "SSLEOFError",
     "SSLError",
+    "SSLSocket",
     "certificate_binding",
     "certificate_facts",
     "client_context",
@@ -24,10 +24,10 @@ __all__ = [
     "server_context",
 ]
 
-Connection = ssl.SSLSocket
-Context = ssl.SSLContext
-EndOfFile = ssl.SSLEOFError
+SSLContext = ssl.SSLContext
+SSLEOFError = ssl.SSLEOFError
 SSLError = ssl.SSLError
+SSLSocket = ssl.SSLSocket
 # What a call on a non-blocking connection raises: not now.
 WANTS = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 

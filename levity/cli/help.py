@@ -6,7 +6,7 @@ from levity.cli.output import write_text
 __all__ = ["PAGES", "run"]
 
 _OVERVIEW = """\
-Usage: levity [-a ADDRESS] [-t SECONDS] COMMAND ...
+Usage: levity [-a ADDRESS] [OPTION]... COMMAND ...
 
 Run commands on a host where levityd is, and look after them from here.
 
@@ -18,7 +18,9 @@ Commands:
   signal ID                end a task: SIGTERM, 5 seconds of grace, SIGKILL
   logs ID...               print what tasks wrote, with -f what they go on writing, too
   list                     print a line for each live task
-  info                     print which levityd answers
+  info                     print which levityd answers, and who it takes you for
+  login                    store the token for an address
+  logout                   forget it
   help [COMMAND]           print this page, or a command's
 
 Options:
@@ -26,10 +28,25 @@ Options:
                            (otherwise $LEVITY_ADDR, else the default unix socket)
   -t, --timeout SECONDS    how long a request may take, 30 by default; for logs, wait
                            and run how long levityd may give no sign of life
+      --tls                speak TLS to a loopback address, too (to others it is always spoken)
+      --ca FILE            the server's certificate must be one of this CA
+  -c, --cert FILE          your certificate, in place of a token; needs --ca
+  -k, --key FILE           its private key, if that is not in the same file
   -h, --help               print this page (after a command: that command's)
       --version            print the version
 
 An ID may be shortened to any beginning that only one task has.
+
+Who you are: at a unix socket the kernel says it. At a loopback address your own levityd's token is found in its state
+directory. For any other levityd over TCP `levity -a ADDRESS login` stores a token once. Nothing is sent to a server
+that has not proved that it has the token, or a certificate of --ca.
+
+Environment:
+  LEVITY_ADDR              the address, as -a
+  LEVITY_STATE_DIR         levityd's state directory, where its socket and its token are
+  LEVITY_TOKEN_FILE        a file with the token, which goes before the one that is stored
+  LEVITY_CACERT, LEVITY_CLIENT_CERT, LEVITY_CLIENT_KEY
+                           as --ca, --cert and --key; not used at a unix socket
 
 Exit codes:
   0          done
@@ -41,7 +58,7 @@ Exit codes:
   126, 127   start, run: the command cannot be executed; there is no such command
   130        ended by Ctrl-C
   141        whoever read the output went away
-  255        no answer from levityd: nobody there, timed out, or not levityd
+  255        no answer from levityd: nobody there, timed out, not levityd, or one side is not who it should be
 `run` and `wait` exit with the task's own code, which is 128+N when signal N ended it.
 With any code of levity's own but 0 and 141 one line on standard error says what happened (none after Ctrl-C).
 
@@ -49,6 +66,8 @@ Examples:
   levity start sleep 60
   levity -a 127.0.0.1:4321 run -- ls -la /tmp
   levity logs -f -n 100 3f2a
+  levity -a host.example:4321 login
+  levity --ca ca.pem -c alice.pem -k alice.key -a host.example:4321 list
 """
 
 _START = """\
@@ -67,6 +86,8 @@ Options end at the first word of the command, or at `--`.
                             `none` for all of it
       --stdin FILE          its standard input, a file from here; `-` is levity's own. Otherwise it is empty.
                             The id is printed when all of it is stored on the host
+      --user NAME           run it as this account of the host, where root's levityd lets you; else it runs as you,
+                            or as levityd's own user
       --json                print the task's record instead of its id: one JSON object on one line
   -h, --help                print this page
 
@@ -99,6 +120,8 @@ Options end at the first word of the command, or at `--`.
                             `none` for all of it
       --stdin FILE          its standard input, a file from here; `-` is levity's own. Otherwise it is empty
   -i, --interactive         its standard input is levity's own as it comes, to its end; not with --stdin
+      --user NAME           run it as this account of the host, where root's levityd lets you; else it runs as you,
+                            or as levityd's own user
   -h, --help                print this page
 
 Ctrl-C asks the task to end, as `levity signal` does. A second one leaves it alone: its id is printed, and it goes on;
@@ -241,13 +264,43 @@ Examples:
 _INFO = """\
 Usage: levity info [--json]
 
-Print which levityd answers: its address, version, process id, state directory and number of live tasks.
+Print which levityd answers: its address, version, process id, state directory and number of live tasks; and who it
+takes you for: user and role (viewer, user or admin).
 
       --json   print one JSON object on one line
   -h, --help   print this page
 
 Examples:
   levity -a 127.0.0.1:4321 info
+"""
+
+_LOGIN = """\
+Usage: levity login
+
+Store the token for an address (-a), so that later commands find it. It is asked for without echo, or read as one line
+from standard input. levityd must prove that it has the same token, and take it, before it is stored: in a file for you
+only, $XDG_CONFIG_HOME/levity/tokens/ADDRESS (~/.config if that is not set; an IPv6 address with its brackets). Later
+commands must write the address in the same way.
+
+On levityd's host `levityd token show` prints its own token; `levityd token add NAME` makes one for somebody else.
+
+  -h, --help   print this page
+
+Examples:
+  levity -a host.example:4321 login
+  ssh host.example levityd token show | levity -a host.example:4321 login
+"""
+
+_LOGOUT = """\
+Usage: levity logout
+
+Forget the token that `levity login` stored for an address (-a). The token itself stays valid: on the host
+`levityd token revoke NAME` ends that.
+
+  -h, --help   print this page
+
+Examples:
+  levity -a host.example:4321 logout
 """
 
 _HELP = """\
@@ -269,6 +322,8 @@ PAGES = {
     "logs": _LOGS,
     "list": _LIST,
     "info": _INFO,
+    "login": _LOGIN,
+    "logout": _LOGOUT,
     "help": _HELP,
 }
 

@@ -12,9 +12,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
+    from typing import Any
+
+    from levity.cli.options import Parsed
 
 # Each has a module of its name in this package, with OPTIONS and run(parsed, client).
-COMMANDS = ("start", "run", "query", "wait", "signal", "logs", "list", "info")
+COMMANDS = ("start", "run", "query", "wait", "signal", "logs", "list", "info", "login", "logout")
 # Their options end where the task's command begins.
 _TAKE_A_COMMAND = ("start", "run")
 
@@ -68,14 +71,17 @@ def _run(words: list[str]) -> int:
     options = parse(command, module.OPTIONS, rest, anywhere=command not in _TAKE_A_COMMAND)
     if options.has("help"):
         return _help([command])
-    return _ask(module, parsed.last("address"), parsed.seconds("timeout"), options)
+    return _ask(module, parsed, options)
 
 
-def _ask(module: "ModuleType", address: str | None, timeout_s: float | None, options: object) -> int:
+def _ask(module: "ModuleType", parsed: "Parsed", options: "Parsed") -> int:
     from levity.client import Client
 
+    given: dict[str, Any] = {name: parsed.last(name) for name in ("ca", "cert", "key")}
+    if (timeout_s := parsed.seconds("timeout")) is not None:
+        given["timeout"] = timeout_s
     # A `with` would need no less: the Client connects only when the command asks something.
-    with Client(address) if timeout_s is None else Client(address, timeout_s) as client:
+    with Client(parsed.last("address"), tls=parsed.has("tls"), **given) as client:
         code: int = module.run(options, client)
         return code
 

@@ -32,7 +32,16 @@ class Option:
 
 
 HELP = Option("help", "h")
-GLOBAL = (Option("address", "a", "ADDRESS"), Option("timeout", "t", "SECONDS"), HELP, Option("version"))
+GLOBAL = (
+    Option("address", "a", "ADDRESS"),
+    Option("timeout", "t", "SECONDS"),
+    Option("tls"),
+    Option("ca", "", "FILE"),
+    Option("cert", "c", "FILE"),
+    Option("key", "k", "FILE"),
+    HELP,
+    Option("version"),
+)
 
 
 class Parsed:

@@ -199,7 +199,7 @@ class _Attached:
             show = PlainShow()
             for chunk in self._reader.chunks():
                 show.take(chunk)
-            with Client(self._client.address, self._client.timeout_s) as client:
+            with self._client.another() as client:
                 (record,) = client.wait(self._task_id)
         except BaseException as error:  # noqa: BLE001 - told to the main thread
             self._events.put(error)
@@ -208,7 +208,7 @@ class _Attached:
 
     def _signal(self) -> None:
         try:
-            with Client(self._client.address, self._client.timeout_s) as client:
+            with self._client.another() as client:
                 client.signal(self._task_id)
         except LevityError as error:
             self._events.put(_NotSignalled(error))

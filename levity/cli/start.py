@@ -21,6 +21,7 @@ TASK_OPTIONS = (
     Option("merged"),
     Option("log-cap", "", "SIZE"),
     Option("stdin", "", "FILE"),
+    Option("user", "", "NAME"),
 )
 OPTIONS = (*TASK_OPTIONS, Option("json"), HELP)
 
@@ -60,6 +61,7 @@ def task_of(parsed: Parsed) -> "dict[str, Any]":
         "grace_s": parsed.seconds("grace"),
         "merged": parsed.has("merged"),
         "log_cap": _log_cap(parsed),
+        "user": parsed.last("user"),
     }
 
 

@@ -13,9 +13,9 @@ __all__ = ["NOT_NOW", "Encrypted", "Secure", "WentAway", "client_facts"]
 
 # What a call on a non-blocking connection raises, with TLS and without.
 NOT_NOW = (*tls.WANTS, BlockingIOError)
-Encrypted = tls.Connection
+Encrypted = tls.SSLSocket
 # A client that closed its connection in the middle of TLS.
-WentAway = tls.EndOfFile
+WentAway = tls.SSLEOFError
 _ENGINE_S = 10.0
 
 
@@ -32,13 +32,13 @@ class Secure:
         self._has_crl = has_crl
         self._lock = threading.Lock()
         self._crl_version = ""  # guarded by self._lock
-        self._context: tls.Context | None = None if has_crl else self._make_context(None)  # guarded by self._lock
+        self._context: tls.SSLContext | None = None if has_crl else self._make_context(None)  # guarded by self._lock
 
-    def _make_context(self, crl: bytes | None) -> tls.Context:
+    def _make_context(self, crl: bytes | None) -> tls.SSLContext:
         its = self._settings
         return tls.server_context(its.certificate, its.key, its.client_ca, crl)
 
-    def wrap(self, connection: socket.socket) -> tuple[tls.Connection, str]:
+    def wrap(self, connection: socket.socket) -> tuple[tls.SSLSocket, str]:
         """Return the connection as one that speaks TLS, and by which list of revoked certificates clients are judged.
 
         `connection` is used up. What the engine refuses is raised.
@@ -46,7 +46,7 @@ class Secure:
         context, version = self._current()
         return context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False), version
 
-    def _current(self) -> tuple[tls.Context, str]:
+    def _current(self) -> tuple[tls.SSLContext, str]:
         with self._lock:
             if self._has_crl:
                 found, fd = self._link.fetch("tls.crl", {"known": self._crl_version}, _ENGINE_S)
@@ -57,7 +57,7 @@ class Secure:
             return self._context, self._crl_version
 
 
-def client_facts(connection: tls.Connection, crl_version: str) -> JsonObject:
+def client_facts(connection: tls.SSLSocket, crl_version: str) -> JsonObject:
     """Return what the engine wants to know of a certificate that was verified."""
     names, not_after = tls.certificate_facts(connection)
     return {"names": names, "not_after": not_after, "crl": crl_version}

@@ -1,9 +1,13 @@
 """A scripted levityd for the client's tests: real sockets, one thread a connection, nothing behind it.
 
-Runs in: tests. Owns: its listening socket, its threads and their sockets, all gone after `with`.
+Runs in: tests. Owns: its listening socket, its threads and their sockets, its directory, all gone after `with`.
 """
 
+import os
+import shutil
 import socket
+import ssl
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Self
@@ -17,6 +21,15 @@ from levity.protocol.messages import (
     parse_request,
     result_frame,
 )
+from levity.protocol.proof import (
+    client_proof,
+    endpoint_binding,
+    format_token,
+    is_nonce_of,
+    is_same,
+    server_proof,
+)
+from levity.tls import certificate_binding
 
 __all__ = [
     "ID",
@@ -43,11 +56,15 @@ class Hangup(Exception):
 
 
 class Peer:
-    """The server's end of one connection, driven by a script; `number` counts the connections from 0."""
+    """The server's end of one connection, driven by a script; `number` counts the connections from 0.
+
+    `received` is every byte that came.
+    """
 
     def __init__(self, sock: socket.socket, number: int, server: "FakeServer") -> None:
         self.number = number
         self.server = server
+        self.received = b""
         self._socket = sock
         self._decoder = FrameDecoder()
 
@@ -58,13 +75,45 @@ class Peer:
             raise Hangup from error
 
     def hello(self, **changes: object) -> None:
-        self.send(notification_frame("hello", {"server": "levityd/0.1.0", "protocol": 1, "nonce": "00ff"} | changes))
+        """Greet, and authenticate as the server's `auth` says."""
+        known = {"server": "levityd/0.1.0", "user": "alice", "role": "user"}
+        common = {"protocol": 1, "auth": self.server.auth}
+        if self.server.auth != "token":
+            self.send(notification_frame("hello", common | known | changes))
+            return
+        nonce = os.urandom(32)
+        self.send(notification_frame("hello", common | {"server": "levityd", "nonce": nonce.hex()} | changes))
+        self.authenticate(nonce, known)
+
+    def authenticate(self, nonce: bytes, known: JsonObject) -> None:
+        """Do the server's part of the proofs; AssertionError if the client's part is wrong."""
+        begin = self.read_request()
+        assert (begin.id, begin.method) == (0, "auth.begin")
+        client_nonce = bytes.fromhex(begin.params["nonce"])
+        key, binding = self.server.key, self.binding()
+        assert is_nonce_of(key, client_nonce)
+        self.reply(begin, {"proof": server_proof(key, nonce, client_nonce, binding).hex()})
+        finish = self.read_request()
+        assert (finish.id, finish.method) == (0, "auth.finish")
+        assert is_same(client_proof(key, nonce, client_nonce, binding), bytes.fromhex(finish.params["proof"]))
+        self.reply(finish, known)
+
+    def binding(self) -> bytes:
+        """Return what the proofs are bound to: the endpoint, or the server's certificate."""
+        if self.server.certificate is not None:
+            return certificate_binding(ssl.PEM_cert_to_DER_cert(self.server.certificate.decode("ascii")))
+        host, port = self._socket.getsockname()[:2]
+        return endpoint_binding(host, port)
+
+    def read_request(self) -> Request:
+        """Wait for the next message that asks something."""
+        while not isinstance(frame := self._decoder.next_frame(), Frame):
+            self._decoder.feed(self._receive())
+        return parse_request(frame.body)
 
     def request(self) -> Request:
         """Wait for the next request."""
-        while not isinstance(frame := self._decoder.next_frame(), Frame):
-            self._decoder.feed(self._receive())
-        request = parse_request(frame.body)
+        request = self.read_request()
         self.server.requests.append(request)
         return request
 
@@ -95,6 +144,7 @@ class Peer:
             raise Hangup from error
         if not chunk:
             raise Hangup
+        self.received += chunk
         return chunk
 
 
@@ -104,19 +154,38 @@ Script = Callable[[Peer], None]
 class FakeServer:
     """Listens, and serves the n-th connection with the n-th script; the last one serves all that follow.
 
-    A connection is closed when its script returns. `requests` are those received, of all connections.
+    A connection is closed when its script returns. `requests` are those received, of all connections, and `peers` the
+    connections. It listens at a unix socket, or with a `host` at a TCP port, where `key` is its token's, which is in
+    `token_file` and what `environ` names. With a TLS context for a server and its `certificate` (PEM) it speaks TLS.
     """
 
-    def __init__(self, *scripts: Script, path: str = "", host: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        *scripts: Script,
+        path: str = "",
+        host: str = "",
+        tls: ssl.SSLContext | None = None,
+        certificate: bytes | None = None,
+        auth: str = "",
+    ) -> None:
         self._scripts = scripts
-        self._path = path
+        # Short, for a socket's path.
+        self._directory = tempfile.mkdtemp(prefix="fake-")
+        self._path = path or ("" if host else f"{self._directory}/s")
         self._host = host
         self._port = 0
+        self._tls = tls
+        self.certificate = certificate
+        self.auth = auth or ("token" if host else "peer")
+        self.key = os.urandom(32)
+        self.token_file = f"{self._directory}/token"
+        with open(os.open(self.token_file, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+            file.write(f"{format_token(self.key)}\n")
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._sockets: list[socket.socket] = []  # guarded by self._lock
-        self._count = 0
         self._listener: socket.socket | None = None
+        self.peers: list[Peer] = []  # guarded by self._lock
         self.requests: list[Request] = []
         self.failures: list[BaseException] = []
 
@@ -127,8 +196,12 @@ class FakeServer:
         return f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
 
     @property
+    def environ(self) -> dict[str, str]:
+        return {"LEVITY_TOKEN_FILE": self.token_file}
+
+    @property
     def connections(self) -> int:
-        return self._count
+        return len(self.peers)
 
     def methods(self) -> list[str]:
         return [request.method for request in self.requests]
@@ -145,6 +218,7 @@ class FakeServer:
         for thread in self._threads:
             thread.join(LIMIT_S)
             assert not thread.is_alive(), "a script of the fake server does not end"
+        shutil.rmtree(self._directory, ignore_errors=True)
         assert not self.failures, self.failures
 
     def listen(self) -> None:
@@ -169,8 +243,6 @@ class FakeServer:
             self._listener.close()
             self._listener = None
             if self._path:
-                import os
-
                 os.unlink(self._path)
 
     def _spawn(self, target: Callable[..., None], *args: object) -> None:
@@ -186,18 +258,28 @@ class FakeServer:
                 return
             with self._lock:
                 self._sockets.append(sock)
-                number, self._count = self._count, self._count + 1
-            self._spawn(self._serve, sock, number)
+            self._spawn(self._serve, sock)
 
-    def _serve(self, sock: socket.socket, number: int) -> None:
-        script = self._scripts[min(number, len(self._scripts) - 1)]
+    def _serve(self, sock: socket.socket) -> None:
         try:
-            with sock:
-                script(Peer(sock, number, self))
+            with self._wrapped(sock) as wrapped:
+                with self._lock:
+                    peer = Peer(wrapped, len(self.peers), self)
+                    self.peers.append(peer)
+                self._scripts[min(peer.number, len(self._scripts) - 1)](peer)
         except Hangup:
             pass
         except BaseException as error:  # noqa: BLE001 - told by __exit__, in the test's thread
             self.failures.append(error)
+
+    def _wrapped(self, sock: socket.socket) -> socket.socket:
+        if self._tls is None:
+            return sock
+        try:
+            return self._tls.wrap_socket(sock, server_side=True)
+        except OSError as error:
+            sock.close()
+            raise Hangup from error
 
 
 def _shutdown(sock: socket.socket) -> None:

@@ -58,7 +58,7 @@ def test_options_end_at_the_command(server: FakeServer, words: list[str], argv: 
 
 def test_start_with_everything(server: FakeServer, capfdbinary: Captured) -> None:
     options = ["-d", "/first", "--directory=/srv", "-D", "A=1", "-DB=x=y", "--define", "C=", "-D", "A=2", "--merged"]
-    assert run(server, "start", *options, "--grace", "2.5", "--log-cap=2G", "--json", "--", "cmd") == 0
+    assert run(server, "start", *options, "--grace", "2.5", "--log-cap=2G", "--user=bob", "--json", "--", "cmd") == 0
     out, err = capfdbinary.readouterr()
     assert json.loads(out) == record()
     assert out.count(b"\n") == 1
@@ -66,6 +66,7 @@ def test_start_with_everything(server: FakeServer, capfdbinary: Captured) -> Non
     params = sent(server)
     assert (params["cwd"], params["grace_s"]) == ("/srv", 2.5)
     assert (params["merged"], params["log_cap"]) == (True, 2 << 30)
+    assert params["user"] == "bob"
     assert "stdin" not in params
     assert params["env"] == {"A": "2", "B": "x=y", "C": ""}
 
@@ -235,7 +236,7 @@ def test_a_wrong_command_line(
 
 
 def test_nobody_there(capfdbinary: Captured) -> None:
-    with FakeServer() as server:
+    with FakeServer(host="127.0.0.1") as server:
         address = server.address
     assert run(address, "query", "x") == 255
     err = capfdbinary.readouterr().err.decode()

@@ -49,6 +49,22 @@ def test_start_needs_a_command_only(server: FakeServer) -> None:
     assert first == second == {"argv": ["true"], "cwd": None, "env": {}}
 
 
+def test_a_task_for_somebody_else(server: FakeServer) -> None:
+    with Client(server.address) as client:
+        client.start(["true"], user="bob")
+        assert client.submit(["true"], user="bob").raw == record()
+    assert [request.params["user"] for request in server.requests] == ["bob", "bob"]
+
+
+def test_a_record_says_whose_task_it_is() -> None:
+    answers = answering(record(), record(owner="alice", user="bob"))
+    with FakeServer(answers) as server, Client(server.address) as client:
+        assert [(task.owner, task.user) for task in (client.query("3f2a"), client.query("3f2a"))] == [
+            (None, None),
+            ("alice", "bob"),
+        ]
+
+
 def test_every_byte_reaches_the_host(server: FakeServer) -> None:
     raw = bytes(range(1, 256))
     name = raw.replace(b"=", b"")
@@ -83,6 +99,9 @@ NONSENSE: list[tuple[dict[str, Any], str]] = [
     ({"argv": ["ls"], "grace_s": float("nan")}, "grace period"),
     ({"argv": ["ls"], "grace_s": float("inf")}, "grace period"),
     ({"argv": ["ls"], "grace_s": "5"}, "grace period"),
+    ({"argv": ["ls"], "user": ""}, "no user's name"),
+    ({"argv": ["ls"], "user": "a\0b"}, "no user's name"),
+    ({"argv": ["ls"], "user": 0}, "no user's name"),
 ]
 
 
@@ -215,15 +234,19 @@ def test_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_kind_of_address_is_reached(tmp_path: Path) -> None:
-    for place in ({"path": str(tmp_path / "s")}, {"host": "::1"}, {"host": "127.0.0.1"}):
-        with FakeServer(answering(record()), **place) as server, Client(server.address) as client:
+    for path, host in ((str(tmp_path / "s"), ""), ("", "::1"), ("", "127.0.0.1")):
+        with FakeServer(answering(record()), path=path, host=host) as server:
+            token_file = server.token_file if host else None
+            with Client(server.address, token_file=token_file) as client:
+                assert client.query("3f2a").id == record()["id"]
+
+
+def test_a_host_name_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FakeServer(answering(record()), host="127.0.0.1") as server:
+        monkeypatch.setenv("LEVITY_TOKEN_FILE", server.token_file)
+        # It has more than one address where IPv6 is on, and only the second answers.
+        with Client(server.address.replace("127.0.0.1", "localhost")) as client:
             assert client.query("3f2a").id == record()["id"]
-
-
-def test_a_host_name_is_looked_up(server: FakeServer) -> None:
-    # It has more than one address where IPv6 is on, and only the second answers.
-    with Client(server.address.replace("127.0.0.1", "localhost")) as client:
-        assert client.query("3f2a").id == record()["id"]
 
 
 def test_the_package_gives_all_that_is_public() -> None:

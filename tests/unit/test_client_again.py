@@ -84,16 +84,17 @@ class Pauses:
             self._act()
 
 
-@pytest.mark.parametrize("unix", [False, True])
-def test_a_levityd_that_restarts_is_waited_for(unix: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("host", ["", "127.0.0.1"])
+def test_a_levityd_that_restarts_is_waited_for(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def dies(peer: Peer) -> None:
         peer.hello()
         peer.request()
         peer.server.stop_listening()
 
-    with FakeServer(dies, answering(record()), path=str(tmp_path / "s") if unix else "") as server:
+    with FakeServer(dies, answering(record()), host=host) as server:
         pauses = Pauses(monkeypatch, at=8, act=server.listen)
-        with Client(server.address, TIMEOUT_S) as client:
+        # Over TCP both prove again who they are.
+        with Client(server.address, TIMEOUT_S, token_file=server.token_file if host else None) as client:
             assert client.start(["true"]) == record()["id"]
     assert pauses.taken == [0.01, 0.02, 0.04, 0.08, 0.16, 0.25, 0.25, 0.25]
     assert len({request.params["id"] for request in server.requests}) == 1
@@ -115,7 +116,7 @@ def test_a_levityd_that_was_there_before_this_request_is_waited_for(monkeypatch:
 
 def test_nobody_there_fails_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pauses = Pauses(monkeypatch)
-    with FakeServer(once) as server:
+    with FakeServer(once, host="127.0.0.1") as server:
         address = server.address
     for nowhere in (address, f"unix:{tmp_path}/none"):
         with Client(nowhere) as client, pytest.raises(ServerUnreachable, match=rf"no levityd listens at {nowhere}"):

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import pytest
 
@@ -49,10 +51,10 @@ sys.exit(status)
 """
 
 
-def modules_of(*arguments: str) -> set[str]:
+def modules_of(*arguments: str, env: Mapping[str, str] = MappingProxyType({})) -> set[str]:
     # -S: site may load anything, depending on what else is installed.
     command = [sys.executable, "-I", "-S", "-c", DUMP, *arguments]
-    done = subprocess.run(command, capture_output=True, env=clean_environment(), timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, env={**clean_environment(), **env}, timeout=30, check=False)
     assert done.returncode == 0, done.stderr
     return set(done.stderr.decode().split())
 
@@ -80,11 +82,9 @@ def test_wait_loads_nothing_dear_either() -> None:
         assert not modules_of("-a", server.address, "wait", "3f2a") & FORBIDDEN
 
 
-def test_a_query_loads_only_what_it_runs() -> None:
-    with FakeServer(answering(record())) as server:
-        loaded = modules_of("-a", server.address, "query", "3f2a")
-    ours = {name for name in loaded if name.partition(".")[0] == "levity"}
-    assert ours == {
+# What a query needs, and a client that is known by the kernel.
+QUERY = frozenset(
+    {
         "levity",
         "levity.addresses",
         "levity.cli",
@@ -103,8 +103,27 @@ def test_a_query_loads_only_what_it_runs() -> None:
         "levity.states",
         "levity.task",
     }
+)
+
+
+def ours(loaded: set[str]) -> set[str]:
+    return {name for name in loaded if name.partition(".")[0] == "levity"}
+
+
+def test_a_query_loads_only_what_it_runs() -> None:
+    with FakeServer(answering(record())) as server:
+        loaded = modules_of("-a", server.address, "query", "3f2a")
+    assert ours(loaded) == QUERY
     # It loads stringprep and unicodedata: 5 ms.
     assert "encodings.idna" not in loaded
+
+
+def test_proving_a_token_costs_little_more() -> None:
+    with FakeServer(answering(record()), host="127.0.0.1") as server:
+        loaded = modules_of("-a", server.address, "query", "3f2a", env=server.environ)
+    assert ours(loaded) == QUERY | {"levity.authentication", "levity.credentials", "levity.protocol.proof"}
+    # What of it is needed is in C.
+    assert not loaded & (FORBIDDEN | {"encodings.idna", "getpass", "hashlib", "hmac", "pwd", "secrets"})
 
 
 def test_the_package_itself_loads_nothing() -> None:

@@ -1,0 +1,57 @@
+"""`levity login`: keep the token for an address, once levityd has taken it. Runs in: client. Owns: nothing."""
+
+import os
+import sys
+
+from levity.cli.options import HELP, Parsed
+from levity.cli.output import complain
+from levity.client import Client
+from levity.connection import connect
+from levity.credentials import TOKEN_VARIABLE, Credentials, store_token
+from levity.errors import InvalidRequest
+from levity.patience import Deadline
+from levity.protocol.proof import parse_token
+
+__all__ = ["OPTIONS", "needs_token", "run"]
+
+OPTIONS = (HELP,)
+
+# A line with a token has 72 characters.
+_LINE_LIMIT = 1024
+
+
+def run(parsed: Parsed, client: Client) -> int:
+    """Run the command."""
+    parsed.no_words()
+    credentials = needs_token(client)
+    if credentials.certificate:
+        raise InvalidRequest("a client certificate needs no token: leave out one or the other")
+    key = parse_token(_ask_for_token(str(client.address)))
+    credentials.use_key(key)
+    # It is kept only when the other side has it, too, and has taken us for somebody.
+    connection = connect(client.address, Deadline(client.timeout_s), credentials)
+    connection.close()
+    path = store_token(client.address, key)
+    complain(f"logged in at {client.address} as {connection.user}, role {connection.role}; the token is in {path}")
+    if os.environ.get(TOKEN_VARIABLE):
+        complain(f"{TOKEN_VARIABLE} is set: its token goes before the one that is stored now")
+    return 0
+
+
+def needs_token(client: Client) -> Credentials:
+    """Return the credentials for an address where tokens are used; InvalidRequest for another."""
+    if client.credentials is None:
+        raise InvalidRequest(f"no token is needed at {client.address}: the kernel says who is there; -a names another")
+    return client.credentials
+
+
+def _ask_for_token(address: str) -> str:
+    if os.isatty(0):
+        from getpass import getpass  # it turns the echo off
+
+        try:
+            return getpass(f"Token for {address}: ")
+        except EOFError:
+            return ""
+    # Only a line: the rest of the input may be for somebody else.
+    return sys.stdin.buffer.readline(_LINE_LIMIT).decode("ascii", "replace") if sys.stdin else ""

@@ -1,0 +1,20 @@
+"""`levity logout`: forget the token for an address. Runs in: client. Owns: nothing."""
+
+from levity.cli.login import needs_token
+from levity.cli.options import HELP, Parsed
+from levity.client import Client
+from levity.credentials import remove_token
+from levity.errors import LevityError
+
+__all__ = ["OPTIONS", "run"]
+
+OPTIONS = (HELP,)
+
+
+def run(parsed: Parsed, client: Client) -> int:
+    """Run the command; no news is good news."""
+    parsed.no_words()
+    needs_token(client)
+    if remove_token(client.address) is None:
+        raise LevityError(f"no token is stored for {client.address}; `levity -a ADDRESS` names another place")
+    return 0

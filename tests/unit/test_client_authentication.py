@@ -1,0 +1,474 @@
+"""Over TCP: the client sends nothing but a nonce to who has not proved that it has the token. Runs in: pytest."""
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from levity import Client
+from levity.addresses import Address, parse_address
+from levity.authentication import Dialogue, is_loopback
+from levity.connection import connect
+from levity.credentials import Credentials
+from levity.errors import AuthenticationError, HostError, LevityError, ProtocolError, Unavailable
+from levity.patience import Deadline
+from levity.protocol.frames import JSON, NEED_DATA, STDOUT, Frame, FrameDecoder, chunk_head, json_frame
+from levity.protocol.messages import dump_object, error_frame, notification_frame, parse_request, result_frame
+from levity.protocol.proof import client_proof, endpoint_binding, is_nonce_of, server_proof
+from tests.support.fake_server import FakeServer, Peer, answering, record
+
+TIMEOUT_S = 20.0
+KEY, OTHER_KEY = b"k" * 32, b"o" * 32
+HEX = bytes(32).hex()
+
+
+def ask(server: FakeServer, timeout_s: float = TIMEOUT_S) -> None:
+    with Client(server.address, timeout_s, token_file=server.token_file) as client:
+        client.query("3f2a")
+
+
+def methods(data: bytes) -> list[str]:
+    """Return which messages a client sent."""
+    decoder = FrameDecoder()
+    decoder.feed(data)
+    found = []
+    while isinstance(frame := decoder.next_frame(), Frame):
+        found.append(parse_request(frame.body).method)
+    assert decoder.pending == 0
+    return found
+
+
+def test_both_prove_that_they_have_the_token() -> None:
+    with FakeServer(answering(record()), host="127.0.0.1") as server:
+        ask(server)
+        address = parse_address(server.address)
+        connection = connect(address, Deadline(TIMEOUT_S), Credentials(token_file=server.token_file))
+        assert (connection.server, connection.user, connection.role) == ("levityd/0.1.0", "alice", "user")
+        connection.close()
+        (first, second) = server.peers
+    assert methods(first.received) == ["auth.begin", "auth.finish", "task.query"]
+    assert first.received[:80] != second.received[:80], "a nonce that comes twice lets a proof be replayed"
+
+
+def test_every_connection_is_authenticated(capfd: pytest.CaptureFixture[str]) -> None:
+    def breaks(peer: Peer) -> None:
+        peer.hello()
+        peer.request()
+
+    with FakeServer(breaks, breaks, answering(record()), host="127.0.0.1") as server:
+        ask(server)
+    assert server.connections == 3
+    assert capfd.readouterr() == ("", "")
+
+
+# What a server that does not have the token may do. Each returns nothing of value to it.
+
+
+def is_silent(peer: Peer) -> None:
+    peer.wait_gone()
+
+
+def greets_as_peer(peer: Peer) -> None:
+    peer.send(notification_frame("hello", {"server": "levityd/0.1.0", "protocol": 1, "auth": "peer", "user": "root"}))
+    peer.wait_gone()
+
+
+def greets_as_certificate(peer: Peer) -> None:
+    peer.send(notification_frame("hello", {"server": "levityd", "protocol": 1, "auth": "certificate", "user": "a"}))
+    peer.wait_gone()
+
+
+def greets_as_of_old(peer: Peer) -> None:
+    peer.send(notification_frame("hello", {"server": "levityd/0.1.0", "protocol": 1, "nonce": "00ff"}))
+    peer.wait_gone()
+
+
+def token_hello(peer: Peer, nonce: Any = HEX) -> None:
+    peer.send(notification_frame("hello", {"server": "levityd", "protocol": 1, "auth": "token", "nonce": nonce}))
+
+
+def sends_no_nonce(peer: Peer) -> None:
+    token_hello(peer, None)
+    peer.wait_gone()
+
+
+def sends_half_a_nonce(peer: Peer) -> None:
+    token_hello(peer, "00" * 16)
+    peer.wait_gone()
+
+
+def sends(*frames: bytes) -> Callable[[Peer], None]:
+    def script(peer: Peer) -> None:
+        token_hello(peer)
+        peer.read_request()
+        for frame in frames:
+            peer.send(frame)
+        peer.wait_gone()
+
+    script.__name__ = f"sends_{frames[0][:60]!r}"
+    return script
+
+
+def proves_with_another_key(peer: Peer) -> None:
+    token_hello(peer)
+    begin = peer.read_request()
+    nonce = bytes.fromhex(begin.params["nonce"])
+    assert not is_nonce_of(OTHER_KEY, nonce)
+    peer.reply(begin, {"proof": server_proof(OTHER_KEY, bytes(32), nonce, peer.binding()).hex()})
+    peer.wait_gone()
+
+
+def echoes_the_nonce(peer: Peer) -> None:
+    token_hello(peer)
+    begin = peer.read_request()
+    peer.reply(begin, {"proof": begin.params["nonce"]})
+    peer.wait_gone()
+
+
+STRANGERS: list[tuple[Callable[[Peer], None], type[LevityError], str]] = [
+    (greets_as_peer, AuthenticationError, "greets with 'peer' where 'token' is to be"),
+    (greets_as_certificate, AuthenticationError, "greets with 'certificate' where 'token'"),
+    (greets_as_of_old, AuthenticationError, "older than this client.*nothing was sent. Restart levityd"),
+    (sends_no_nonce, ProtocolError, "its nonce is none"),
+    (sends_half_a_nonce, ProtocolError, "its nonce is none"),
+    (proves_with_another_key, AuthenticationError, "does not have the token in .*something else listens there"),
+    (echoes_the_nonce, AuthenticationError, "does not have the token in"),
+    (sends(result_frame(0, {})), ProtocolError, "its proof is none"),
+    (sends(result_frame(0, {"proof": ""})), ProtocolError, "its proof is none"),
+    (sends(result_frame(0, {"proof": HEX})), AuthenticationError, "does not have the token"),
+    (sends(result_frame(1, {"proof": HEX})), ProtocolError, "answered what was not asked"),
+    (sends(result_frame(None, {"server": "levityd", "user": "a", "role": "admin"})), ProtocolError, "not asked"),
+    (sends(result_frame(0, {"server": "levityd", "user": "a", "role": "admin"})), ProtocolError, "proof is none"),
+    (sends(notification_frame("heartbeat", {})), ProtocolError, "neither a result nor an error"),
+    (sends(chunk_head(STDOUT, 1, 3) + b"abc"), ProtocolError, "sends output before it is known"),
+    (sends((20_000).to_bytes(4, "big") + b"\0{"), ProtocolError, "the limit is 16384"),
+    (
+        sends(error_frame(0, AuthenticationError("no"))),
+        AuthenticationError,
+        r"does not take the token in .*/token \(no\)",
+    ),
+    (
+        sends(error_frame(None, AuthenticationError("x" * 900))),
+        AuthenticationError,
+        r"\(x{200}\);.* login` stores another",
+    ),
+    (sends(error_frame(None, HostError("too many"))), HostError, "^too many$"),
+]
+
+
+@pytest.mark.parametrize(("script", "error", "why"), STRANGERS, ids=lambda value: getattr(value, "__name__", ""))
+def test_a_stranger_learns_nothing(script: Callable[[Peer], None], error: type[LevityError], why: str) -> None:
+    with FakeServer(script, host="127.0.0.1") as server:
+        with pytest.raises(error, match=why) as caught:
+            ask(server)
+        (peer,) = server.peers
+    assert "\n" not in caught.value.message
+    assert server.key.hex() not in caught.value.message
+    assert methods(peer.received) in ([], ["auth.begin"])
+    if peer.received:
+        (begin,) = requests_in(peer.received)
+        assert begin.keys() == {"nonce"}
+        assert server.key.hex() not in str(begin)
+
+
+def requests_in(data: bytes) -> Iterator[dict[str, Any]]:
+    decoder = FrameDecoder()
+    decoder.feed(data)
+    while isinstance(frame := decoder.next_frame(), Frame):
+        yield parse_request(frame.body).params
+
+
+def test_silence_is_no_levityd() -> None:
+    with FakeServer(is_silent, host="127.0.0.1") as server:
+        with pytest.raises(LevityError, match=r"no levityd greeted at .* or it speaks TLS"):
+            ask(server, 0.1)
+        (peer,) = server.peers
+    assert peer.received == b""
+
+
+def test_who_waits_for_us_to_begin_and_hangs_up_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So does a levityd that speaks TLS: only after ten seconds, which are not to be waited for thrice."""
+    monkeypatch.setattr("levity.connection.SILENCE_S", 0.0)
+    with FakeServer(lambda _: None, host="127.0.0.1") as server:
+        with pytest.raises(LevityError, match=r"no levityd greeted at .* or it speaks TLS"):
+            ask(server)
+        assert server.connections == 1
+
+
+def test_a_recorded_session_cannot_be_played_again() -> None:
+    recorded: list[bytes] = []
+
+    def honest(peer: Peer) -> None:
+        send = peer.send
+
+        def recording(data: bytes) -> None:
+            recorded.append(data)
+            send(data)
+
+        peer.send = recording  # type: ignore[method-assign]
+        answering(record())(peer)
+
+    def replays(peer: Peer) -> None:
+        peer.send(recorded[0])
+        peer.read_request()
+        peer.send(recorded[1])
+        peer.wait_gone()
+
+    with FakeServer(honest, replays, host="127.0.0.1") as server:
+        ask(server)
+        assert len(recorded) == 4
+        with pytest.raises(AuthenticationError, match="does not have the token"):
+            ask(server)
+        assert methods(server.peers[1].received) == ["auth.begin"]
+
+
+def test_a_relay_to_the_real_one_is_refused() -> None:
+    """Both believe in the address that they see; the proofs are of different ones."""
+    with FakeServer(Peer.hello, host="127.0.0.1") as real:
+
+        def relays(peer: Peer) -> None:
+            host, port = real.address.rsplit(":", 1)
+            with socket.create_connection((host, int(port))) as upstream:
+                to_client = threading.Thread(target=copy, args=(upstream, peer))
+                to_client.start()
+                try:
+                    while True:
+                        upstream.sendall(peer._receive())
+                finally:
+                    upstream.shutdown(socket.SHUT_RDWR)
+                    to_client.join()
+
+        with FakeServer(relays, host="127.0.0.1") as relay:
+            with (
+                Client(relay.address, TIMEOUT_S, token_file=real.token_file) as client,
+                pytest.raises(AuthenticationError, match="not reached at its own address"),
+            ):
+                client.query("3f2a")
+            assert methods(relay.peers[0].received) == ["auth.begin"]
+
+
+def copy(upstream: socket.socket, peer: Peer) -> None:
+    while chunk := upstream.recv(65536):
+        peer.send(chunk)
+
+
+def test_errors_in_place_of_a_greeting() -> None:
+    def busy(peer: Peer) -> None:
+        peer.send(error_frame(None, Unavailable("too many strangers")))
+
+    with FakeServer(busy, answering(record()), host="127.0.0.1") as server:
+        ask(server)
+        assert server.connections == 2
+
+    def refuses(peer: Peer) -> None:
+        peer.send(error_frame(None, AuthenticationError("user bob may not connect")))
+
+    for host in ("", "127.0.0.1"):
+        with (
+            FakeServer(refuses, host=host) as server,
+            Client(server.address, TIMEOUT_S) as client,
+            pytest.raises(AuthenticationError, match=r"^user bob may not connect$"),
+        ):
+            client.query("3f2a")
+        assert server.connections == 1, "it is not tried again"
+
+
+def test_refused_after_all() -> None:
+    """The token was revoked in between."""
+
+    def script(peer: Peer) -> None:
+        token_hello(peer)
+        begin = peer.read_request()
+        nonce = bytes.fromhex(begin.params["nonce"])
+        peer.reply(begin, {"proof": server_proof(peer.server.key, bytes(32), nonce, peer.binding()).hex()})
+        peer.reply(peer.read_request(), AuthenticationError("that token is revoked"))
+
+    with (
+        FakeServer(script, host="127.0.0.1") as server,
+        pytest.raises(AuthenticationError, match=r"does not take .*\(that token is revoked\)"),
+    ):
+        ask(server)
+    assert server.connections == 1
+
+
+# The unix socket: the kernel says who listens.
+
+
+def test_a_unix_socket_of_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    with FakeServer(answering(record())) as server, Client(server.address) as client:
+        if os.getuid() == 0:
+            client.query("3f2a")  # Root's is everybody's.
+        else:
+            with pytest.raises(AuthenticationError, match="neither root nor you"):
+                client.query("3f2a")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
+@pytest.mark.parametrize(
+    ("uid", "why"),
+    [(1, r"is answered by user daemon, neither root nor you; .*runuser -u daemon -- levity"), (54321, "by uid 54321")],
+)
+def test_a_squatter_at_a_unix_socket_gets_nothing(uid: int, why: str) -> None:
+    with FakeServer(Peer.hello) as server:
+        server.stop_listening()
+        os.setresuid(-1, uid, 0)  # the kernel notes who calls listen(2)
+        try:
+            squatter = socket.socket(socket.AF_UNIX)
+            name = f"/tmp/squatter-{os.getpid()}-{uid}"
+            squatter.bind(name)
+            squatter.listen()
+        finally:
+            os.setresuid(-1, 0, 0)
+        try:
+            with Client(f"unix:{name}", TIMEOUT_S) as client, pytest.raises(AuthenticationError, match=why):
+                client.query("3f2a")
+            accepted, _ = squatter.accept()
+            with accepted:
+                assert accepted.recv(100) == b""
+        finally:
+            squatter.close()
+            os.unlink(name)
+        server.listen()
+
+
+@pytest.mark.parametrize("auth", ["token", "certificate", "x" * 100, 5, None])
+def test_a_unix_socket_asks_for_nothing(auth: Any) -> None:
+    def script(peer: Peer) -> None:
+        peer.hello(auth=auth)
+        peer.wait_gone()
+
+    with FakeServer(script) as server, Client(server.address) as client:
+        with pytest.raises(AuthenticationError, match="where 'peer' is to be"):
+            client.query("3f2a")
+        assert server.peers[0].received == b""
+
+
+def test_an_old_levityd_at_a_unix_socket_is_known_by_the_kernel() -> None:
+    def script(peer: Peer) -> None:
+        peer.send(notification_frame("hello", {"server": "levityd/0.1.0", "protocol": 1, "nonce": "00"}))
+        peer.reply(peer.request(), record())
+
+    with FakeServer(script) as server, Client(server.address) as client:
+        client.query("3f2a")
+
+
+# Any frames at all.
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-1, 2) | st.text(max_size=5) | st.just(HEX) | st.just("00" * 31),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["id", "jsonrpc", "result", "error", "method", "params", "proof", "code", "message"]), inner
+        )
+    ),
+    max_leaves=12,
+)
+_MESSAGES = st.fixed_dictionaries(
+    {},
+    optional={
+        "jsonrpc": st.just("2.0") | _JSON,
+        "id": st.sampled_from([0, 1, None, False, "0"]),
+        "result": st.fixed_dictionaries({}, optional={"proof": st.just(HEX) | _JSON}) | _JSON,
+        "error": st.fixed_dictionaries({"code": st.integers(-5, 45), "message": st.text(max_size=5)}) | _JSON,
+        "method": st.sampled_from(["hello", "auth.begin", "heartbeat"]) | _JSON,
+    },
+)
+FRAMES = st.one_of(
+    st.binary(max_size=80).map(lambda body: Frame(JSON, body)),
+    _MESSAGES.map(lambda value: Frame(JSON, dump_object(value))),
+    st.binary(max_size=20).map(lambda body: Frame(STDOUT, body, 1)),
+)
+ADDRESS = Address("127.0.0.1", 4321)
+BINDING = endpoint_binding("127.0.0.1", 4321)
+
+
+@given(st.lists(FRAMES, max_size=4))
+def test_no_frames_make_the_client_go_on_but_the_proof(frames: list[Frame]) -> None:
+    dialogue = Dialogue(KEY, BINDING, bytes(32), ADDRESS, "the token")
+    assert methods(dialogue.begin()) == ["auth.begin"]
+    for frame in frames:
+        try:
+            sent = dialogue.receive(frame)
+        except LevityError:
+            continue
+        raise AssertionError(f"{frame} led to {sent!r}")
+    assert dialogue.known == {}
+
+
+@given(st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32), FRAMES)
+def test_the_proof_and_nothing_else_makes_it_go_on(key: bytes, server_nonce: bytes, after: Frame) -> None:
+    dialogue = Dialogue(key, BINDING, server_nonce, ADDRESS, "the token")
+    (begin,) = requests_in(dialogue.begin())
+    nonce = bytes.fromhex(begin["nonce"])
+    for wrong in (
+        server_proof(key, server_nonce, nonce, endpoint_binding("127.0.0.1", 4322)),
+        server_proof(bytes(32) if key != bytes(32) else KEY, server_nonce, nonce, BINDING),
+        client_proof(key, server_nonce, nonce, BINDING),
+        server_proof(key, nonce, server_nonce, BINDING) if nonce != server_nonce else bytes(32),
+    ):
+        with pytest.raises(AuthenticationError):
+            dialogue.receive(proof_frame(wrong))
+    (finish,) = requests_in(dialogue.receive(proof_frame(server_proof(key, server_nonce, nonce, BINDING))))
+    assert finish == {"proof": client_proof(key, server_nonce, nonce, BINDING).hex()}
+    try:
+        assert dialogue.receive(after) == b""
+    except LevityError:
+        assert dialogue.known == {}
+
+
+def proof_frame(proof: bytes) -> Frame:
+    return decoded(result_frame(0, {"proof": proof.hex()}))
+
+
+def decoded(data: bytes) -> Frame:
+    decoder = FrameDecoder()
+    decoder.feed(data)
+    frame = decoder.next_frame()
+    assert frame is not NEED_DATA
+    assert isinstance(frame, Frame)
+    return frame
+
+
+@settings(max_examples=60)
+@given(
+    st.sampled_from(["token", "peer", "none", "garbage"]),
+    st.lists(_MESSAGES.map(lambda value: json_frame(dump_object(value))) | st.binary(max_size=60), max_size=4),
+)
+def test_no_server_gets_a_request_without_a_proof(greeting: str, frames: list[bytes]) -> None:
+    def script(peer: Peer) -> None:
+        if greeting != "garbage":
+            auth = {} if greeting == "none" else {"auth": greeting}
+            peer.send(notification_frame("hello", {"server": "levityd", "protocol": 1, "nonce": HEX} | auth))
+        peer.send(b"".join(frames))
+
+    with FakeServer(script, host="127.0.0.1") as server:
+        with pytest.raises(LevityError):
+            ask(server, 0.05)
+        for peer in server.peers:
+            assert len(peer.received) <= 200
+            assert b"task" not in peer.received
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", True),
+        ("127.255.0.9", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("128.0.0.1", False),
+        ("::", False),
+        ("::10", False),
+        ("192.0.2.127", False),
+        ("::ffff:192.0.2.1", False),
+    ],
+)
+def test_what_is_loopback(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected

@@ -1,0 +1,387 @@
+"""Where the client finds its token, which files it takes, and `levity login`. Runs in: pytest."""
+
+import io
+import os
+import pty
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from levity import Client
+from levity.addresses import Address, parse_address
+from levity.cli.main import main
+from levity.credentials import Credentials, remove_token, store_token, token_path
+from levity.errors import AuthenticationError, BadAddress, InvalidRequest, LevityError
+from levity.protocol.messages import notification_frame
+from levity.protocol.proof import format_token
+from tests.support.fake_server import FakeServer, Peer, answering, record
+
+Captured = pytest.CaptureFixture[str]
+KEY = bytes(range(32))
+LOCAL, REMOTE = parse_address("127.0.0.1:4321"), parse_address("host.example:4321")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's directories, all of them new: config/ and state/ in the one that is returned."""
+    for name in ("TOKEN_FILE", "STATE_DIR", "CACERT", "CLIENT_CERT", "CLIENT_KEY", "ADDR"):
+        monkeypatch.delenv(f"LEVITY_{name}", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("LEVITY_STATE_DIR", str(tmp_path / "state"))
+    (tmp_path / "state").mkdir()
+    return tmp_path
+
+
+def write_token(path: Path, key: bytes = KEY, mode: int = 0o600) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{format_token(key)}\n")
+    path.chmod(mode)
+    return path
+
+
+def test_the_first_place_counts(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(is_loopback: bool = True, **given: str) -> bytes:
+        return Credentials(**given).find_key(LOCAL, is_loopback)[0]  # type: ignore[arg-type]
+
+    keys = [bytes([number]) * 32 for number in range(4)]
+    with pytest.raises(AuthenticationError, match=r"no token is known for 127\.0\.0\.1:4321: `levity -a .* login`"):
+        found()
+    write_token(home / "state" / "token", keys[0])
+    assert found() == keys[0]
+    with pytest.raises(AuthenticationError, match="or set LEVITY_TOKEN_FILE; nothing was sent"):
+        found(is_loopback=False)
+    write_token(home / "config" / "levity" / "tokens" / "127.0.0.1:4321", keys[1])
+    assert found() == found(is_loopback=False) == keys[1]
+    monkeypatch.setenv("LEVITY_TOKEN_FILE", str(write_token(home / "variable", keys[2])))
+    assert found() == keys[2]
+    assert found(token_file=str(write_token(home / "given", keys[3]))) == keys[3]
+    with pytest.raises(AuthenticationError, match="missing is not there"):
+        found(token_file=str(home / "missing"))
+    monkeypatch.setenv("LEVITY_TOKEN_FILE", str(home / "missing"))
+    with pytest.raises(AuthenticationError, match="missing is not there"):
+        found()
+
+
+def test_a_token_that_is_needed_is_told_with_all_ways_to_give_it(home: Path) -> None:
+    with pytest.raises(AuthenticationError) as caught:
+        Credentials().find_key(LOCAL, is_loopback=True)
+    assert caught.value.message == (
+        "no token is known for 127.0.0.1:4321: `levity -a 127.0.0.1:4321 login` stores one, or set LEVITY_TOKEN_FILE,"
+        " or LEVITY_STATE_DIR if it runs with another state directory; nothing was sent"
+    )
+    assert home
+
+
+def is_open_to_others(path: Path) -> None:
+    write_token(path, mode=0o644)
+
+
+def is_open_to_the_group(path: Path) -> None:
+    write_token(path, mode=0o620)
+
+
+def is_a_symlink(path: Path) -> None:
+    path.symlink_to(write_token(path.parent / "real"))
+
+
+def is_a_directory(path: Path) -> None:
+    path.mkdir()
+
+
+def is_a_pipe(path: Path) -> None:
+    os.mkfifo(path, 0o600)
+
+
+def is_somebody_elses(path: Path) -> None:
+    os.chown(write_token(path), 54321, 54321)
+
+
+def is_empty(path: Path) -> None:
+    path.touch(0o600)
+
+
+def is_half_a_token(path: Path) -> None:
+    write_token(path, KEY[:16])
+
+
+def is_no_text(path: Path) -> None:
+    path.touch(0o600)
+    path.write_bytes(b"levity_\xff" + bytes(2000))
+
+
+SPOILT = [
+    (is_open_to_others, r"is open to others \(mode 0644\): `chmod 600` it"),
+    (is_open_to_the_group, r"is open to others \(mode 0620\)"),
+    (is_a_symlink, "is a symbolic link"),
+    (is_a_directory, "is no regular file"),
+    (is_a_pipe, "is no regular file"),
+    (is_empty, "holds no token"),
+    (is_half_a_token, "holds no token"),
+    (is_no_text, "holds no token"),
+]
+if os.geteuid() == 0:
+    SPOILT.append((is_somebody_elses, "is not yours .*uid 54321"))
+
+
+@pytest.mark.parametrize("place", ["variable", "stored", "state"])
+@pytest.mark.parametrize(("make", "why"), SPOILT)
+def test_a_file_that_others_could_read_or_change(
+    place: str, make: Callable[[Path], None], why: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = {
+        "variable": home / "token",
+        "stored": home / "config" / "levity" / "tokens" / "127.0.0.1:4321",
+        "state": home / "state" / "token",
+    }[place]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    make(path)
+    if place == "variable":
+        monkeypatch.setenv("LEVITY_TOKEN_FILE", str(path))
+    with pytest.raises(AuthenticationError, match=why) as caught:
+        Credentials().find_key(LOCAL, is_loopback=True)
+    assert str(path) in caught.value.message
+    assert KEY.hex()[:32] not in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def test_a_refused_file_is_not_passed_over(home: Path) -> None:
+    is_open_to_others(home / "config" / "levity" / "tokens" / "127.0.0.1:4321")
+    write_token(home / "state" / "token")
+    with pytest.raises(AuthenticationError, match="open to others"):
+        Credentials().find_key(LOCAL, is_loopback=True)
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("127.0.0.1:4321", "127.0.0.1:4321"),
+        ("[::1]:4321", "[::1]:4321"),
+        ("[fe80::1%eth0]:4321", "[fe80::1%eth0]:4321"),
+        ("Host.Example:4321", "host.example:4321"),
+    ],
+)
+def test_a_tokens_file_has_the_name_of_its_address(address: str, name: str) -> None:
+    assert token_path(parse_address(address), {"XDG_CONFIG_HOME": "/c"}) == f"/c/levity/tokens/{name}"
+
+
+@pytest.mark.parametrize("address", [Address("../../x", 1), Address("a\0b", 1), Address(path="/run/s")])
+def test_no_address_leads_out_of_the_directory(address: Address) -> None:
+    with pytest.raises(BadAddress):
+        token_path(address, {})
+
+
+def test_the_configuration_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/trent")
+    for environ in ({}, {"XDG_CONFIG_HOME": "relative"}):
+        assert token_path(LOCAL, environ) == "/home/trent/.config/levity/tokens/127.0.0.1:4321"
+
+
+def test_storing_and_removing(home: Path) -> None:
+    old = os.umask(0)
+    try:
+        path = Path(store_token(REMOTE, bytes(32)))
+        store_token(REMOTE, KEY)
+    finally:
+        os.umask(old)
+    assert path == home / "config" / "levity" / "tokens" / "host.example:4321"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    for directory in path.parents[:2]:
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert os.listdir(path.parent) == [path.name]
+    assert Credentials().find_key(REMOTE, is_loopback=False)[0] == KEY
+    assert remove_token(REMOTE) == str(path)
+    assert remove_token(REMOTE) is None
+
+
+def test_a_symlink_in_the_place_of_a_token_is_replaced_and_not_written_through(home: Path) -> None:
+    victim = home / "victim"
+    victim.write_text("precious")
+    path = home / "config" / "levity" / "tokens" / "host.example:4321"
+    path.parent.mkdir(parents=True, mode=0o700)
+    path.symlink_to(victim)
+    store_token(REMOTE, KEY)
+    assert victim.read_text() == "precious"
+    assert not path.is_symlink()
+
+
+def test_no_token_goes_where_others_may_write(home: Path) -> None:
+    directory = home / "config" / "levity" / "tokens"
+    directory.mkdir(parents=True)
+    directory.chmod(0o777)
+    with pytest.raises(LevityError, match="can be changed by others"):
+        store_token(REMOTE, KEY)
+    assert os.listdir(directory) == []
+    directory.rmdir()
+    directory.touch()
+    with pytest.raises(LevityError, match="the token cannot be kept in"):
+        store_token(REMOTE, KEY)
+
+
+# What is given together.
+
+
+@pytest.mark.parametrize(
+    ("given", "environ", "why"),
+    [
+        ({"certificate": "c"}, {}, "only shown to a server that is known by its own: give the CA's"),
+        ({"key": "k"}, {}, "a key .* belongs to a certificate"),
+        ({"key": "k", "ca": "a"}, {"LEVITY_CLIENT_CERT": "c"}, "a key .* belongs to a certificate"),
+        ({}, {"LEVITY_CLIENT_CERT": "c"}, "give the CA's certificate"),
+        ({}, {"LEVITY_CLIENT_KEY": "k", "LEVITY_CACERT": "a"}, "LEVITY_CLIENT_CERT is not"),
+        ({"ca": ""}, {}, "no name of a file"),
+        ({"token_file": "a\0b"}, {}, "no name of a file"),
+        ({"ca": b"a"}, {}, "no name of a file"),
+    ],
+)
+def test_what_does_not_go_together(given: dict[str, str], environ: dict[str, str], why: str) -> None:
+    with pytest.raises(InvalidRequest, match=why):
+        Credentials(**given, environ=environ)  # type: ignore[arg-type]
+
+
+def test_what_is_given_goes_before_the_environment() -> None:
+    environ = {"LEVITY_CACERT": "ea", "LEVITY_CLIENT_CERT": "ec", "LEVITY_CLIENT_KEY": "ek"}
+
+    def taken(**given: str | Path | bool) -> tuple[str | None, str | None, str | None, bool]:
+        found = Credentials(**given, environ=environ)  # type: ignore[arg-type]
+        return found.ca, found.certificate, found.key, found.tls
+
+    assert taken() == ("ea", "ec", "ek", True)
+    assert taken(ca=Path("a")) == ("a", "ec", "ek", True)
+    # A key of another certificate would only break.
+    assert taken(certificate="c") == ("ea", "c", None, True)
+    environ.clear()
+    assert taken() == (None, None, None, False)
+    assert taken(tls=True) == (None, None, None, True)
+
+
+@pytest.mark.parametrize(
+    "given", [{"ca": "a"}, {"cert": "c", "ca": "a"}, {"key": "k"}, {"tls": True}, {"token_file": "t"}]
+)
+def test_a_unix_socket_takes_none_of_it(given: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InvalidRequest, match="the kernel says who is there"):
+        Client("unix:/run/s", **given)  # type: ignore[arg-type]
+    monkeypatch.setenv("LEVITY_CLIENT_CERT", "c")
+    Client("unix:/run/s")
+
+
+@pytest.mark.parametrize("options", [["--ca", "a"], ["-c", "c"], ["-k", "k"], ["--tls"]])
+def test_on_the_command_line_neither(options: list[str], capfd: Captured) -> None:
+    assert main(["-a", "unix:/run/s", *options, "list"]) == 2
+    assert "the kernel says who is there" in capfd.readouterr().err
+
+
+# levity login, levity logout.
+
+
+def login(address: str, text: str, monkeypatch: pytest.MonkeyPatch, *options: str) -> int:
+    """Run it with the text as what standard input, a pipe, has."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    monkeypatch.setattr(os, "isatty", lambda _: False)
+    return main(["-a", address, *options, "login"])
+
+
+def stored(home: Path) -> list[str]:
+    tokens = home / "config" / "levity" / "tokens"
+    return os.listdir(tokens) if tokens.exists() else []
+
+
+def test_login_then_use_then_logout(home: Path, monkeypatch: pytest.MonkeyPatch, capfd: Captured) -> None:
+    with FakeServer(answering(record(), record()), host="127.0.0.1") as server:
+        assert login(server.address, f"{format_token(server.key)}\nand more", monkeypatch) == 0
+        out, err = capfd.readouterr()
+        path = home / "config" / "levity" / "tokens" / server.address
+        assert out == ""
+        assert err == f"levity: logged in at {server.address} as alice, role user; the token is in {path}\n"
+        assert server.requests == [], "it only shows that both have it"
+        assert main(["-a", server.address, "query", "3f2a"]) == 0
+        assert capfd.readouterr() == ("Running\n", "")
+        assert main(["-a", server.address, "logout"]) == 0
+        assert stored(home) == []
+        assert main(["-a", server.address, "query", "3f2a"]) == 255
+        assert "no token is known" in capfd.readouterr().err
+        assert main(["-a", server.address, "logout"]) == 1
+        assert "no token is stored" in capfd.readouterr().err
+
+
+def refuses(peer: Peer) -> None:
+    peer.send(
+        notification_frame("hello", {"server": "levityd", "protocol": 1, "auth": "token", "nonce": bytes(32).hex()})
+    )
+    peer.reply(peer.read_request(), AuthenticationError("that token is not known here"))
+
+
+def lies(peer: Peer) -> None:
+    peer.send(
+        notification_frame("hello", {"server": "levityd", "protocol": 1, "auth": "token", "nonce": bytes(32).hex()})
+    )
+    peer.reply(peer.read_request(), {"proof": bytes(32).hex()})
+    peer.wait_gone()
+
+
+@pytest.mark.parametrize(
+    ("script", "why"), [(refuses, "not known here"), (lies, "does not have the token that was given")]
+)
+def test_a_token_that_is_not_taken_is_not_stored(
+    script: Callable[[Peer], None], why: str, home: Path, monkeypatch: pytest.MonkeyPatch, capfd: Captured
+) -> None:
+    with FakeServer(script, host="127.0.0.1") as server:
+        assert login(server.address, format_token(KEY), monkeypatch) == 255
+    out, err = capfd.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert why in err
+    assert KEY.hex() not in err
+    assert stored(home) == []
+
+
+@pytest.mark.parametrize("text", ["", "\n", "levity_abc\n", f"{KEY.hex()}\n", "geheim" * 300])
+def test_what_is_no_token(text: str, home: Path, monkeypatch: pytest.MonkeyPatch, capfd: Captured) -> None:
+    with FakeServer(answering(record()), host="127.0.0.1") as server:
+        assert login(server.address, text, monkeypatch) == 2
+        assert server.connections == 0
+    err = capfd.readouterr().err
+    assert "that is no token" in err
+    assert not text.strip() or text.strip() not in err
+    assert stored(home) == []
+
+
+def test_login_where_there_is_nothing_to_log_in(home: Path, monkeypatch: pytest.MonkeyPatch, capfd: Captured) -> None:
+    assert login(f"unix:{home}/s", format_token(KEY), monkeypatch) == 2
+    assert "no token is needed at unix:" in capfd.readouterr().err
+    assert login("127.0.0.1:1", format_token(KEY), monkeypatch, "--ca", "a", "-c", "c") == 2
+    assert "a client certificate needs no token" in capfd.readouterr().err
+    assert main(["-a", f"unix:{home}/s", "logout"]) == 2
+    assert main(["-a", "127.0.0.1:1", "login", "levity_secret"]) == 2
+    assert main(["-a", "127.0.0.1:1", "logout", "now"]) == 2
+
+
+def test_a_token_that_will_not_be_used_is_told(home: Path, monkeypatch: pytest.MonkeyPatch, capfd: Captured) -> None:
+    monkeypatch.setenv("LEVITY_TOKEN_FILE", str(home / "another"))
+    with FakeServer(Peer.hello, host="127.0.0.1") as server:
+        assert login(server.address, format_token(server.key), monkeypatch) == 0
+    assert "LEVITY_TOKEN_FILE is set: its token goes before" in capfd.readouterr().err
+
+
+def test_a_terminal_does_not_echo_it(home: Path) -> None:
+    with FakeServer(Peer.hello, host="127.0.0.1") as server:
+        token = format_token(server.key)
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os._exit(main(["-a", server.address, "login"]))
+        said = b""
+        while b"Token for" not in said:
+            said += os.read(terminal, 1024)
+        os.write(terminal, f"{token}\n".encode())
+        try:
+            while chunk := os.read(terminal, 1024):
+                said += chunk
+        except OSError:
+            pass  # EIO: nobody has the other end any more.
+        os.close(terminal)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, said
+    assert f"Token for {server.address}: ".encode() in said
+    assert b"logged in" in said
+    assert server.key.hex().encode() not in said
+    assert stored(home) == [server.address]

@@ -1,0 +1,528 @@
+"""TLS: which servers the client believes, and what it says of those it does not. Runs in: pytest."""
+
+import os
+import select
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from levity import Client
+from levity.addresses import parse_address
+from levity.connection import Connection, connect
+from levity.credentials import Credentials
+from levity.errors import AuthenticationError, BadAddress, InvalidRequest, LevityError, ProtocolError, ServerTimeout
+from levity.patience import ConnectionLost, Deadline
+from levity.protocol.frames import STDOUT
+from levity.protocol.messages import notification_frame
+from levity.tls import server_context
+from tests.support.certificates import Authority, Certificate, make_ca, self_signed
+from tests.support.fake_server import FakeServer, Peer, Script, answering, log_wire, record, serving_log
+
+TIMEOUT_S = 20.0
+Context = Callable[[ssl.SSLContext], None]
+
+
+@pytest.fixture(scope="module")
+def ca(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return make_ca(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """What levityd makes itself: of no authority, and for no name that we use."""
+    return self_signed(tmp_path_factory.mktemp("own"), ["elsewhere.example"])
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("CACERT", "CLIENT_CERT", "CLIENT_KEY", "TOKEN_FILE"):
+        monkeypatch.delenv(f"LEVITY_{name}", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("LEVITY_STATE_DIR", str(tmp_path))
+
+
+def tls_server(
+    certificate: Certificate,
+    *scripts: Script,
+    client_ca: Authority | None = None,
+    crl: Path | None = None,
+    host: str = "127.0.0.1",
+    change: Context = lambda _: None,
+) -> FakeServer:
+    """Make a server that speaks TLS, with a `client_ca` the kind that wants certificates."""
+    context = server_context(
+        certificate.pem, certificate.key_pem, client_ca.pem if client_ca else None, crl.read_bytes() if crl else None
+    )
+    change(context)
+    auth = "certificate" if client_ca else "token"
+    return FakeServer(
+        *(scripts or [answering(record())]), host=host, tls=context, certificate=certificate.pem, auth=auth
+    )
+
+
+def test_a_certificate_of_nobody_is_believed_with_the_tokens_proof(own: Certificate) -> None:
+    with tls_server(own) as server:
+        with Client(server.address, TIMEOUT_S, tls=True, token_file=server.token_file) as client:
+            assert client.query("3f2a").id == record()["id"]
+            assert client.query("3f2a").id == record()["id"]
+        assert server.connections == 1
+
+
+def relaying(real: FakeServer) -> Script:
+    """Return a script that passes what is inside one TLS connection on inside another."""
+
+    def script(peer: Peer) -> None:
+        host, port = real.address.rsplit(":", 1)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with context.wrap_socket(socket.create_connection((host, int(port)))) as upstream:
+            # The nonce and no more goes to and fro: hello, auth.begin, the proof.
+            peer.send(upstream.recv(65536))
+            upstream.sendall(peer._receive())
+            peer.send(upstream.recv(65536))
+            peer.wait_gone()
+
+    return script
+
+
+def test_a_man_in_the_middle_gets_a_nonce_and_no_more(own: Certificate, tmp_path: Path) -> None:
+    his = self_signed(tmp_path, ["elsewhere.example"])
+    with tls_server(own, Peer.hello) as real, tls_server(his, relaying(real)) as middle:
+        with (
+            Client(middle.address, TIMEOUT_S, tls=True, token_file=real.token_file) as client,
+            pytest.raises(AuthenticationError, match=r"not reached at its own address or certificate.*in between"),
+        ):
+            client.query("3f2a")
+        (peer,) = middle.peers
+        assert b"auth.begin" in peer.received
+        assert peer.received.count(b"jsonrpc") == 1
+        assert real.requests == []
+
+
+def test_a_proof_over_tls_is_none_without_and_the_other_way_round(own: Certificate) -> None:
+    """Who relays between a plain and a TLS connection passes nothing on either."""
+
+    def plain_binding(peer: Peer) -> None:
+        peer.binding = lambda: b"tcp:127.0.0.1:4321"  # type: ignore[method-assign]
+        with pytest.raises(Exception):  # noqa: B017, PT011 - the client hangs up
+            peer.hello()
+
+    with (
+        tls_server(own, plain_binding) as server,
+        Client(server.address, TIMEOUT_S, tls=True, token_file=server.token_file) as client,
+        pytest.raises(AuthenticationError, match="does not have the token"),
+    ):
+        client.query("3f2a")
+
+
+def test_with_a_ca_the_certificate_counts_and_the_token_too(ca: Authority, own: Certificate) -> None:
+    with tls_server(ca.server()) as server:
+        with Client(server.address, TIMEOUT_S, ca=ca.path, token_file=server.token_file) as client:
+            client.query("3f2a")
+        with Client(server.address, TIMEOUT_S, ca=ca.path) as client, pytest.raises(AuthenticationError, match="login"):
+            client.query("3f2a")
+    with (
+        tls_server(own) as server,
+        Client(server.address, TIMEOUT_S, ca=ca.path, token_file=server.token_file) as client,
+        pytest.raises(AuthenticationError, match="is not one of the CA in"),
+    ):
+        client.query("3f2a")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_certificates_on_both_sides_need_no_token(ca: Authority, host: str) -> None:
+    alice = ca.client("alice")
+    with tls_server(ca.server(), client_ca=ca, host="::1" if host == "::1" else "127.0.0.1") as server:
+        address = server.address.replace("127.0.0.1", host)
+        with Client(address, TIMEOUT_S, ca=ca.path, cert=alice.path, key=alice.key_path) as client:
+            assert client.query("3f2a").id == record()["id"]
+
+
+def test_key_and_certificate_in_one_file(ca: Authority, tmp_path: Path) -> None:
+    alice = ca.client("alice")
+    both = tmp_path / "both.pem"
+    both.write_bytes(alice.pem + alice.key_pem)
+    with (
+        tls_server(ca.server(), client_ca=ca) as server,
+        Client(server.address, TIMEOUT_S, ca=ca.path, cert=both) as client,
+    ):
+        client.query("3f2a")
+
+
+def test_the_environment_names_the_files(ca: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    alice = ca.client("alice")
+    monkeypatch.setenv("LEVITY_CACERT", str(ca.path))
+    monkeypatch.setenv("LEVITY_CLIENT_CERT", str(alice.path))
+    monkeypatch.setenv("LEVITY_CLIENT_KEY", str(alice.key_path))
+    with tls_server(ca.server(), client_ca=ca) as server, Client(server.address, TIMEOUT_S) as client:
+        client.query("3f2a")
+
+
+def wrong_server(ca: Authority, tmp_path: Path, fault: str) -> Certificate:
+    if "CA" in fault:
+        return make_ca(tmp_path, *([] if "same" in fault else ["another CA"])).server()
+    if fault == "another name":
+        return ca.server(["other.example", "192.0.2.1"])
+    if fault == "only a common name":
+        return ca.server([], cn="127.0.0.1")
+    if fault == "expired":
+        return ca.server(expired=True)
+    if fault == "a client's":
+        return ca.client("alice", names=["127.0.0.1"])
+    assert fault == "of nobody"
+    return self_signed(tmp_path)
+
+
+@pytest.mark.parametrize("with_certificate", [False, True])
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        ("another CA", "is not one of the CA in .*ca-0.pem: check"),
+        ("a CA of the same name", "is not one of the CA in"),
+        ("of nobody", "is not one of the CA in"),
+        ("another name", "is for another name"),
+        ("only a common name", "is for another name"),
+        ("expired", "has expired"),
+        ("a client's", "is not one for servers"),
+    ],
+)
+def test_a_server_that_is_not_to_be_trusted(
+    ca: Authority, tmp_path: Path, fault: str, why: str, with_certificate: bool
+) -> None:
+    alice = ca.client("alice")
+    cert, key = (alice.path, alice.key_path) if with_certificate else (None, None)
+    client_ca = ca if with_certificate else None
+    with tls_server(wrong_server(ca, tmp_path, fault), client_ca=client_ca) as server:
+        with (
+            Client(server.address, TIMEOUT_S, ca=ca.path, cert=cert, key=key) as client,
+            pytest.raises(AuthenticationError, match=why) as caught,
+        ):
+            client.query("3f2a")
+        assert server.peers == [], "the handshake did not end: nothing was sent, our certificate neither"
+    assert caught.value.message.endswith("nothing was sent")
+    assert "\n" not in caught.value.message
+
+
+def refused_client(ca: Authority, tmp_path: Path, fault: str) -> Certificate:
+    if "CA" in fault:
+        return make_ca(tmp_path, *([] if "same" in fault else ["another CA"])).client("alice")
+    if fault == "expired":
+        return ca.client("alice", expired=True)
+    if fault == "a server's":
+        return ca.server(cn="alice")
+    assert fault == "revoked"
+    return ca.client("mallory")
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        ("another CA", "its CA is not the server's"),
+        ("a CA of the same name", "its signature is not one of the server's CA"),
+        ("expired", "it is expired"),
+        ("a server's", "refuses .*pem: it is "),
+        ("revoked", "it is revoked"),
+    ],
+)
+def test_a_client_that_the_server_does_not_take(ca: Authority, tmp_path: Path, fault: str, why: str) -> None:
+    """With TLS 1.3 the client's handshake is over before the server has looked: it is told at the first read."""
+    shown = refused_client(ca, tmp_path, fault)
+    crl = ca.crl([shown]) if fault == "revoked" else None
+    with tls_server(ca.server(), client_ca=ca, crl=crl) as server:
+        with (
+            Client(server.address, TIMEOUT_S, ca=ca.path, cert=shown.path, key=shown.key_path) as client,
+            pytest.raises(AuthenticationError, match=why) as caught,
+        ):
+            client.query("3f2a")
+        assert server.peers == []
+    assert str(shown.path) in caught.value.message
+
+
+def test_a_server_that_asks_for_a_certificate(ca: Authority) -> None:
+    with tls_server(ca.server(), client_ca=ca) as server:
+        for given in (None, ca.path):
+            with (
+                Client(server.address, TIMEOUT_S, tls=True, ca=given, token_file=server.token_file) as client,
+                pytest.raises(AuthenticationError, match="asks for a certificate: give yours"),
+            ):
+                client.query("3f2a")
+        assert server.peers == []
+
+
+def test_a_certificate_where_a_token_is_asked_for(ca: Authority) -> None:
+    alice = ca.client("alice")
+    with tls_server(ca.server()) as server:
+        with (
+            Client(server.address, TIMEOUT_S, ca=ca.path, cert=alice.path, key=alice.key_path) as client,
+            pytest.raises(AuthenticationError, match="knows its users by tokens: leave the certificate out"),
+        ):
+            client.query("3f2a")
+        assert server.peers[0].received == b""
+
+
+def test_a_server_that_takes_everybody_is_not_believed_to_know_us(own: Certificate) -> None:
+    """Without a CA only the token's proof says whose certificate it is."""
+
+    def script(peer: Peer) -> None:
+        peer.server.auth = "certificate"
+        peer.hello()
+        peer.wait_gone()
+
+    with tls_server(own, script) as server:
+        with (
+            Client(server.address, TIMEOUT_S, tls=True, token_file=server.token_file) as client,
+            pytest.raises(AuthenticationError, match="greets with 'certificate' where 'token'"),
+        ):
+            client.query("3f2a")
+        assert server.peers[0].received == b""
+
+
+def test_plain_where_tls_is_to_be() -> None:
+    with (
+        FakeServer(token_hello, host="127.0.0.1") as server,
+        Client(server.address, TIMEOUT_S, tls=True, token_file=server.token_file) as client,
+        pytest.raises(ProtocolError, match="speaks no TLS: it is no levityd, or one that listens on loopback only"),
+    ):
+        client.query("3f2a")
+
+
+def token_hello(peer: Peer) -> None:
+    peer.send(notification_frame("hello", {"server": "levityd", "auth": "token", "protocol": 1, "nonce": "00" * 32}))
+    peer.wait_gone()
+
+
+def says(data: bytes) -> Script:
+    def script(peer: Peer) -> None:
+        peer.send(data)
+        peer.wait_gone()
+
+    return script
+
+
+@pytest.mark.parametrize("data", [b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", bytes(100)])
+def test_what_speaks_no_tls(data: bytes) -> None:
+    with (
+        FakeServer(says(data), host="127.0.0.1") as server,
+        Client(server.address, TIMEOUT_S, tls=True) as client,
+        pytest.raises(ProtocolError, match="speaks no TLS"),
+    ):
+        client.query("3f2a")
+
+
+def test_tls_where_plain_is_to_be() -> None:
+    """It says why in TLS, or nothing at all (see the tests of silence)."""
+    with (
+        FakeServer(says(bytes.fromhex("15030300020246")), host="127.0.0.1") as server,
+        Client(server.address, TIMEOUT_S, token_file=server.token_file) as client,
+        pytest.raises(ProtocolError, match=r"is no levityd .*, or it speaks TLS \(--tls\); check the address"),
+    ):
+        client.query("3f2a")
+
+
+def test_no_older_tls(own: Certificate) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(own.path, own.key_path)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with (
+        FakeServer(Peer.hello, host="127.0.0.1", tls=context, certificate=own.pem) as server,
+        Client(server.address, TIMEOUT_S, tls=True, token_file=server.token_file) as client,
+        pytest.raises(ProtocolError, match=r"does not speak TLS 1\.3"),
+    ):
+        client.query("3f2a")
+
+
+def test_a_handshake_that_stands_still() -> None:
+    with (
+        FakeServer(Peer.wait_gone, host="127.0.0.1") as server,
+        Client(server.address, timeout=0.1, tls=True) as client,
+        pytest.raises(ServerTimeout, match=r"within 0.1 s"),
+    ):
+        client.query("3f2a")
+
+
+def test_an_address_off_loopback_is_never_spoken_to_in_plain(own: Certificate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is given or not."""
+    monkeypatch.setattr("levity.authentication.is_loopback", lambda _: False)
+    with (
+        FakeServer(token_hello, host="127.0.0.1") as server,
+        Client(server.address, TIMEOUT_S, token_file=server.token_file) as client,
+        pytest.raises(ProtocolError, match="speaks no TLS"),
+    ):
+        client.query("3f2a")
+    with tls_server(own) as server, Client(server.address, TIMEOUT_S, token_file=server.token_file) as client:
+        client.query("3f2a")
+
+
+# Files that are no good.
+
+
+def test_files_that_cannot_be_used(ca: Authority, own: Certificate, tmp_path: Path) -> None:
+    alice, bob = ca.client("alice"), ca.client("bob")
+    garbage = tmp_path / "garbage.pem"
+    garbage.write_text("this is no certificate")
+    locked = tmp_path / "locked.key"
+    from cryptography.hazmat.primitives import serialization as s
+
+    key = s.load_pem_private_key(alice.key_pem, None)
+    locked.write_bytes(key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.BestAvailableEncryption(b"secret")))
+    cases: list[tuple[dict[str, Path], str]] = [
+        ({"ca": tmp_path / "none.pem"}, r"cannot read '.*none\.pem': No such file"),
+        ({"ca": garbage}, r"garbage\.pem: not all of it is PEM"),
+        ({"ca": ca.path, "cert": garbage}, "not all of it is PEM"),
+        ({"ca": ca.path, "cert": alice.path}, "not all of it is PEM"),
+        ({"ca": ca.path, "cert": alice.path, "key": bob.key_path}, "or the key is another one's"),
+        (
+            {"ca": ca.path, "cert": alice.path, "key": locked},
+            r"locked\.key: the key has a passphrase; give one without",
+        ),
+    ]
+    with tls_server(own) as server:
+        for given, why in cases:
+            with Client(server.address, TIMEOUT_S, **given) as client, pytest.raises(InvalidRequest, match=why):  # type: ignore[arg-type]
+                client.query("3f2a")
+        assert server.peers == []
+
+
+def test_a_host_that_no_certificate_can_be_for(own: Certificate, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tls_server(own) as server:
+        port = int(server.address.rpartition(":")[2])
+        monkeypatch.setattr("levity.connection._targets", lambda _: [(socket.AF_INET, ("127.0.0.1", port))])
+        with Client(f".x:{port}", TIMEOUT_S, tls=True) as client, pytest.raises(BadAddress, match="no certificate"):
+            client.query("3f2a")
+
+
+# What goes on once TLS is spoken.
+
+
+@pytest.fixture
+def tls_pair(own: Certificate) -> Iterator[tuple[Connection, Peer]]:
+    """A client's connection, and the server's end of it."""
+    ready = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.hello()
+        ready.set()
+        peer.wait_gone()
+
+    with tls_server(own, script) as server:
+        credentials = Credentials(tls=True, token_file=server.token_file)
+        connection = connect(parse_address(server.address), Deadline(TIMEOUT_S), credentials)
+        assert ready.wait(TIMEOUT_S)
+        yield connection, server.peers[0]
+        connection.close()
+
+
+def test_an_end_without_a_farewell_is_a_break(tls_pair: tuple[Connection, Peer]) -> None:
+    """Whoever cuts the line must not be able to pass for the end."""
+    connection, peer = tls_pair
+    socket.socket.shutdown(peer._socket, socket.SHUT_WR)
+    with pytest.raises(ConnectionLost, match=r"closed by the other side|eof"):
+        connection.receive(Deadline(TIMEOUT_S))
+
+
+def test_an_end_with_a_farewell_is_one_too(own: Certificate) -> None:
+    def script(peer: Peer) -> None:
+        peer.hello()
+        peer.request()
+        assert isinstance(peer._socket, ssl.SSLSocket)
+        try:
+            peer._socket.unwrap()
+        except OSError:
+            pass  # The client closes without.
+
+    with tls_server(own, script, answering(record())) as server:
+        with Client(server.address, TIMEOUT_S, tls=True, token_file=server.token_file) as client:
+            client.query("3f2a")
+        assert server.connections == 2
+
+
+def test_a_flipped_byte_is_a_break(own: Certificate) -> None:
+    def script(peer: Peer) -> None:
+        peer.hello()
+        peer.request()
+        # A record that the keys did not make.
+        os.write(peer._socket.fileno(), bytes.fromhex("1703030020") + bytes(32))
+        peer.wait_gone()
+
+    with tls_server(own, script, answering(record())) as server:
+        with Client(server.address, TIMEOUT_S, tls=True, token_file=server.token_file) as client:
+            assert client.query("3f2a").id == record()["id"]
+        assert server.connections == 2
+
+
+def test_another_thread_can_abort_it(tls_pair: tuple[Connection, Peer]) -> None:
+    connection, peer = tls_pair
+    failures: list[LevityError] = []
+
+    def reads() -> None:
+        try:
+            connection.receive(Deadline(TIMEOUT_S))
+        except LevityError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=reads)
+    thread.start()
+    connection.abort()
+    thread.join(TIMEOUT_S)
+    assert not thread.is_alive()
+    assert isinstance(failures[0], ConnectionLost)
+    before = len(peer.received)
+    # ssl's own shutdown() would leave a socket that writes plain bytes.
+    with pytest.raises(ConnectionLost):
+        connection.send(b"secret" * 1000, Deadline(TIMEOUT_S))
+    assert len(peer.received) == before
+    assert connection._is_tls()
+    assert connection._socket._sslobj is not None  # type: ignore[attr-defined]
+
+
+def test_bytes_that_are_decrypted_already_are_not_waited_for(own: Certificate) -> None:
+    """poll(2) knows only of what is still encrypted."""
+
+    def script(peer: Peer) -> None:
+        peer.hello()
+        request = peer.request()
+        # One record: the kernel has nothing more to tell of once its first bytes are read.
+        peer.send(log_wire([(STDOUT, b"x" * 5000)], request))
+        peer.wait_gone()
+
+    def wait(fd: int, timeout_s: float) -> None:
+        assert select.select([fd], [], [], timeout_s)[0], "it waits for what is there"
+
+    with (
+        tls_server(own, script) as server,
+        pytest.MonkeyPatch.context() as patch,
+        Client(server.address, 2.0, tls=True, token_file=server.token_file) as client,
+    ):
+        patch.setattr("levity.connection.RECEIVE_BYTES", 100)
+        reader = client._log_reader("3f2a", follow=True)
+        reader.on_wait = wait
+        assert b"".join(chunk.data for chunk in reader.chunks()) == b"x" * 5000
+
+
+def test_a_large_request_and_a_large_answer(own: Certificate) -> None:
+    data = os.urandom(3_000_000)
+    with tls_server(own, answering(record()), serving_log([(STDOUT, data)])) as server:
+        with Client(server.address, TIMEOUT_S, tls=True, token_file=server.token_file) as client:
+            client.start(["echo", "x" * 5_000_000])
+            assert b"".join(chunk.data for chunk in client.logs("3f2a")) == data
+        assert server.requests[0].params["argv"][1] == "x" * 5_000_000
+
+
+def test_who_takes_nothing_is_given_up_in_time(own: Certificate) -> None:
+    stop = threading.Event()
+
+    def stuffed(peer: Peer) -> None:
+        peer.hello()
+        stop.wait(TIMEOUT_S)
+
+    with tls_server(own, stuffed) as server:
+        with (
+            Client(server.address, 0.3, tls=True, token_file=server.token_file) as client,
+            pytest.raises(ServerTimeout),
+        ):
+            client.start(["echo", "x" * 12_000_000])
+        stop.set()
