@@ -1,38 +1,28 @@
-"""Feed a task's input from its spool to the FIFO that it reads. Runs in: shim. Owns: the FIFO's writing end.
+"""Feed a task's input from its spool to the pipe that it reads. Runs in: shim. Owns: the pipe's writing end.
 
 The front-end writes segments, and a mark once there will be no more; a segment that the task has taken is removed, by
 which the front-end sees that there is room. The task may read when it likes, or never: nobody waits for it here.
+
+A pipe and not the FIFO in the directory: that can only be opened while somebody writes to it, so a task that opens
+/dev/stdin after the end of its input would wait for ever. The FIFO says that there is input, and nobody opens it.
 """
 
 import os
 
 from supervisor.spool.layout import STDIN, STDIN_CLOSED, STDIN_END, segment_name
 
-__all__ = ["Feeder", "discard_input", "hold_input", "open_input"]
+__all__ = ["Feeder", "discard_input", "open_input"]
 
 _READ_SIZE = 64 * 1024
-_FIFO_FLAGS = os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+_NONE = (-1, -1)
 _DONE = -1
 
 
-def hold_input(directory_fd: int) -> int:
-    """Open the FIFO for both, before there is a reader, and return it; -1 if the task has none.
-
-    While a writer is there, a reader does not see the end of the input.
-    """
+def open_input(directory_fd: int) -> tuple[int, int]:
+    """Return the reading and the writing end of the pipe for a task's input; (-1, -1) if it takes none."""
     if not os.access(STDIN, os.F_OK, dir_fd=directory_fd):
-        return -1
-    return os.open(STDIN, os.O_RDWR | _FIFO_FLAGS, dir_fd=directory_fd)
-
-
-def open_input(directory_fd: int, held: int) -> int:
-    """Return the writing end in place of what was held; -1 if there is none."""
-    if held < 0:
-        return -1
-    try:
-        return os.open(STDIN, os.O_WRONLY | _FIFO_FLAGS, dir_fd=directory_fd)
-    finally:
-        os.close(held)
+        return _NONE
+    return os.pipe()
 
 
 def discard_input(directory_fd: int) -> None:
@@ -61,9 +51,10 @@ def _mark_closed(directory_fd: int) -> None:
 
 
 class Feeder:
-    """The input of one task; `fd` is the FIFO's writing end, which is closed when the input has ended."""
+    """The input of one task; `fd` is the pipe's writing end, which is closed when the input has ended."""
 
     def __init__(self, directory_fd: int, fd: int) -> None:
+        os.set_blocking(fd, False)
         self._directory_fd = directory_fd
         self.fd = fd
         self._offset = 0
@@ -75,7 +66,7 @@ class Feeder:
         return f"<Feeder {self._offset} B{' closed' if self.fd < 0 else ''}>"
 
     def feed(self) -> bool:
-        """Write what there is and the FIFO takes; return whether it is full, and has to be waited for."""
+        """Write what there is and the pipe takes; return whether it is full, and has to be waited for."""
         if self.fd < 0:
             return False
         # The mark is made after the last byte, so it is looked for before.

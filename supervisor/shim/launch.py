@@ -38,17 +38,18 @@ def start_status(error: LaunchError | OSError) -> int:
     return pack_start_status(error.errno, _FLAGS[error.stage] if isinstance(error, LaunchError) else 0)
 
 
-def launch(prepare: Callable[[int], Program], directory_fd: int, stdout: int, stderr: int) -> int:
+def launch(prepare: Callable[[int], Program], directory_fd: int, stdin: int, stdout: int, stderr: int) -> int:
     """Fork, have the child call `prepare(directory_fd)` and execute what it returns, in a process group of its own.
 
-    Returns the child's pid once execve(2) succeeded; LaunchError if something failed.
+    `stdin` is -1 for a task without input. Returns the child's pid once execve(2) succeeded; LaunchError if something
+    failed.
     """
     read_end, write_end = os.pipe()
     shim = os.getpid()
     pid = os.fork()
     if pid == 0:
         try:
-            _become(prepare, directory_fd, stdout, stderr, shim, write_end)
+            _become(prepare, directory_fd, (stdin, stdout, stderr), shim, write_end)
         finally:
             os._exit(127)
     os.close(write_end)
@@ -62,7 +63,7 @@ def launch(prepare: Callable[[int], Program], directory_fd: int, stdout: int, st
 
 
 def _become(
-    prepare: Callable[[int], Program], directory_fd: int, stdout: int, stderr: int, shim: int, report: int
+    prepare: Callable[[int], Program], directory_fd: int, streams: tuple[int, int, int], shim: int, report: int
 ) -> None:
     stage = Stage.HOST
     try:
@@ -70,10 +71,10 @@ def _become(
         request_parent_death_signal(signal.SIGKILL)
         if os.getppid() != shim:
             return
-        os.dup2(stdout, 1)
-        os.dup2(stderr, 2)
+        os.dup2(streams[1], 1)
+        os.dup2(streams[2], 2)
         program = prepare(directory_fd)
-        program.connect(directory_fd)
+        program.connect(streams[0])
         # Or the task could make it its working directory, by /proc/self/fd, although it may not go there by its name.
         os.close(directory_fd)
         program.restore_defaults()

@@ -8,7 +8,6 @@ import signal
 from levity.protocol.text import text_to_bytes
 from supervisor.hostos.descriptors import descriptor_limit_of_tasks
 from supervisor.shim.user import User
-from supervisor.spool.layout import STDIN
 from supervisor.spool.records import JsonObject
 
 __all__ = ["Program", "Surroundings"]
@@ -56,10 +55,10 @@ class Program:
         path = self.environment.get(b"PATH", _DEFAULT_PATH)
         return [os.path.join(directory, name) for directory in path.split(b":")]
 
-    def connect(self, directory_fd: int) -> None:
-        """Have its standard input come from the FIFO in its directory, and both outputs go one way, if asked for."""
+    def connect(self, stdin: int) -> None:
+        """Have its standard input come from this pipe if there is any, and both outputs go one way, if asked for."""
         if self._has_input:
-            os.dup2(os.open(STDIN, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd), 0)
+            os.dup2(stdin, 0)
         if self._is_merged:
             os.dup2(1, 2)
 

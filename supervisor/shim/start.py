@@ -15,7 +15,7 @@ from supervisor.hostos.kernel import become_subreaper
 from supervisor.hostos.locks import try_lock, unlock, wait_for_lock
 from supervisor.hostos.titles import set_title
 from supervisor.shim.control import make_control
-from supervisor.shim.feeder import hold_input, open_input
+from supervisor.shim.feeder import open_input
 from supervisor.shim.hint import Hint, try_hint
 from supervisor.shim.launch import launch
 from supervisor.shim.monitor import Monitor
@@ -65,16 +65,17 @@ def start(
     control = _claim(directory_fd)
     if control is None:
         return None
-    held = hold_input(directory_fd)
+    stdin_read, stdin = open_input(directory_fd)
     wakeup = _wake_on_child()
     stdout, stdout_write = os.pipe()
     stderr, stderr_write = os.pipe()
-    leader = launch(prepare, directory_fd, stdout_write, stderr_write)
+    leader = launch(prepare, directory_fd, stdin_read, stdout_write, stderr_write)
     # From here on nothing may fail any more.
     os.close(stdout_write)
     os.close(stderr_write)
     os.rename(STARTED, SHIM, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
-    stdin = open_input(directory_fd, held)
+    if stdin >= 0:
+        os.close(stdin_read)
     poller = select.poll()
     for fd in (control, wakeup, stdout, stderr):
         poller.register(fd, select.POLLIN)

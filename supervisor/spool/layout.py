@@ -50,9 +50,10 @@ PRIVATE_MODE, OUTPUT_MODE = 0o600, 0o640
 # Made before the output of a task that is over is removed: what is missing then is not damage.
 REMOVED = "output.removed"
 
-# A task's input, where a client sends it: the FIFO that the task reads, and the spool from which the shim fills it:
-# segments named by offset, removed once the task has read them. The marks say that the input ends with the last
-# segment, and that the task reads no more of it.
+# A task's input, where a client sends it: a FIFO that is there as long as input is taken (a task of levity 0.1 reads
+# that, a newer one a pipe without a name), and the spool from which the shim fills the pipe: segments named by offset,
+# removed once the task has read them. The marks say that the input ends with the last segment, and that the task reads
+# no more of it.
 STDIN = "stdin"
 STDIN_END = "stdin.end"
 STDIN_CLOSED = "stdin.closed"

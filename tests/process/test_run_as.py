@@ -207,8 +207,11 @@ def test_merged_it_can_open_both_and_they_are_one(zygote: Zygote) -> None:
     assert sh_output(zygote, script, merged=True) == (b"out\nerr\n", b"")
 
 
-def test_it_gets_its_input_and_can_open_it_again(zygote: Zygote) -> None:
-    task_id = zygote.prepare(["/bin/sh", "-c", "read line && cat /dev/stdin && echo $line"], run_as=NOBODY, stdin=True)
+@pytest.mark.parametrize("run_as", [NOBODY, None])
+def test_it_gets_its_input_and_can_open_it_again(zygote: Zygote, run_as: dict[str, Any] | None) -> None:
+    """Even when the last of it has been fed, and nobody writes to it any more."""
+    script = "read line && sleep 0.1 && cat /dev/stdin && echo $line"
+    task_id = zygote.prepare(["/bin/sh", "-c", script], run_as=run_as, stdin=True)
     (zygote.path(task_id) / "stdin.0000000000000000.log").write_bytes(b"first\nsecond\n")
     (zygote.path(task_id) / "stdin.end").touch()
     zygote.ask(task_id)
