@@ -8,16 +8,22 @@ _levity_ids() {
         case ${COMP_WORDS[i]} in
             -a | --address)
                 # readline splits HOST:PORT at the colon.
-                local address="" j
-                for ((j = i + 1; j < COMP_CWORD; j++)); do
-                    case ${COMP_WORDS[j]} in
-                        query | signal | logs | wait) break ;;
-                        *) address+=${COMP_WORDS[j]} ;;
+                local address=""
+                while ((++i < COMP_CWORD)); do
+                    case ${COMP_WORDS[i]} in
+                        query | signal | logs | wait | -*) break ;;
+                        *) address+=${COMP_WORDS[i]} ;;
                     esac
                 done
-                place=(-a "$address")
-                break
+                place+=(-a "$address")
+                i=$((i - 1))
                 ;;
+            --tls) place+=(--tls) ;;
+            --ca | -c | --cert | -k | --key)
+                place+=("${COMP_WORDS[i]}" "${COMP_WORDS[i + 1]}")
+                i=$((i + 1))
+                ;;
+            query | signal | logs | wait) break ;;
         esac
     done
     command levity "${place[@]}" -t 1 list "$@" 2>/dev/null | while read -r id _; do
@@ -26,13 +32,13 @@ _levity_ids() {
 }
 
 _levity() {
-    local commands="start run query wait signal logs list info help"
+    local commands="start run query wait signal logs list info login logout help"
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
     local command="" at=0 i skip=0
     COMPREPLY=()
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
-            start | run | query | wait | signal | logs | list | info | help)
+            start | run | query | wait | signal | logs | list | info | login | logout | help)
                 command=${COMP_WORDS[i]} at=$i
                 break
                 ;;
@@ -41,19 +47,24 @@ _levity() {
     if [[ -z $command ]]; then
         case $previous in
             -a | --address | -t | --timeout) return ;;
+            --ca | -c | --cert | -k | --key)
+                mapfile -t COMPREPLY < <(compgen -f -- "$current")
+                return
+                ;;
         esac
-        mapfile -t COMPREPLY < <(compgen -W "$commands -a --address -t --timeout -h --help --version" -- "$current")
+        local options="-a --address -t --timeout --tls --ca -c --cert -k --key -h --help --version"
+        mapfile -t COMPREPLY < <(compgen -W "$commands $options" -- "$current")
         return
     fi
     case $command in
         start | run)
-            local options="-d --directory -D --define --grace --merged --log-cap --stdin -h --help"
+            local options="-d --directory -D --define --grace --merged --log-cap --stdin --user -h --help"
             if [[ $command == start ]]; then options+=" --json"; else options+=" -i --interactive"; fi
             # The first word that is no option begins the task's command: that is completed as usual from there on.
             for ((i = at + 1; i < COMP_CWORD; i++)); do
                 case ${COMP_WORDS[i]} in
                     --) i=$((i + 1)) && break ;;
-                    -d | --directory | -D | --define | --grace | --log-cap | --stdin) skip=1 && i=$((i + 1)) ;;
+                    -d | --directory | -D | --define | --grace | --log-cap | --stdin | --user) skip=1 && i=$((i + 1)) ;;
                     =) i=$((i + 1)) ;; # readline splits NAME=VALUE
                     -*) ;;
                     *) break ;;
@@ -65,6 +76,8 @@ _levity() {
                 mapfile -t COMPREPLY < <(compgen -d -- "$current")
             elif ((skip)) && [[ $previous == --stdin ]]; then
                 mapfile -t COMPREPLY < <(compgen -f -- "$current")
+            elif ((skip)) && [[ $previous == --user ]]; then
+                mapfile -t COMPREPLY < <(compgen -u -- "$current")
             elif ((skip)) && [[ $previous == -D || $previous == --define || $previous == --grace || $previous == --log-cap ]]; then
                 return
             elif [[ $current == -* && $previous != -- ]]; then
@@ -101,6 +114,7 @@ _levity() {
             ;;
         list) mapfile -t COMPREPLY < <(compgen -W "--all --json -h --help" -- "$current") ;;
         info) mapfile -t COMPREPLY < <(compgen -W "--json -h --help" -- "$current") ;;
+        login | logout) mapfile -t COMPREPLY < <(compgen -W "-h --help" -- "$current") ;;
         help) mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$current") ;;
     esac
 }

@@ -1,14 +1,18 @@
 # fish completion for levity. Copy it to ~/.config/fish/completions/levity.fish.
 
-set -l commands start run query wait signal logs list info help
+set -l commands start run query wait signal logs list info login logout help
 
 # Ids of tasks with their state and command; none when levityd does not answer within a second.
 function __levity_ids
     set -l words (commandline -opc)
     set -l place
     for i in (seq 2 (count $words))
-        if contains -- $words[$i] -a --address
-            set place -a $words[(math $i + 1)]
+        if contains -- $words[$i] -a --address --ca -c --cert -k --key
+            set -a place $words[$i] $words[(math $i + 1)]
+        else if test $words[$i] = --tls
+            set -a place --tls
+        else if contains -- $words[$i] query wait signal logs
+            break
         end
     end
     command levity $place -t 1 list $argv 2>/dev/null | head -n 500 | string replace -rf '^([0-9a-f-]{36}) +(.*)' '$1\t$2'
@@ -23,7 +27,7 @@ function __levity_in_task
     for word in $words[(math $after + 1)..-1]
         if test $is_value = yes
             set is_value no
-        else if contains -- $word -d --directory -D --define --grace --log-cap --stdin
+        else if contains -- $word -d --directory -D --define --grace --log-cap --stdin --user
             set is_value yes
         else if test "$word" = --; or not string match -q -- '-*' $word
             return 0
@@ -35,6 +39,10 @@ end
 complete -c levity -f
 complete -c levity -n "not __fish_seen_subcommand_from $commands" -s a -l address -x -d 'where levityd is'
 complete -c levity -n "not __fish_seen_subcommand_from $commands" -s t -l timeout -x -d 'how long a request may take'
+complete -c levity -n "not __fish_seen_subcommand_from $commands" -l tls -d 'speak TLS to a loopback address, too'
+complete -c levity -n "not __fish_seen_subcommand_from $commands" -l ca -r -F -d 'the CA of the server'
+complete -c levity -n "not __fish_seen_subcommand_from $commands" -s c -l cert -r -F -d 'your certificate'
+complete -c levity -n "not __fish_seen_subcommand_from $commands" -s k -l key -r -F -d 'its private key'
 complete -c levity -n "not __fish_seen_subcommand_from $commands" -l version -d 'print the version'
 complete -c levity -n 'not __levity_in_task' -s h -l help -d 'print how to use it'
 
@@ -46,6 +54,8 @@ complete -c levity -n "not __fish_seen_subcommand_from $commands" -a signal -d '
 complete -c levity -n "not __fish_seen_subcommand_from $commands" -a logs -d 'print the output of tasks'
 complete -c levity -n "not __fish_seen_subcommand_from $commands" -a list -d 'print a line for each task'
 complete -c levity -n "not __fish_seen_subcommand_from $commands" -a info -d 'print what levityd says of itself'
+complete -c levity -n "not __fish_seen_subcommand_from $commands" -a login -d 'store the token for an address'
+complete -c levity -n "not __fish_seen_subcommand_from $commands" -a logout -d 'forget the token for an address'
 complete -c levity -n "not __fish_seen_subcommand_from $commands" -a help -d 'print how to use a command'
 
 set -l in_start '__fish_seen_subcommand_from start run; and not __levity_in_task'
@@ -55,6 +65,7 @@ complete -c levity -n "$in_start" -l grace -x -d 'seconds between SIGTERM and SI
 complete -c levity -n "$in_start" -l merged -d 'one pipe for both streams'
 complete -c levity -n "$in_start" -l log-cap -x -d 'how much of the output to keep'
 complete -c levity -n "$in_start" -l stdin -r -F -d 'its standard input, - for our own'
+complete -c levity -n "$in_start" -l user -x -a '(__fish_complete_users)' -d 'the account it runs as'
 complete -c levity -n "$in_start; and __fish_seen_subcommand_from run" -s i -l interactive -d 'pass standard input on'
 complete -c levity -n "$in_start; and __fish_seen_subcommand_from start" -l json -d 'print the record'
 complete -c levity -n "$in_start" -a '(__fish_complete_command)'

@@ -188,9 +188,28 @@ def test_completions_are_well_formed(shell: str, file: str) -> None:
         (["signal", "--g"], "--grace"),
         (["start", "--dir"], "--directory"),
         (["start", "-D", "X", "=", "1", "--", "cat", "/etc/passw"], "/etc/passwd"),
+        (["start", "--user", "roo"], "root"),
+        (["run", "--user", "root", "--", "cat", "/etc/passw"], "/etc/passwd"),
+        (["--t"], "--tls"),
+        (["--ca", "/etc/passw"], "/etc/passwd"),
+        (["-k", "/etc/passw"], "/etc/passwd"),
+        (["--tls", "logi"], "login"),
     ],
 )
 def test_bash_completes(words: list[str], expected: str) -> None:
     code = """source "$0"; COMP_WORDS=(levity "$@"); COMP_CWORD=$#; _levity; echo "${COMPREPLY[*]}" """
     completion = ROOT / "contrib" / "completions" / "levity.bash"
     assert expected in run("bash", "-c", code, completion, *words).split()
+
+
+def test_bash_asks_the_levityd_that_is_meant_for_ids(tmp_path: Path) -> None:
+    fake = tmp_path / "levity"
+    fake.write_text("#!/bin/sh\necho ID; echo $@ | tr ' ' ,\n")
+    fake.chmod(0o755)
+    code = (
+        """PATH=$1:$PATH; shift; source "$0"; COMP_WORDS=(levity "$@"); COMP_CWORD=$#; _levity; echo ${COMPREPLY[*]}"""
+    )
+    completion = ROOT / "contrib" / "completions" / "levity.bash"
+    words = ["--ca", "ca.pem", "-a", "h", ":", "1", "--tls", "-c", "c.pem", "-t", "5", "signal", ""]
+    said = run("bash", "-c", code, completion, tmp_path, *words)
+    assert said.strip() == "--ca,ca.pem,-a,h:1,--tls,-c,c.pem,-t,1,list"
