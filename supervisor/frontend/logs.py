@@ -62,7 +62,8 @@ class Logs:
             else:
                 self._send_pieces(wire, reader.pieces(CHUNK_LIMIT, request.until_ns), request.heartbeat_s)
             # Where a reading began behind the end, something is gone that was there before: the client shall see it.
-            ends = reader.totals() if reader.over and request.until_ns is None else reader.ends
+            is_all = reader.over and not reader.has_later(request.until_ns)
+            ends = reader.totals() if is_all else reader.ends
             return {**{name: ends[number] for number, name in STREAMS.items()}, "over": reader.over}
         finally:
             reader.close()

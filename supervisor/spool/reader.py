@@ -5,7 +5,7 @@ is not stored any more is told as a hole, what has no record as out of order: ne
 """
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
 from supervisor.spool.files import load_record
@@ -125,14 +125,15 @@ class SpoolReader:
         self._last = self._index.last_not(lambda record: record[1] >= time_ns)
         self.ends = {1: self._last[2], 2: self._last[3]}
 
+    def has_later(self, until_ns: int | None) -> bool:
+        """Whether anything is recorded later than `until_ns`: then what has no record, and no time, is later, too."""
+        return until_ns is not None and self._index.end()[1] > until_ns
+
     def totals(self, until_ns: int | None = None) -> dict[int, int]:
         """Return where each stream ends by now, or ended at `until_ns`."""
-        if until_ns is not None:
-            last = self._index.last_not(lambda record: record[1] > until_ns)
-            return {1: last[2], 2: last[3]}
-        last = self._index.end()
+        last = self._index.last_not(lambda record: _is_later(record, until_ns))
         totals = {1: last[2], 2: last[3]}
-        if self.over:
+        if self.over and not self.has_later(until_ns):
             for number, name in STREAMS.items():
                 totals[number] = max(totals[number], self._streams[number].end(), self._exit.get(f"{name}_bytes") or 0)
         return totals
@@ -141,34 +142,43 @@ class SpoolReader:
 
     def pieces(self, limit: int, until_ns: int | None = None) -> Iterator[Piece]:
         """Yield what there is behind `ends`, in order, at most `limit` bytes of it at a time; `ends` moves along."""
-        for number, record in enumerate(self._records(), 1):
+        for number, record in enumerate(self._records(until_ns), 1):
             if number % _STRIDE == 0:
                 yield None
-            if until_ns is not None and record[1] > until_ns:
-                break
             if follows(record, self._last):
                 yield from self._take(record, limit)
-        else:
-            # Nothing came later, so what has no record belongs here.
-            yield from self._end_run(limit)
-            if self.over:
-                yield from self._emit_unordered(self.totals(), limit)
         yield from self._end_run(limit)
+        if self.over and not self.has_later(until_ns):
+            yield from self._emit_unordered(self.totals(), limit)
         yield from self._tell_holes()
 
-    def _records(self) -> Iterator[IndexRecord]:
-        """Yield the records behind `_last`, except in long rows of those of streams that are not wanted."""
-        records, passed = self._index.after(self._last), 0
+    def _records(self, until_ns: int | None) -> Iterator[IndexRecord]:
+        """Yield the records behind `_last` up to `until_ns`; `_last` moves along where it leaps."""
+
+        def leap() -> Iterator[IndexRecord] | None:
+            wanted = {number: self._last[1 + number] for number in self._selected}
+            last = self._index.last_not(lambda record: _has_grown(record, wanted) or _is_later(record, until_ns))
+            if last[0] <= self._last[0]:
+                return None
+            self._last = last
+            return self._index.after(last)
+
+        for record in self._leaping(self._index.after(self._last), leap):
+            if _is_later(record, until_ns):
+                break
+            yield record
+
+    def _leaping(
+        self, records: Iterator[IndexRecord], leap: Callable[[], Iterator[IndexRecord] | None]
+    ) -> Iterator[IndexRecord]:
+        """Yield records; after a long row of those that are not wanted go on with those of `leap()`, if it has any."""
+        passed = 0
         while (record := next(records, None)) is not None:
             yield record
             passed = 0 if record[4] in self._selected else passed + 1
             if passed == _LEAP:
                 passed = 0
-                wanted = {number: self._last[1 + number] for number in self._selected}
-                last = self._index.last_not(lambda record: _has_grown(record, wanted))  # noqa: B023 - called at once
-                if last[0] > self._last[0]:
-                    self._last = last
-                    records = self._index.after(last)
+                records = leap() or records
 
     def _take(self, record: IndexRecord, limit: int) -> Iterator[Piece]:
         """Put a record's bytes to those of the run before it, or begin a new run."""
@@ -268,22 +278,27 @@ class SpoolReader:
             yield pending
 
     def _records_backward(self, later: dict[int, int], totals: dict[int, int]) -> Iterator[IndexRecord]:
-        """Yield the records up to `totals`, the newest first, leaping as `_records`; `later` moves along."""
-        end = self._index.last_not(lambda record: record[2] > totals[1] or record[3] > totals[2])
-        records, passed = self._index.before((end[0] + 1, 0, 0, 0, 0)), 0
-        while (record := next(records, None)) is not None:
-            yield record
-            passed = 0 if record[4] in self._selected else passed + 1
-            if passed == _LEAP:
-                passed = 0
-                last = self._index.last_not(lambda record: all(record[1 + n] >= later[n] for n in self._selected))
-                records = self._index.before((last[0] + 1, 0, 0, 0, 0))
+        """Yield the records up to `totals`, the newest first; `later` moves along."""
+
+        def leap() -> Iterator[IndexRecord]:
+            return self._up_to(lambda record: all(record[1 + n] >= later[n] for n in self._selected))
+
+        yield from self._leaping(self._up_to(lambda record: _has_grown(record, totals)), leap)
+
+    def _up_to(self, is_past: Callable[[IndexRecord], bool]) -> Iterator[IndexRecord]:
+        """Yield the records that are not past what is looked for, the newest first."""
+        last = self._index.last_not(is_past)
+        return self._index.before((last[0] + 1, 0, 0, 0, 0))
 
     def blocks_backward(self, stream: int, start: int, end: int, limit: int) -> Iterator[tuple[int, bytes]]:
         """Yield (offset, bytes) of a run from its end on; what is not stored any more is left out."""
         for offset, span in self._streams[stream].spans_backward(start, end, limit):
             if span.fd >= 0:
                 yield offset, os.pread(span.fd, span.length, span.position)
+
+
+def _is_later(record: IndexRecord, until_ns: int | None) -> bool:
+    return until_ns is not None and record[1] > until_ns
 
 
 def _has_grown(record: IndexRecord, ends: dict[int, int]) -> bool:
