@@ -66,11 +66,13 @@ def _collect(ends: "SimpleQueue[End]", count: int) -> int:
 
 def _follow(task_id: str, reader: "LogReader", show: "Show", lock: Lock, ends: "SimpleQueue[End]") -> None:
     try:
-        for chunk in reader.chunks():
+        try:
+            for chunk in reader.chunks():
+                with lock:
+                    show.take(chunk)
+        finally:
             with lock:
-                show.take(chunk)
-        with lock:
-            show.finish()
+                show.finish()
     except BaseException as error:  # noqa: BLE001 - told to the thread that waits
         ends.put((task_id, error))
     else:

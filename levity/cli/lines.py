@@ -44,10 +44,10 @@ class LineRenderer:
         return line.take(chunk.data, self._head(chunk))
 
     def finish(self) -> "Iterator[tuple[str, bytes]]":
-        """Yield for each stream what is held back of a last line that did not end."""
+        """Yield for each stream with a last line that did not end what is held back of it, be it nothing."""
         for name, line in self._lines.items():
-            if rest := line.flush():
-                yield name, rest
+            if line.is_open:
+                yield name, line.flush()
 
     def _head(self, chunk: "LogChunk") -> bytes:
         if self._head_of != (chunk.stream, chunk.time_ns):
@@ -61,24 +61,24 @@ class LineRenderer:
 class _Line:
     """The unfinished line of one stream."""
 
-    __slots__ = ("_held", "_is_open", "_size")
+    __slots__ = ("_held", "_size", "is_open")
 
     def __init__(self) -> None:
-        self._is_open = False  # whether a line has begun; perhaps nothing of it is held any more
+        self.is_open = False  # whether a line has begun; perhaps nothing of it is held any more
         self._held: list[bytes] = []
         self._size = 0  # of all that came of it, held or not
 
     def __repr__(self) -> str:
-        return f"{self._size} B" if self._is_open else "none"
+        return f"{self._size} B" if self.is_open else "none"
 
     def take(self, data: bytes, head: bytes) -> bytes:
         """Take bytes that came at once, and return all lines that are whole with them."""
         whole_to = data.rfind(b"\n") + 1
         ready: list[bytes] = []
         if whole_to:
-            first_to = data.index(b"\n") + 1 if self._is_open else 0
+            first_to = data.index(b"\n") + 1 if self.is_open else 0
             ready = [*self._held, data[:first_to], _headed(data[first_to:whole_to], head)]
-            self._is_open, self._held, self._size = False, [], 0
+            self.is_open, self._held, self._size = False, [], 0
         if whole_to < len(data):
             self._begin_or_go_on(data[whole_to:], head)
         if self._size > HELD_LIMIT_BYTES:
@@ -86,8 +86,8 @@ class _Line:
         return b"".join(ready)
 
     def _begin_or_go_on(self, data: bytes, head: bytes) -> None:
-        if not self._is_open:
-            self._is_open = True
+        if not self.is_open:
+            self.is_open = True
             self._held.append(head)
         self._held.append(data)
         self._size += len(data)

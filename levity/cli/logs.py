@@ -38,7 +38,7 @@ def run(parsed: Parsed, client: Client) -> int:
     if parsed.has("follow") and len(parsed.words) > 1:
         from levity.cli.follow import follow_all  # threads are dear
 
-        return follow_all(client, parsed.words, wanted, lambda: _show(parsed, is_one_of_many=True))
+        return follow_all(client, parsed.words, wanted, lambda: _show(parsed))
     code = 0
     for task_id in parsed.words:
         try:
@@ -56,17 +56,20 @@ def _copy(client: Client, task_id: str, wanted: "dict[str, Any]", show: "Show") 
     reader = client._log_reader(task_id, **wanted)
     if wanted["follow"]:
         reader.on_wait = wait_readable
-    for chunk in reader.chunks():
-        show.take(chunk)
-    show.finish()
+    try:
+        for chunk in reader.chunks():
+            show.take(chunk)
+    finally:
+        show.finish()
 
 
-def _show(parsed: Parsed, is_one_of_many: bool = False) -> "Show":
+def _show(parsed: Parsed) -> "Show":
     if parsed.has("json"):
         return JsonShow()
-    timestamps, prefix = parsed.has("timestamps"), parsed.has("prefix")
-    if timestamps or prefix or is_one_of_many:
-        return LineShow(timestamps, prefix, ends_lines=len(parsed.words) > 1)
+    timestamps, prefix, is_one_of_many = parsed.has("timestamps"), parsed.has("prefix"), len(parsed.words) > 1
+    # One after the other tasks are copied as cat(1) does it; at once their lines would be mixed up.
+    if timestamps or prefix or (is_one_of_many and parsed.has("follow")):
+        return LineShow(timestamps, prefix, ends_lines=is_one_of_many)
     return PlainShow()
 
 

@@ -42,7 +42,7 @@ class LineShow:
             tell(chunk)
 
     def finish(self) -> None:
-        """Write last lines that did not end."""
+        """Write the rest of last lines that did not end."""
         for stream, rest in self._renderer.finish():
             write(_DESCRIPTORS[stream], rest + b"\n" * self._ends_lines)
 

@@ -5,17 +5,12 @@ import json
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from levity import LogChunk
-from levity.cli.lines import HELD_LIMIT_BYTES, LineRenderer
+from levity.cli.lines import HELD_LIMIT_BYTES
 from levity.cli.main import main
-from levity.cli.records import RecordRenderer
 from levity.errors import UnknownTask
 from levity.protocol.frames import STDERR, STDOUT
 from tests.support.deadline import eventually
@@ -225,6 +220,68 @@ def test_several_tasks_one_after_the_other(capfdbinary: Captured) -> None:
         assert capfdbinary.readouterr().out == b"aaaaaaaa out a1\naaaaaaaa out a2\nbbbbbbbb out b1\n"
 
 
+LONG = b"x" * (HELD_LIMIT_BYTES + 1)
+
+
+@pytest.mark.parametrize("options", [["--prefix"], ["--prefix", "-f"]])
+def test_a_last_line_without_an_end_is_ended_before_another_tasks(capfdbinary: Captured, options: list[str]) -> None:
+    """Be it that nothing of it is held back any more."""
+    with FakeServer(by_id(a=[(STDOUT, LONG, T)], b=[(STDOUT, b"b1", T)])) as server:
+        assert run(server, *options, "a", "b") == 0
+        out = capfdbinary.readouterr().out
+        assert sorted(out.splitlines(keepends=True)) == [b"aaaaaaaa out " + LONG + b"\n", b"bbbbbbbb out b1\n"]
+        # One task's log is the bytes it has.
+        assert run(server, *options, "a") == 0
+        assert capfdbinary.readouterr().out == b"aaaaaaaa out " + LONG
+
+
+def with_holes(peer: Peer) -> None:
+    """Send logs that end in the middle of a line, with a note about bytes that are not there: lost, or dropped."""
+    peer.hello()
+    request = peer.request()
+    name = request.params["id"]
+    peer.begin()
+    if name == "empty":
+        peer.reply(request, TOTAL)
+        return
+    peer.output(STDOUT, b"abc", T)
+    peer.notify("log.dropped", stream="stdout", bytes=7, lost=name == "lost")
+    rest = b"def" if name == "more" else b""
+    if rest:
+        peer.output(STDOUT, rest, T)
+    peer.reply(request, {"stdout": 10 + len(rest), "stderr": 0})
+
+
+@pytest.mark.parametrize("options", [["--prefix"], ["--prefix", "-f"]])
+@pytest.mark.parametrize(("name", "text", "code"), [("cut", b"abc", 0), ("more", b"abcdef", 0), ("lost", b"abc", 1)])
+def test_a_line_with_a_hole_is_ended_too(
+    capfdbinary: Captured, options: list[str], name: str, text: bytes, code: int
+) -> None:
+    with FakeServer(with_holes) as server:
+        assert run(server, *options, name, "empty") == code
+    assert capfdbinary.readouterr().out == b"3f2a9c1e out " + text + b"\n"
+
+
+def damaged_in_a_line(peer: Peer) -> None:
+    peer.hello()
+    request = peer.request()
+    peer.begin()
+    peer.notify("log.dropped", stream="stdout", bytes=1, lost=True)
+    peer.output(STDOUT, b"bc", T)
+    peer.reply(request, {"stdout": 3, "stderr": 0})
+
+
+@pytest.mark.parametrize("ids", [[ID], [ID, OTHER]])
+@pytest.mark.parametrize("options", [["--prefix"], ["--prefix", "-f"]])
+def test_what_is_held_back_of_a_damaged_log_is_written(
+    capfdbinary: Captured, options: list[str], ids: list[str]
+) -> None:
+    with FakeServer(damaged_in_a_line) as server:
+        assert run(server, *options, *ids) == 1
+    end = b"\n" if len(ids) > 1 else b""
+    assert capfdbinary.readouterr().out == (b"3f2a9c1e out bc" + end) * len(ids)
+
+
 def test_several_tasks_at_once_by_whole_lines(capfdbinary: Captured) -> None:
     logs = {name: [(STDOUT, name.encode(), T), (STDOUT, b"%d\n" % n, T)] * 200 for n, name in enumerate("abcd")}
     with FakeServer(by_id(**logs)) as server:
@@ -306,109 +363,3 @@ def test_ctrl_c_leaves_the_task_alone(ids: list[str]) -> None:
                 client.kill()
     assert (client.returncode, out, err) == (130, b"", b"")
     assert set(server.methods()) == {"task.logs"}
-
-
-chunks = st.lists(
-    st.tuples(
-        st.sampled_from(["stdout", "stderr"]),
-        st.text("ab\n", max_size=12).map(str.encode) | st.integers(1, 9),
-        st.integers(0, 3),
-    ),
-    max_size=20,
-)
-
-
-def rendered(
-    feed: Callable[[LogChunk], bytes], pieces: list[tuple[str, "bytes | int", int]]
-) -> list[tuple[str, bytes]]:
-    result = []
-    for stream, what, time_ns in pieces:
-        data, dropped = (b"", what) if isinstance(what, int) else (what, 0)
-        result.append((stream, feed(LogChunk(ID, stream, time_ns, data, (0, 0), dropped))))
-    return result
-
-
-@given(chunks, st.sampled_from([0, 3, HELD_LIMIT_BYTES]))
-def test_lines_without_heads_are_the_bytes_however_they_are_cut(
-    pieces: list[tuple[str, "bytes | int", int]], limit: int
-) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("levity.cli.lines.HELD_LIMIT_BYTES", limit)
-        renderer = LineRenderer(timestamps=False, prefix=False)
-        written = rendered(renderer.feed, pieces) + list(renderer.finish())
-    for name in ("stdout", "stderr"):
-        given_bytes = b"".join(what for stream, what, _ in pieces if stream == name and isinstance(what, bytes))
-        assert b"".join(data for stream, data in written if stream == name) == given_bytes
-
-
-@given(chunks)
-def test_each_line_has_the_time_of_its_first_byte(pieces: list[tuple[str, "bytes | int", int]]) -> None:
-    pieces = [piece for piece in pieces if isinstance(piece[1], bytes)]
-    renderer = LineRenderer(timestamps=True, prefix=True)
-    parts = rendered(renderer.feed, pieces)
-    assert all(data.endswith(b"\n") for _, data in parts if data), "a line was split"
-    parts += list(renderer.finish())
-    for name, short in (("stdout", "out"), ("stderr", "err")):
-        came = [(byte, time_ns) for stream, what, time_ns in pieces if stream == name for byte in bytes(what)]
-        expected, at_start = b"", True
-        for byte, time_ns in came:
-            if at_start:
-                time = b"1970-01-01T00:00:00.%09dZ" % time_ns if time_ns else b"----------T--:--:--.---------Z"
-                expected += b"%s 3f2a9c1e %s " % (time, short.encode())
-            expected += bytes([byte])
-            at_start = byte == ord("\n")
-        assert b"".join(data for stream, data in parts if stream == name) == expected
-
-
-def test_a_long_line_is_passed_on_in_pieces_with_one_head() -> None:
-    renderer = LineRenderer(timestamps=False, prefix=True)
-    piece = b"x" * 40_000
-
-    def feed(data: bytes) -> bytes:
-        return renderer.feed(LogChunk(ID, "stdout", T, data, (0, 0)))
-
-    assert feed(piece) == b""
-    assert feed(piece) == b"3f2a9c1e out " + piece + piece
-    assert feed(piece) == piece
-    assert feed(b"y\nz\n") == b"y\n3f2a9c1e out z\n"
-
-
-def test_a_character_cut_twice_has_the_time_of_its_first_byte() -> None:
-    renderer = RecordRenderer()
-    euro = "€".encode()
-    pieces: list[tuple[str, bytes | int, int]] = [("stdout", euro[at : at + 1], at + 1) for at in range(3)]
-    (item,) = objects(b"".join(data for _, data in rendered(renderer.feed, pieces)))
-    assert item == {"task": ID, "stream": "stdout", "time": "1970-01-01T00:00:00.000000001Z", "text": "€"}
-
-
-@given(
-    st.lists(
-        st.text(min_size=1, max_size=4).map(str.encode) | st.binary(min_size=1, max_size=4) | st.integers(1, 9),
-        max_size=12,
-    )
-)
-def test_json_has_every_byte_and_text_where_it_is_text(pieces: list["bytes | int"]) -> None:
-    renderer = RecordRenderer()
-    lines = b"".join(data for _, data in rendered(renderer.feed, [("stdout", piece, 0) for piece in pieces]))
-    lines += b"".join(renderer.finish())
-    found = b""
-    for item in objects(lines):
-        if "dropped" in item:
-            found += b"?" * int(str(item["dropped"]))
-        elif "text" in item:
-            found += str(item["text"]).encode()
-        else:
-            found += base64.b64decode(str(item["base64"]))
-    assert found == b"".join(b"?" * piece if isinstance(piece, int) else piece for piece in pieces)
-
-
-@settings(max_examples=50)
-@given(st.text(max_size=30), st.lists(st.integers(0, 90), max_size=6))
-def test_text_stays_text_however_it_is_cut(text: str, cuts: list[int]) -> None:
-    raw = text.encode("utf-8", "surrogatepass")
-    ends = sorted({min(cut, len(raw)) for cut in cuts} | {0, len(raw)})
-    pieces: list[tuple[str, bytes | int, int]] = [("stdout", raw[start:end], 0) for start, end in pairwise(ends)]
-    renderer = RecordRenderer()
-    lines = b"".join(data for _, data in rendered(renderer.feed, pieces)) + b"".join(renderer.finish())
-    assert all("text" in item for item in objects(lines))
-    assert "".join(str(item["text"]) for item in objects(lines)) == text
