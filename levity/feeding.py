@@ -121,7 +121,8 @@ def _wait_readable(source: "Any") -> None:
 class Feeder:
     """Feeds a task from a thread of its own, over a connection of its own.
 
-    What goes wrong is kept as `error`, then `failed` is called with it there, in that thread.
+    `is_done`: levityd has all of the input, or the task wants no more of it. What goes wrong is kept as `error`, then
+    `failed` is called with it there, in that thread.
     """
 
     def __init__(
@@ -130,6 +131,7 @@ class Feeder:
         from threading import Thread
 
         self.error: BaseException | None = None
+        self.is_done = False
         self._client = Client(client.address, client.timeout_s)
         self._task_id = task_id
         self._source = source
@@ -169,6 +171,7 @@ class Feeder:
         try:
             with self._client:
                 _feed(self._client, self._task_id, self._watched(), UNREAD_LIMIT_BYTES)
+                self.is_done = True
         except BaseException as error:  # noqa: BLE001 - told to the thread that waits for the task
             if not self._stopped:
                 self.error = error

@@ -2,7 +2,7 @@
 
 from levity.states import State
 
-__all__ = ["LEVITY_FAILED", "as_our_failure", "exit_code_of", "how_to_go_on"]
+__all__ = ["LEVITY_FAILED", "as_our_failure", "exit_code_of"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,8 +25,3 @@ def as_our_failure(error: "LevityError") -> "LevityError":
     if error.exit_status == 1:
         error.exit_status = LEVITY_FAILED
     return error
-
-
-def how_to_go_on(task_id: str) -> str:
-    """Return the words that tell how to come back to a task that goes on."""
-    return f"task {task_id} goes on: `levity logs -f {task_id}` follows it, `levity wait {task_id}` waits for its end"

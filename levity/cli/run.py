@@ -1,14 +1,16 @@
-"""`levity run`: start a task, follow it, exit with its code. Runs in: client. Owns: its threads, and what SIGINT does.
+"""`levity run`: start a task, follow it, exit with its code. Runs in: client.
+
+Owns: its threads, and what SIGINT, SIGTERM and SIGHUP do, unless they are ignored already.
 
 The main thread waits for events. One thread starts the task, copies the log and waits for the result, one feeds
-standard input. So Ctrl-C only wakes the main thread, which is never in the middle of anything.
+standard input. So a signal only wakes the main thread, which is never in the middle of anything.
 """
 
 import signal
 from queue import SimpleQueue
 from threading import Thread
 
-from levity.cli.ends import as_our_failure, exit_code_of, how_to_go_on
+from levity.cli.ends import as_our_failure, exit_code_of
 from levity.cli.options import HELP, Option, Parsed
 from levity.cli.output import ReaderGone, complain, wait_readable
 from levity.cli.show import PlainShow
@@ -148,20 +150,26 @@ class _Attached:
         if self._file:
             self._feeder = Feeder(self._client, self._task_id, self._file, self._events.put)
         if signal_it:
-            Thread(target=self._signal, name="signaller", daemon=True).start()
+            self._ask_to_end()
 
     def _interrupt(self) -> None:
         if self._is_started:
             complain("the task is asked to end; press Ctrl-C again to leave it alone and go")
-            Thread(target=self._signal, name="signaller", daemon=True).start()
+            self._ask_to_end()
         else:
             complain("the task will be asked to end once it has started; press Ctrl-C again to go now")
 
+    def _ask_to_end(self) -> None:
+        Thread(target=self._signal, name="signaller", daemon=True).start()
+
     def _how_to_go_on(self) -> str:
-        if self._is_started:
-            input_too = "; its input stays open" if self._file else ""
-            return how_to_go_on(self._task_id) + input_too
-        return f"if the task was started already, its id is {self._task_id}"
+        """Return the words that tell how to come back to the task."""
+        task_id = self._task_id
+        if not self._is_started:
+            return f"if the task was started already, its id is {task_id}"
+        ways = f"`levity logs -f {task_id}` follows it, `levity wait {task_id}` waits for its end"
+        input_too = "; its input stays open" if self._feeder and not self._feeder.is_done else ""
+        return f"task {task_id} goes on: {ways}{input_too}"
 
     def _ended(self, record: TaskRecord) -> int:
         if record.state is State.INTERNAL_SERVER_ERROR:
@@ -170,15 +178,14 @@ class _Attached:
 
     def _failure(self, error: BaseException) -> BaseException:
         """Return the error as it is to leave this command: with what becomes of the task."""
+        # Where nobody ever answered, or the start was refused, there is no task.
+        may_run = self._is_started or (isinstance(error, PeerError) and self._client.met)
         if isinstance(error, ReaderGone):
-            complain(f"nobody reads the output any more; {how_to_go_on(self._task_id)}")
-        elif isinstance(error, LevityError) and self._is_started:
-            error.message += f"; {how_to_go_on(self._task_id)}"
-        elif isinstance(error, PeerError) and self._client.met:
-            # Where nobody ever answered, nothing was started.
-            error.message += f"; {self._how_to_go_on()}"
+            complain(f"nobody reads the output any more; {self._how_to_go_on()}")
         elif isinstance(error, OSError):
-            return LevityError(f"cannot read the input: {error.strerror}; {how_to_go_on(self._task_id)}")
+            return LevityError(f"cannot read the input: {error.strerror}; {self._how_to_go_on()}")
+        elif isinstance(error, LevityError) and may_run:
+            error.message += f"; {self._how_to_go_on()}"
         return error
 
     def _caught(self, number: int, _frame: "FrameType | None") -> None:

@@ -86,16 +86,15 @@ def _log_cap(parsed: Parsed) -> int | None:
 
 
 def _upload(client: Client, task_id: str, file: "FileIO") -> None:
-    """Store all that the file has for the task, which runs already; name the task if that cannot be."""
+    """Store all that the file has for the task, which runs already; say what becomes of it if that cannot be."""
+    waits = f"task {task_id} goes on and waits for the rest of its input; `levity signal {task_id}` ends it"
     try:
         client.write_stdin(task_id, file)
     except OSError as error:
-        raise LevityError(
-            f"cannot read the input of task {task_id}, which goes on without: {error.strerror}"
-        ) from error
+        raise LevityError(f"cannot read the input: {error.strerror}; {waits}") from error
     except LevityError as error:
-        error.message = f"task {task_id} goes on and waits for the rest of its input: {error.message}"
+        error.message += f"; {waits}"
         raise
     except KeyboardInterrupt:
-        complain(f"task {task_id} goes on and waits for the rest of its input; `levity signal {task_id}` ends it")
+        complain(waits)
         raise

@@ -18,7 +18,19 @@ from levity.protocol.messages import (
     result_frame,
 )
 
-__all__ = ["ID", "LIMIT_S", "Entry", "FakeServer", "Peer", "Script", "answering", "log_wire", "record", "serving_log"]
+__all__ = [
+    "ID",
+    "LIMIT_S",
+    "Entry",
+    "FakeServer",
+    "Hangup",
+    "Peer",
+    "Script",
+    "answering",
+    "log_wire",
+    "record",
+    "serving_log",
+]
 
 JsonObject = dict[str, Any]
 ID = "3f2a9c1e-0b7d-4e55-9a51-2f0c6d1b8e42"

@@ -1,4 +1,4 @@
-"""`levity run`, `levity wait` and `levity start --stdin`. Runs in: pytest."""
+"""`levity run` against a scripted levityd. Runs in: pytest."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from levity.cli.main import main
 from levity.errors import BadDirectory, CommandNotFound, NotExecutable, UnknownTask
 from levity.protocol.frames import STDERR, STDOUT
 from tests.support.deadline import eventually
-from tests.support.fake_server import ID, FakeServer, Peer, Script, answering, record
+from tests.support.fake_server import FakeServer, Hangup, Peer, Script, answering, record
 from tests.support.fake_task import FakeTask
 from tests.support.paths import clean_environment, levity_command
 
@@ -179,7 +179,7 @@ def test_run_with_input_that_cannot_be_read(capfdbinary: Captured) -> None:
         assert run(server, "run", "--stdin", "/proc/self/mem", "cat") == 125
         fake.over.set()
     expected = f"levity: cannot read the input: Input/output error; {GOES_ON.format(id=fake.id)}"
-    assert capfdbinary.readouterr().err.decode() == expected
+    assert capfdbinary.readouterr().err.decode() == expected.replace("\n", "; its input stays open\n")
 
 
 def test_a_directory_is_no_input(capfdbinary: Captured) -> None:
@@ -238,6 +238,39 @@ def test_the_second_ctrl_c_leaves_the_task_alone(options: Sequence[str]) -> None
     told = f"levity: {GOES_ON.format(id=fake.id)}".rstrip("\n")
     assert lines[-1].decode() == told + ("; its input stays open\n" if options else "\n")
     assert not fake.input_ended.is_set(), "the task's input is not at its end"
+
+
+def test_a_task_that_has_all_its_input_is_not_said_to_wait_for_more(tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(b"all of it")
+    fake = FakeTask(ends_on="never")
+    is_fed = threading.Event()
+
+    def script(peer: Peer) -> None:
+        try:
+            fake(peer)
+        except Hangup:
+            # Of the client's connections the one for the input is closed first, when all of that is stored.
+            is_fed.set()
+            raise
+
+    with FakeServer(script) as server:
+        with spawned(server, "run", "--stdin", str(tmp_path / "in"), "cat") as client:
+            assert is_fed.wait(LIMIT_S)
+            client.send_signal(signal.SIGTERM)
+            _out, err = client.communicate(timeout=LIMIT_S)
+        fake.over.set()
+    assert (client.returncode, err.decode()) == (143, f"levity: {GOES_ON.format(id=fake.id)}")
+
+
+def test_a_log_that_fails_says_that_the_input_stays_open() -> None:
+    def short(peer: Peer) -> None:
+        peer.begin()
+        peer.reply(peer.server.requests[-1], {"stdout": 1, "stderr": 0})
+
+    with FakeServer(after_start(short)) as server, spawned(server, "run", "-i", "x", stdin=subprocess.PIPE) as client:
+        assert client.wait(LIMIT_S) == 125
+        assert client.stderr
+        assert client.stderr.read().endswith(b"; its input stays open\n")
 
 
 def test_ctrl_c_while_it_starts_is_kept_for_it_and_a_second_one_names_the_task() -> None:
@@ -332,36 +365,3 @@ def test_a_reader_that_leaves_leaves_the_task_alone() -> None:
     assert (done.returncode, done.stdout) == (141, b"line\n")
     goes_on = GOES_ON.format(id=started_id(server))
     assert done.stderr.decode() == f"levity: nobody reads the output any more; {goes_on}"
-
-
-def test_start_stores_all_input_before_it_prints_the_id(tmp_path: Path, capfdbinary: Captured) -> None:
-    (tmp_path / "in").write_bytes(b"x" * 600_000)
-    fake = FakeTask(ends_on="never")
-    with FakeServer(fake) as server:
-        assert run(server, "start", "--stdin", str(tmp_path / "in"), "cat") == 0
-    assert capfdbinary.readouterr() == (f"{fake.id}\n".encode(), b"")
-    assert fake.input == b"x" * 600_000
-    assert fake.input_ended.is_set()
-    start, *chunks = (request.params for request in server.requests)
-    assert start["stdin"] is True
-    assert all(chunk["limit_bytes"] is None for chunk in chunks)
-
-
-def test_start_with_its_own_standard_input() -> None:
-    fake = FakeTask(ends_on="never")
-    with FakeServer(fake) as server, spawned(server, "start", "--stdin=-", "cat", stdin=subprocess.PIPE) as client:
-        out, err = client.communicate(b"abc\n", timeout=LIMIT_S)
-    assert (client.returncode, out, err, fake.input) == (0, f"{fake.id}\n".encode(), b"", b"abc\n")
-
-
-def test_a_start_whose_input_does_not_get_there_names_the_task(tmp_path: Path, capfdbinary: Captured) -> None:
-    (tmp_path / "in").write_bytes(b"x")
-
-    with FakeServer(answering(record(), UnknownTask("gone"))) as server:
-        assert run(server, "start", "--stdin", str(tmp_path / "in"), "cat") == 1
-        expected = f"levity: task {ID} goes on and waits for the rest of its input: gone\n"
-        assert capfdbinary.readouterr() == (b"", expected.encode())
-    with FakeServer(answering(record())) as server:
-        assert run(server, "start", "--stdin", "/proc/self/mem", "cat") == 1
-    err = capfdbinary.readouterr().err.decode()
-    assert err == f"levity: cannot read the input of task {ID}, which goes on without: Input/output error\n"
