@@ -101,12 +101,13 @@ def _wait_writable(fd: int) -> None:
 def wait_readable(fd: int, timeout_s: float) -> None:
     """Wait until `fd` is readable; ReaderGone as soon as nobody reads our standard output any more.
 
-    Without this a command that has nothing to write would not notice (poll(2): POLLERR at the writing end of a pipe).
+    Without this a command that has nothing to write would not notice (poll(2): POLLERR at the writing end of a pipe,
+    POLLHUP at a socket whose other end is closed, or a terminal that is gone).
     """
     import select
 
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     poll.register(STDOUT, 0)
-    if dict(poll.poll(timeout_s * 1000)).get(STDOUT, 0) & select.POLLERR:
+    if dict(poll.poll(timeout_s * 1000)).get(STDOUT, 0) & (select.POLLERR | select.POLLHUP):
         raise ReaderGone("")

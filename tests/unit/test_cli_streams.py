@@ -3,15 +3,18 @@
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from levity.cli.main import main
-from levity.cli.output import ReaderGone, write
+from levity.cli.output import STDOUT as OUR_STDOUT
+from levity.cli.output import ReaderGone, wait_readable, write
 from levity.protocol.frames import STDOUT
 from tests.support.deadline import eventually
 from tests.support.fake_server import FakeServer, Peer, answering, record
@@ -160,3 +163,21 @@ def test_a_pipe_that_breaks() -> None:
     with pytest.raises(ReaderGone):
         write(writer, b"x")
     os.close(writer)
+
+
+@pytest.mark.parametrize("make", [os.pipe, lambda: [end.detach() for end in reversed(socket.socketpair())]])
+def test_a_reader_that_leaves_is_noticed_while_nothing_comes(make: Callable[[], Sequence[int]]) -> None:
+    """A pipe without a reader has an error, a socket whose other end is closed is hung up (poll(2))."""
+    reader, writer = make()
+    silent, other = os.pipe()
+    kept = os.dup(OUR_STDOUT)
+    os.dup2(writer, OUR_STDOUT)
+    try:
+        wait_readable(silent, 0.001)
+        os.close(reader)
+        with pytest.raises(ReaderGone):
+            wait_readable(silent, LIMIT_S)
+    finally:
+        os.dup2(kept, OUR_STDOUT)
+        for fd in (kept, writer, silent, other):
+            os.close(fd)
