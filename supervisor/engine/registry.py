@@ -10,6 +10,7 @@ import sqlite3
 from binascii import crc32
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from heapq import heappop, heappush
 
 from supervisor.spool.records import JsonObject
 
@@ -51,7 +52,7 @@ CREATE TABLE logs (
 CREATE INDEX oldest_logs ON logs (ended_ns);
 """
 _LOGS_COLUMNS = ["id", "bytes", "ended_ns", "proof"]
-_OLDEST_LOGS = "SELECT id, bytes, ended_ns FROM logs ORDER BY ended_ns"
+_OLDEST_LOGS = "SELECT id, bytes, ended_ns FROM logs WHERE ended_ns >= ? ORDER BY ended_ns"
 # The sum of two such numbers is one that SQLite can hold.
 _NUMBER_LIMIT = 2**62
 
@@ -132,6 +133,10 @@ class Registry:
     def __init__(self, path: str) -> None:
         self._queue: dict[str, Row | None] = {}
         self._logs_queue: dict[str, Logs | None] = {}
+        # While the disk takes nothing all logs may be queued, and finding the oldest shall cost no more for it. So here
+        # are end and id of those queued, also of some that were; and before which end the file has no others.
+        self._queued_ends: list[tuple[int, str]] = []
+        self._queued_before_ns = 0
         with _translated(), ExitStack() as undo:
             self._db = sqlite3.connect(path, isolation_level=None, timeout=2.0)
             # Not left to the garbage collector: closing removes the write-ahead log by its name, which by then may be
@@ -202,7 +207,12 @@ class Registry:
                 logs = Logs(row.id, logs_bytes, logs.ended_ns)
             before = self._logs_queue.get(row.id)
             self.logs_bytes += logs.stored - (before.stored if before else 0)
-            self._logs_queue[row.id] = logs
+            self._put_logs(logs)
+
+    def _put_logs(self, logs: Logs) -> None:
+        self._logs_queue[logs.id] = logs
+        if logs.stored:
+            heappush(self._queued_ends, (logs.ended_ns, logs.id))
 
     def remove(self, task_id: str) -> None:
         """Forget a task, of which there is no output."""
@@ -210,12 +220,22 @@ class Registry:
 
     def oldest_logs(self) -> Logs | None:
         """Return the output of the task that ended first; None when there is none of any."""
-        found = [logs for logs in self._logs_queue.values() if logs is not None and logs.stored]
-        with _translated(), closing(self._db.execute(_OLDEST_LOGS)) as rows:
-            # What is queued is newer. There is little of it, unless the disk does not take it.
-            if row := next((row for row in rows if row[0] not in self._logs_queue), None):
-                found.append(Logs(*row))
+        with _translated(), closing(self._db.execute(_OLDEST_LOGS, (self._queued_before_ns,))) as rows:
+            # What is queued is newer.
+            row = next((row for row in rows if row[0] not in self._logs_queue), None)
+        stored = None if row is None else Logs(*row)
+        self._queued_before_ns = _NUMBER_LIMIT if stored is None else stored.ended_ns
+        found = [logs for logs in (self._oldest_queued(), stored) if logs is not None]
         return min(found, key=lambda logs: logs.ended_ns, default=None)
+
+    def _oldest_queued(self) -> Logs | None:
+        ends = self._queued_ends
+        while ends:
+            logs = self._logs_queue[ends[0][1]]
+            if logs is not None and logs.stored and logs.ended_ns == ends[0][0]:
+                return logs
+            heappop(ends)
+        return None
 
     def drop_logs(self, logs: Logs) -> None:
         """Note that a task's output is removed."""
@@ -224,7 +244,7 @@ class Registry:
 
     def put_off_logs(self, logs: Logs, time_ns: int) -> None:
         """Have a task's output taken for that of one that ended at `time_ns`: it is not the oldest any more."""
-        self._logs_queue[logs.id] = Logs(logs.id, logs.stored, time_ns)
+        self._put_logs(Logs(logs.id, logs.stored, time_ns))
 
     @property
     def has_queue(self) -> bool:
@@ -244,6 +264,8 @@ class Registry:
             return False
         self._queue.clear()
         self._logs_queue.clear()
+        self._queued_ends.clear()
+        self._queued_before_ns = 0
         return True
 
     def _write(self) -> None:
