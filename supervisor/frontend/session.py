@@ -22,7 +22,7 @@ from levity.version import __version__
 from supervisor.frontend.inputs import parse_input
 from supervisor.frontend.log_request import parse_log_request
 from supervisor.frontend.services import Services
-from supervisor.frontend.waiting import wait_for_tasks
+from supervisor.frontend.waiting import ENGINE_S, wait_for_tasks
 from supervisor.frontend.wire import Wire
 from supervisor.spool.records import JsonObject
 
@@ -32,7 +32,6 @@ __all__ = ["Session"]
 # finished.
 _FIRST_REQUEST_S = 10.0
 _REST_OF_REQUEST_S = 30.0
-_ENGINE_S = 60.0
 # What only the front-end itself may ask of the engine.
 _OURS = frozenset({"task.unwait"})
 _READ_SIZE = 64 * 1024
@@ -108,7 +107,7 @@ class Session:
             self._send(error_frame(request.id, error))
 
     def _call(self, method: str, params: JsonObject) -> JsonObject:
-        return self._services.link.call(method, params, _ENGINE_S)
+        return self._services.link.call(method, params, ENGINE_S)
 
     def _record(self, params: JsonObject) -> JsonObject:
         return self._call("task.query", {"id": params.get("id")})
