@@ -188,8 +188,8 @@ class Client:
         * `exact_times`: no chunk has bytes that came at different times
         * `cursor`: go on behind the chunk whose `cursor` it is, in place of `tail` and `since`
 
-        Each stream comes in order, all of it once. What was removed because of the log's cap is a chunk without data
-        that has its number of bytes as `dropped`.
+        Each stream comes in order, all of it once. What is missing, removed to keep within limits or lost, is a chunk
+        without data that has its number of bytes as `dropped`.
 
         It has a connection of its own, so other requests may be made meanwhile. Where that breaks it goes on at the
         same byte. Raises UnknownTask, AmbiguousTask, and IncompleteLog if anything is missing at the end.

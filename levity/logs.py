@@ -35,8 +35,9 @@ class LogChunk:
 
     * `task_id`: the full id; `stream`: "stdout" or "stderr"
     * `data`: bytes; empty in a note
-    * `time_ns`: when levityd received the first of them, in nanoseconds since the epoch; 0 where that is not known
-    * `dropped`: in a note, how many bytes of the stream came here and are not stored any more; else 0
+    * `time_ns`: when levityd received the first of them, in nanoseconds since the epoch; 0 where that is not known, and
+      in a note
+    * `dropped`: in a note, how many bytes of the stream are missing here; else 0
     * `is_lost`: whether these were not removed to keep within limits: the log is damaged
     * `unordered`: in a note, of how many of the stream's next bytes order and times are not known; else 0
     * `cursor`: where the log is after this chunk: `Client.logs(task_id, cursor=cursor)` goes on there

@@ -57,6 +57,7 @@ Exit codes:
   125        run, wait: levity failed; what is 1 elsewhere, and a task's InternalServerError
   126, 127   start, run: the command cannot be executed; there is no such command
   130        ended by Ctrl-C
+  143, 129   run: ended by SIGTERM, SIGHUP; its task goes on
   141        whoever read the output went away
   255        no answer from levityd: nobody there, timed out, not levityd, or one side is not who it should be
 `run` and `wait` exit with the task's own code, which is 128+N when signal N ended it.

@@ -103,7 +103,8 @@ class _Spool:
         fresh = piece.data[self._end - piece.offset :]
         if fresh and self._has(STDIN_END):
             raise InvalidRequest("the input has ended already")
-        if fresh and piece.limit is not None and self._unread and self._unread + len(fresh) > piece.limit:
+        unread = self._maybe_unread
+        if fresh and piece.limit is not None and unread and unread + len(fresh) > piece.limit:
             return None
         self._append(fresh)
         if piece.is_last:
@@ -130,7 +131,11 @@ class _Spool:
                     pass  # The shim was faster.
 
     @property
-    def _unread(self) -> int:
+    def _maybe_unread(self) -> int:
+        """How much the task may not have read.
+
+        Its shim removes each segment that was read, but for the newest: of that alone nobody knows, and it counts as 0.
+        """
         return self._end - self._bases[0] if len(self._bases) > 1 else 0
 
     def _append(self, data: bytes) -> None:

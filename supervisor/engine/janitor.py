@@ -139,7 +139,8 @@ class Janitor:
             freed, is_all = directory.remove_output(oldest.id, _TURN_BYTES)
         except OSError as error:
             # Read-only, say, or made immutable by somebody. It must not stand in the way of all others for ever.
-            say(f"levityd: the output of task {oldest.id} cannot be removed: {error.strerror}; tried again later")
+            then = "the next sweep tries it again after all others"
+            say(f"levityd: the output of task {oldest.id} cannot be removed: {error.strerror}; {then}")
             self._registry.put_off_logs(oldest, time.time_ns())
             return False
         self._freed += freed

@@ -5,6 +5,7 @@ damaged is moved aside and made anew from the directories.
 """
 
 from contextlib import ExitStack, closing
+from heapq import heappop, heappush
 
 from supervisor.engine.registry_file import (
     NewerRegistryError,
@@ -15,7 +16,16 @@ from supervisor.engine.registry_file import (
     write_logs,
     write_row,
 )
-from supervisor.engine.rows import Logs, RegistryCorruptError, Row, logs_of, owner_key, pack_row, unpack_row
+from supervisor.engine.rows import (
+    NUMBER_LIMIT,
+    Logs,
+    RegistryCorruptError,
+    Row,
+    logs_of,
+    owner_key,
+    pack_row,
+    unpack_row,
+)
 
 __all__ = [
     "Logs",
@@ -29,7 +39,7 @@ __all__ = [
 
 _BY_ID = "SELECT id, over, spec, outcome, crc, owner FROM tasks WHERE id = ?"
 _LIVE = "SELECT id, over, spec, outcome, crc, owner FROM tasks WHERE over = 0"
-_OLDEST_LOGS = "SELECT id, bytes, ended_ns FROM logs ORDER BY ended_ns"
+_OLDEST_LOGS = "SELECT id, bytes, ended_ns FROM logs WHERE ended_ns >= ? ORDER BY ended_ns"
 
 # Each of these goes through an index, so that what is not asked for (tasks that are over, those of other owners) costs
 # nothing, however much of it there is.
@@ -68,6 +78,10 @@ class Registry:
     def __init__(self, path: str) -> None:
         self._queue: dict[str, Row | None] = {}
         self._logs_queue: dict[str, Logs | None] = {}
+        # While the disk takes nothing all logs may be queued, and finding the oldest shall cost no more for it. So here
+        # are end and id of those queued, also of some that were; and before which end the file has no others.
+        self._queued_ends: list[tuple[int, str]] = []
+        self._queued_before_ns = 0
         with ExitStack() as undo:
             self._db = open_file(path)
             undo.callback(self._db.close)
@@ -97,7 +111,12 @@ class Registry:
                 logs = Logs(row.id, logs_bytes, logs.ended_ns)
             before = self._logs_queue.get(row.id)
             self.logs_bytes += logs.stored - (before.stored if before else 0)
-            self._logs_queue[row.id] = logs
+            self._put_logs(logs)
+
+    def _put_logs(self, logs: Logs) -> None:
+        self._logs_queue[logs.id] = logs
+        if logs.stored:
+            heappush(self._queued_ends, (logs.ended_ns, logs.id))
 
     def remove(self, task_id: str) -> None:
         """Forget a task, of which there is no output."""
@@ -105,12 +124,22 @@ class Registry:
 
     def oldest_logs(self) -> Logs | None:
         """Return the output of the task that ended first; None when there is none of any."""
-        found = [logs for logs in self._logs_queue.values() if logs is not None and logs.stored]
-        with translated(), closing(self._db.execute(_OLDEST_LOGS)) as rows:
-            # What is queued is newer. There is little of it, unless the disk does not take it.
-            if row := next((row for row in rows if row[0] not in self._logs_queue), None):
-                found.append(Logs(*row))
+        with translated(), closing(self._db.execute(_OLDEST_LOGS, (self._queued_before_ns,))) as rows:
+            # What is queued is newer.
+            row = next((row for row in rows if row[0] not in self._logs_queue), None)
+        stored = None if row is None else Logs(*row)
+        self._queued_before_ns = NUMBER_LIMIT if stored is None else stored.ended_ns
+        found = [logs for logs in (self._oldest_queued(), stored) if logs is not None]
         return min(found, key=lambda logs: logs.ended_ns, default=None)
+
+    def _oldest_queued(self) -> Logs | None:
+        ends = self._queued_ends
+        while ends:
+            logs = self._logs_queue[ends[0][1]]
+            if logs is not None and logs.stored and logs.ended_ns == ends[0][0]:
+                return logs
+            heappop(ends)
+        return None
 
     def drop_logs(self, logs: Logs) -> None:
         """Note that a task's output is removed."""
@@ -119,7 +148,7 @@ class Registry:
 
     def put_off_logs(self, logs: Logs, time_ns: int) -> None:
         """Have a task's output taken for that of one that ended at `time_ns`: it is not the oldest any more."""
-        self._logs_queue[logs.id] = Logs(logs.id, logs.stored, time_ns)
+        self._put_logs(Logs(logs.id, logs.stored, time_ns))
 
     @property
     def has_queue(self) -> bool:
@@ -139,6 +168,8 @@ class Registry:
             return False
         self._queue.clear()
         self._logs_queue.clear()
+        self._queued_ends.clear()
+        self._queued_before_ns = 0
         return True
 
     def _write(self) -> None:

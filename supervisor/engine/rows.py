@@ -14,7 +14,7 @@ __all__ = ["Logs", "RegistryCorruptError", "Row", "StoredRow", "logs_of", "owner
 StoredRow = tuple[str, int, str, str | None, int, str]
 
 # The sum of two such numbers is one that SQLite can hold.
-_NUMBER_LIMIT = 2**62
+NUMBER_LIMIT = 2**62
 
 
 class RegistryCorruptError(Exception):
@@ -95,4 +95,4 @@ def logs_of(task_id: str, outcome: JsonObject) -> Logs:
 
 def _number(value: object) -> int:
     """Return a number of a record's; 0 for what can be none of levity's."""
-    return value if isinstance(value, int) and 0 <= value < _NUMBER_LIMIT else 0
+    return value if isinstance(value, int) and 0 <= value < NUMBER_LIMIT else 0

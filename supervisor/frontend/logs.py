@@ -109,26 +109,26 @@ class Logs:
         """Send pieces as frames; whether there were any."""
         buffer = bytearray()
         has_sent = False
+
+        def flush() -> None:
+            if buffer:
+                wire.send(buffer)
+                buffer.clear()
+
         for piece in pieces:
             if piece is None:
-                if buffer:
-                    wire.send(buffer)
-                    buffer.clear()
+                flush()
                 wire.beat(heartbeat_s)
                 continue
             has_sent = True
             if isinstance(piece, Extent) and piece.length > _SMALL:
-                if buffer:
-                    wire.send(buffer)
-                    buffer.clear()
+                flush()
                 wire.send_file(_head(piece), piece.fd, piece.position, piece.length, self._turns)
                 continue
             buffer += _frame(piece)
             if len(buffer) >= _BUFFER:
-                wire.send(buffer)
-                buffer.clear()
-        if buffer:
-            wire.send(buffer)
+                flush()
+        flush()
         return has_sent
 
 

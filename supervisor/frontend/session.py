@@ -15,7 +15,7 @@ from supervisor.frontend.door import Caller, StrangerError
 from supervisor.frontend.inputs import store_input
 from supervisor.frontend.log_request import parse_log_request
 from supervisor.frontend.services import Services
-from supervisor.frontend.waiting import wait_for_tasks
+from supervisor.frontend.waiting import ENGINE_S, wait_for_tasks
 from supervisor.frontend.wire import Wire
 from supervisor.spool.records import JsonObject
 
@@ -25,7 +25,6 @@ __all__ = ["Session"]
 # finished.
 _FIRST_REQUEST_S = 10.0
 _REST_OF_REQUEST_S = 30.0
-_ENGINE_S = 60.0
 _READ_SIZE = 64 * 1024
 
 
@@ -130,7 +129,7 @@ class Session:
             self._send(error_frame(request.id, error))
 
     def _call(self, method: str, params: JsonObject) -> JsonObject:
-        return self._services.link.call(method, params, _ENGINE_S, auth=self._caller.ticket)
+        return self._services.link.call(method, params, ENGINE_S, auth=self._caller.ticket)
 
     def _check(self) -> None:
         """AuthenticationError if the client would not be let in any more."""
@@ -139,7 +138,7 @@ class Session:
     def _borrow(self, method: str, params: JsonObject) -> tuple[str, int]:
         """Return a task's id and its directory, which the engine opens for those who may do this with it."""
         wanted = {"id": params.get("id"), "for": method}
-        found, fd = self._services.link.fetch("spool.open", wanted, _ENGINE_S, auth=self._caller.ticket)
+        found, fd = self._services.link.fetch("spool.open", wanted, ENGINE_S, auth=self._caller.ticket)
         return found["id"], fd
 
     def _logs(self, params: JsonObject) -> JsonObject:

@@ -12,10 +12,11 @@ from supervisor.frontend.engine_link import EngineLink
 from supervisor.frontend.wire import Wire, heartbeat_of
 from supervisor.spool.records import JsonObject
 
-__all__ = ["wait_for_tasks"]
+__all__ = ["ENGINE_S", "wait_for_tasks"]
 
+# How long the engine may take to answer before the client is told so (docs/protocol.md, error 30).
+ENGINE_S = 60.0
 _SLICE_S = 60.0
-_ENGINE_S = 60.0
 # 30 years: longer than any task, and no clock overflows.
 _LONGEST_S = 1e9
 
@@ -41,7 +42,7 @@ def wait_for_tasks(wire: Wire, link: EngineLink, params: JsonObject, ticket: str
         while True:
             # Computed each time it is sent: an engine that dies has it sent again.
             answer = link.call(
-                "task.wait", lambda: asked | {"within_s": left_s()}, left_s() + _ENGINE_S, wait, auth=ticket
+                "task.wait", lambda: asked | {"within_s": left_s()}, left_s() + ENGINE_S, wait, auth=ticket
             )
             if answer["done"] or time.monotonic() >= give_up_at:
                 return answer

@@ -3,15 +3,25 @@
 import subprocess
 from collections.abc import Sequence
 
-from tests.support.daemon import Daemon
+from tests.support.daemon import Daemon, token_file_of
 from tests.support.paths import clean_environment, levity_command
 
 __all__ = ["levity", "spawn_levity"]
 
 
 def _argv(daemon: "Daemon | str | None", command: Sequence[str], arguments: Sequence[str | bytes]) -> list[str | bytes]:
-    address = daemon.address if isinstance(daemon, Daemon) else daemon
+    address = _address(daemon)
     return [*command, *([] if address is None else ["-a", address]), *arguments]
+
+
+def _address(daemon: "Daemon | str | None") -> str | None:
+    return daemon.address if isinstance(daemon, Daemon) else daemon
+
+
+def _environment(daemon: "Daemon | str | None", env: dict[str, str] | None) -> dict[str, str]:
+    token_file = token_file_of(_address(daemon))
+    known = {} if token_file is None else {"LEVITY_TOKEN_FILE": str(token_file)}
+    return {**clean_environment(), **known, **(env or {})}
 
 
 def levity(
@@ -29,7 +39,7 @@ def levity(
         _argv(daemon, command or levity_command(), arguments),
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        env={**clean_environment(), **(env or {})},
+        env=_environment(daemon, env),
         timeout=timeout_s,
         check=False,
     )
@@ -44,5 +54,5 @@ def spawn_levity(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**clean_environment(), **(env or {})},
+        env=_environment(daemon, env),
     )

@@ -18,7 +18,7 @@ from tests.support import processes
 from tests.support.deadline import eventually
 from tests.support.paths import clean_environment, levityd_command
 
-__all__ = ["LIVE", "Daemon", "daemon", "make_daemon", "shared_daemon"]
+__all__ = ["LIVE", "Daemon", "daemon", "make_daemon", "shared_daemon", "token_file_of"]
 
 START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 10.0
@@ -26,6 +26,13 @@ _LISTENING = re.compile(r"Listening on (\S+)")
 
 # Daemons that run now: the race tests' tormentor picks among them.
 LIVE: "set[Daemon]" = set()
+
+
+def token_file_of(address: str | None) -> Path | None:
+    """Return the token for a daemon that runs at this address; None where none is needed."""
+    if address is None or address.startswith("unix:"):
+        return None
+    return next((one.token_file for one in LIVE if one.address == address), None)
 
 
 @cache
@@ -76,6 +83,11 @@ class Daemon:
         """The arbiter's pid."""
         assert self._process is not None, "levityd is not running"
         return self._process.pid
+
+    @property
+    def token_file(self) -> Path:
+        """Where the token is by which clients over TCP are known."""
+        return self.state_dir / "token"
 
     def start(self) -> "Daemon":
         """Start levityd and return once it listens; AssertionError with its stderr when it ends instead, or is late."""

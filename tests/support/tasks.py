@@ -7,6 +7,7 @@ import psutil
 
 from levity import Client
 from levity.task import TaskRecord
+from tests.support.daemon import token_file_of
 from tests.support.deadline import eventually
 
 __all__ = ["alive", "client_of", "ended", "output", "running_in", "sh"]
@@ -18,7 +19,7 @@ END_TIMEOUT_S = 30.0
 def client_of(address: str | None, timeout_s: float = 30.0) -> Client:
     """Return a client of the levityd that listens at `address` (that of a started Daemon)."""
     assert address is not None
-    return Client(address, timeout_s)
+    return Client(address, timeout_s, token_file=token_file_of(address))
 
 
 def sh(client: Client, script: str, **options: object) -> str:

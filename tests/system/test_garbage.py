@@ -6,18 +6,16 @@ import random
 import socket
 import struct
 from collections.abc import Iterator
-from typing import Any, Self
 
 import psutil
 import pytest
 
-from levity.protocol.frames import FRAME_LIMIT, Frame, FrameDecoder, json_frame
+from levity.protocol.frames import FRAME_LIMIT, json_frame
 from levity.protocol.messages import request_frame
 from tests.support.daemon import Daemon
 from tests.support.deadline import eventually
+from tests.support.raw import Raw
 from tests.support.tasks import client_of, ended, sh
-
-PATIENCE_S = 5.0
 
 INFO = request_frame(1, "server.info", {})
 
@@ -49,47 +47,6 @@ def healthy(tcp_daemon: Daemon) -> Iterator[Daemon]:
     assert "Error" not in tcp_daemon.stderr_text(), tcp_daemon.stderr_text()
 
 
-class Raw:
-    """A connection without manners, greeted already."""
-
-    def __init__(self, daemon: Daemon) -> None:
-        host, _colon, port = (daemon.address or "").rpartition(":")
-        self.sock = socket.create_connection((host, int(port)), PATIENCE_S)
-        self._decoder = FrameDecoder()
-        assert self.reply()["method"] == "hello"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.sock.close()
-
-    def reply(self) -> dict[str, Any]:
-        """Return the next message; {} when the other side has closed."""
-        while not isinstance(frame := self._decoder.next_frame(), Frame):
-            try:
-                data = self.sock.recv(65536)
-            except ConnectionResetError:
-                data = b""
-            if not data:
-                return {}
-            self._decoder.feed(data)
-        message = json.loads(frame.body)
-        assert isinstance(message, dict)
-        return message
-
-    def send(self, data: bytes) -> None:
-        try:
-            self.sock.sendall(data)
-        except OSError:
-            pass  # Closed already: that is an answer, too.
-
-    def check_refused(self) -> None:
-        """See that nothing but errors come, then the end."""
-        while message := self.reply():
-            assert "error" in message, message
-
-
 STRANGERS = {
     "http get": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "http post with a frame in it": b"POST / HTTP/1.1\r\nContent-Length: 99\r\n\r\n" + INFO,
@@ -109,9 +66,10 @@ STRANGERS = {
 }
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["known", "stranger"])
 @pytest.mark.parametrize("name", STRANGERS)
-def test_another_protocol_is_dropped(healthy: Daemon, name: str) -> None:
-    with Raw(healthy) as raw:
+def test_another_protocol_is_dropped(healthy: Daemon, name: str, known: bool) -> None:
+    with Raw(healthy, known=known) as raw:
         raw.send(STRANGERS[name])
         raw.check_refused()
 

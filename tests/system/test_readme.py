@@ -98,7 +98,7 @@ def test_the_python_example(make_daemon: Callable[..., Daemon]) -> None:
     assert found
     daemon = make_daemon("127.0.0.1:0").start()
     code = found[1].replace("127.0.0.1:4321", str(daemon.address))
-    environment = {**clean_environment(), "PYTHONPATH": str(ROOT)}
+    environment = {**clean_environment(), "PYTHONPATH": str(ROOT), "LEVITY_TOKEN_FILE": str(daemon.token_file)}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=30, check=False
     )

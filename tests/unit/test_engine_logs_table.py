@@ -5,6 +5,7 @@ import random
 import sqlite3
 from binascii import crc32
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,57 @@ def test_while_nothing_can_be_committed_the_order_holds(registry: Registry, path
     stranger.close()
     assert registry.commit()
     assert kept(path) == (0, [])
+
+
+class Counting(dict[str, Logs | None]):
+    """A queue that counts how many of its entries were looked at."""
+
+    looks = 0
+
+    def __contains__(self, key: object) -> bool:
+        self.looks += 1
+        return super().__contains__(key)
+
+    def __iter__(self) -> Iterator[str]:
+        self.looks += len(self)
+        return super().__iter__()
+
+    def values(self) -> Any:
+        self.looks += len(self)
+        return super().values()
+
+
+def test_each_removal_costs_the_same_while_nothing_can_be_committed(registry: Registry, path: str) -> None:
+    count = 1000
+    for number, task_id in enumerate(ids(count)):
+        registry.put(Row(task_id, SPEC, ended(number, stored_bytes=1)))
+        if number == count // 2:
+            registry.commit()
+    registry._db.execute("PRAGMA busy_timeout = 0")
+    with closing(sqlite3.connect(path, isolation_level=None)) as stranger:
+        stranger.execute("BEGIN IMMEDIATE")
+        registry._logs_queue = queue = Counting(registry._logs_queue)
+        assert [task_id for task_id, _bytes in in_order(registry)] == ids(count)
+        assert not registry.commit()
+    assert queue.looks < 10 * count
+
+
+def test_what_is_put_after_a_search_is_found_though_it_is_older(registry: Registry, path: str) -> None:
+    """A task may be known to have ended long after it has: its shim had stored that while there was no engine."""
+    first, second, third, fourth = ids(4)
+    registry.put(Row(third, SPEC, ended(30, stored_bytes=1)))
+    registry.commit()
+    registry.drop_logs(oldest(registry))
+    assert registry.oldest_logs() is None
+    registry.put(Row(second, SPEC, ended(20, stored_bytes=1)))
+    assert oldest(registry).id == second
+    registry.put(Row(first, SPEC, ended(10, stored_bytes=1)))
+    assert oldest(registry).id == first
+    registry.commit()
+    registry.put(Row(fourth, SPEC, ended(5, stored_bytes=1)))
+    registry.put_off_logs(oldest(registry), 25)
+    assert kept(path) == (2, [(first, 1), (second, 1)])
+    assert [task_id for task_id, _bytes in in_order(registry)] == [first, second, fourth]
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,9 @@ def ask(**params: Any) -> tuple[bytes, list[str], dict[str, Any]]:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.settimeout(LIMIT_S)
-        reply = Logs(Changes()).send(Wire(ours), ID, parse_log_request(params, now_ns=0))
+        directory_fd = os.open(task_path(ID), os.O_RDONLY)
+        wanted = parse_log_request(params, now_ns=0)
+        reply = Logs(Changes()).send(Wire(ours), ID, directory_fd, wanted, lambda: None)
         ours.shutdown(socket.SHUT_WR)
         with theirs.makefile("rb") as stream:
             frames = PieceDecoder().feed(stream.read())

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.frontend import inputs as inputs_module
-from supervisor.frontend.inputs import Input, _Spool
+from supervisor.engine import inputs as inputs_module
+from supervisor.engine.inputs import Input, _Spool
 from tests.support.spool import scratch
 
 
@@ -22,7 +22,7 @@ def place(tmp_path: Path) -> Iterator[int]:
 
 
 def piece(offset: int, data: bytes, *, end: bool = False, limit: int | None = None) -> Input:
-    return Input(offset, data, end, limit, 10.0)
+    return Input(offset, data, end, limit)
 
 
 def left(path: Path) -> list[str]:

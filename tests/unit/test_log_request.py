@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from levity.errors import InvalidRequest
-from supervisor.frontend.inputs import parse_input
+from supervisor.engine.inputs import parse_input
 from supervisor.frontend.log_request import LogRequest, parse_log_request
 from supervisor.frontend.wire import heartbeat_of
 
