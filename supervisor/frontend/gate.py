@@ -51,15 +51,14 @@ def source_of(address: object) -> str | None:
 class Gate:
     """Decides who gets in, from any thread. `clock()` is monotonic, in seconds.
 
-    Strangers are few at a time. One more has one of them dropped, of the source that has most, so a source that floods
-    us drops its own. It is any of those: the oldest would be a slow client, the newest one that came after a flood.
-    Which means that the flood is also thinned out while a stranger from elsewhere goes on to tell who it is.
+    Strangers are few at a time. For one more, one is dropped, of the source that has most of them: a flood drops its
+    own. It may be any of that source, the new one too: were it always the oldest, a flood would push out whoever needs
+    a moment to say who it is; were it always the newest, 64 that say nothing would keep everybody out.
 
     A source whose authentications fail is refused for a while. This host is not (source None): its one address is that
-    of every local user, and whoever locks out the rightful one with wrong tokens would be the attacker.
+    of every local user, and to have the rightful one locked out by wrong tokens would be the attack.
 
-    Room for all strangers is kept free of users, who are as many as the rest; only those who are exempt, who must get
-    in when everybody else is too many, may take of it.
+    Users cannot take the room of strangers. Those who are exempt can: they must get in when everybody else is too many.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, chance: random.Random | None = None) -> None:
