@@ -1,0 +1,157 @@
+"""How many get in, and who must wait: the limits for strangers. Runs in: front-end. Owns: nothing. Never: does I/O.
+
+A stranger is a connection of which it is not known yet who it is.
+"""
+
+import random
+import threading
+import time
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
+from ipaddress import IPv4Address, ip_address, ip_network
+from typing import Protocol
+
+__all__ = ["Gate", "source_of"]
+
+_STRANGERS_LIMIT = 64
+_KNOWN_LIMIT = 1024
+_USER_LIMIT = 256
+_SOURCES_LIMIT = 4096
+_FREE_FAILURES = 5
+_FAILURES_WINDOW_S = 60.0
+_LONGEST_PENALTY_S = 60.0
+# From so many failures on, more make no difference: 1, 2, 4, 8, 16, 32, 60 seconds.
+_FAILURES_REMEMBERED = _FREE_FAILURES + 7
+
+
+class _Connection(Protocol):
+    def drop(self) -> None:
+        """Hang up, from any thread; its own thread then comes to `leave`. It may be called once too late."""
+
+
+def source_of(address: object) -> str | None:
+    """Return where a connection comes from, of an address as accept(2) gives it: one IPv4 address, or an IPv6 /64.
+
+    A /64 is what one host has the use of. None for this host itself: loopback, and unix sockets.
+    """
+    if not isinstance(address, tuple):
+        return None  # A unix socket's.
+    host, _, scope = str(address[0]).partition("%")
+    ip = ip_address(host)
+    if not isinstance(ip, IPv4Address):
+        ip = ip.ipv4_mapped or ip
+    if ip.is_loopback:
+        return None
+    if isinstance(ip, IPv4Address):
+        return str(ip)
+    # A link-local address is one on one link only.
+    return f"{ip_network((ip, 64), strict=False)}{'%' if scope else ''}{scope}"
+
+
+class Gate:
+    """Decides who gets in, from any thread. `clock()` is monotonic, in seconds.
+
+    Strangers are few at a time. For one more, one is dropped, of the source that has most of them: a flood drops its
+    own. It may be any of that source, the new one too: were it always the oldest, a flood would push out whoever needs
+    a moment to say who it is; were it always the newest, 64 that say nothing would keep everybody out.
+
+    A source whose authentications fail is refused for a while. This host is not (source None): its one address is that
+    of every local user, and to have the rightful one locked out by wrong tokens would be the attack.
+
+    Users cannot take the room of strangers. Those who are exempt can: they must get in when everybody else is too many.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, chance: random.Random | None = None) -> None:
+        self._clock = clock
+        # Nobody shall know which one goes.
+        self._chance = chance or random.SystemRandom()
+        self._lock = threading.Lock()
+        self._strangers: dict[_Connection, str | None] = {}  # guarded by self._lock
+        self._known: dict[_Connection, str] = {}  # guarded by self._lock
+        self._users: Counter[str] = Counter()  # guarded by self._lock
+        self._failures: OrderedDict[str, _Failures] = OrderedDict()  # guarded by self._lock; oldest first
+
+    def __repr__(self) -> str:
+        return (
+            f"<Gate {len(self._strangers)} strangers, {len(self._known)} known, {len(self._failures)} sources failed>"
+        )
+
+    def admit(self, connection: _Connection, source: str | None) -> bool:
+        """Let a new connection in, as a stranger; another one may be dropped for it. False: close it."""
+        with self._lock:
+            if self._is_penalized(source):
+                return False
+            self._strangers[connection] = source
+            room = min(_STRANGERS_LIMIT, _STRANGERS_LIMIT + _KNOWN_LIMIT - len(self._known))
+            victim = self._choose_victim() if len(self._strangers) > room else None
+            if victim is not None:
+                del self._strangers[victim]
+        if victim is connection:
+            return False
+        if victim is not None:
+            try:
+                victim.drop()
+            except OSError:
+                pass  # It has just been closed.
+        return True
+
+    def known(self, connection: _Connection, user: str, *, is_exempt: bool = False) -> bool:
+        """Take a stranger for `user` from now on; False when it was dropped, or there are too many already."""
+        with self._lock:
+            if connection not in self._strangers:
+                return False
+            if not is_exempt and (len(self._known) >= _KNOWN_LIMIT or self._users[user] >= _USER_LIMIT):
+                return False
+            del self._strangers[connection]
+            self._known[connection] = user
+            self._users[user] += 1
+            return True
+
+    def failed(self, source: str | None) -> None:
+        """Note that an authentication from there was refused."""
+        if source is None:
+            return
+        now = self._clock()
+        with self._lock:
+            failures = self._failures.setdefault(source, _Failures())
+            failures.add(now)
+            self._failures.move_to_end(source)
+            if len(self._failures) > _SOURCES_LIMIT:
+                self._failures.popitem(last=False)
+
+    def leave(self, connection: _Connection) -> None:
+        """Forget a connection, whatever it was; more than once does no harm."""
+        with self._lock:
+            self._strangers.pop(connection, None)
+            user = self._known.pop(connection, None)
+            if user is not None:
+                self._users[user] -= 1
+                if not self._users[user]:
+                    del self._users[user]
+
+    def _is_penalized(self, source: str | None) -> bool:
+        failures = None if source is None else self._failures.get(source)
+        return failures is not None and self._clock() < failures.refused_until
+
+    def _choose_victim(self) -> _Connection:
+        """Return any of the strangers from the source, or the sources, that have most."""
+        counts = Counter(self._strangers.values())
+        most = max(counts.values())
+        return self._chance.choice([one for one, source in self._strangers.items() if counts[source] == most])
+
+
+class _Failures:
+    """When authentications from one source failed, in the last minute and the last few; until when it is refused."""
+
+    __slots__ = ("_times", "refused_until")
+
+    def __init__(self) -> None:
+        self._times: deque[float] = deque(maxlen=_FAILURES_REMEMBERED)
+        self.refused_until = 0.0
+
+    def add(self, now: float) -> None:
+        self._times.append(now)
+        while self._times[0] <= now - _FAILURES_WINDOW_S:
+            self._times.popleft()
+        if (beyond := len(self._times) - _FREE_FAILURES) > 0:
+            self.refused_until = max(self.refused_until, now + min(_LONGEST_PENALTY_S, 2.0 ** (beyond - 1)))
