@@ -75,7 +75,7 @@ def why_open(bound: socket.socket, access: Access) -> str:
     Of the socket as it is bound, whatever was asked for and decided before.
     """
     if bound.family == socket.AF_UNIX:
-        return "" if access.known is Known.PEER else "on a unix socket only the kernel says who somebody is"
+        return "" if access == Access(frontend_ids=access.frontend_ids) else "a unix socket has no tokens and no TLS"
     if access.known is Known.PEER:
         return "the kernel says who somebody is on a unix socket only"
     host = str(bound.getsockname()[0])
@@ -140,8 +140,9 @@ def _try(what: str, certificate: bytes, key: bytes, client_ca: bytes | None = No
     try:
         server_context(certificate, key, client_ca, crl)
     except (SSLError, ValueError) as error:
-        # OpenSSL's names for what is wrong are words enough: KEY_VALUES_MISMATCH.
-        detail = str(getattr(error, "reason", None) or error).replace("_", " ").replace("\n", " ").lower()
+        # OpenSSL's names for what is wrong are words enough, KEY_VALUES_MISMATCH; where it has none, that is not PEM.
+        reason = getattr(error, "reason", "") if isinstance(error, SSLError) else str(error)
+        detail = (reason or "not in PEM, or damaged").replace("_", " ").replace("\n", " ").lower()
         raise RefusedError(f"{what}: {detail}", CONFIGURATION) from error
 
 

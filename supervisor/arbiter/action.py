@@ -1,7 +1,7 @@
 """What `levityd token` and `levityd certs` have in common. Runs in: arbiter. Owns: standard output."""
 
 import argparse
-import sys
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -28,5 +28,7 @@ def add_role(parser: argparse.ArgumentParser, name: str, **more: str) -> None:
 
 def tell(text: str) -> None:
     """Write to standard output what was asked for, and nothing else goes there; OSError when it does not get there."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    # Not print(): what Python keeps in a buffer and cannot write, it complains of once more when it ends.
+    left = memoryview(f"{text}\n".encode("utf-8", "backslashreplace"))
+    while left:
+        left = left[os.write(1, left) :]

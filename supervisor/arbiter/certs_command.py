@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import shlex
 
 from supervisor.arbiter import authority
@@ -18,6 +19,8 @@ A certificate authority for 'levityd --client-ca' and 'levity --ca', in the dire
 Keep its key, ca.key, to yourself: who has it can be any user. Certificates of any other authority will do as well."""
 
 _DAYS, _DAYS_LIMIT = 365, 3653
+# Host names, wildcards, IPv4 and IPv6 addresses; which of them it is is found out where it is used.
+_SERVER_NAME = re.compile(r"[A-Za-z0-9*._:-]{1,253}")
 
 
 def _init(options: argparse.Namespace) -> None:
@@ -81,7 +84,7 @@ def _days(text: str) -> int:
 
 
 def _server_name(text: str) -> str:
-    if not text.isascii() or not text.isprintable() or " " in text or not text or len(text) > 253:
+    if not _SERVER_NAME.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no name or address of a server")
     return text
 

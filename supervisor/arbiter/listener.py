@@ -86,6 +86,7 @@ class Listener:
                 os.unlink(self.address.path)
             except OSError:
                 pass
+            os.close(self._lock_fd)
 
     def _bind_unix(self, address: Address) -> socket.socket:
         if address.path == SYSTEM_SOCKET and os.geteuid() == 0:
