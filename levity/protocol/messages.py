@@ -88,36 +88,54 @@ def dump_object(value: "JsonObject") -> bytes:
 
 
 class Request:
-    """A request, or a notification when `id` is None."""
+    """A request, or a notification when `id` is None.
 
-    __slots__ = ("id", "method", "params")
+    Between levityd's own processes `auth` says for whom it is made, and `has_fd` that a descriptor comes with it.
+    """
 
-    def __init__(self, id: "int | str | None", method: str, params: "JsonObject") -> None:
+    __slots__ = ("auth", "has_fd", "id", "method", "params")
+
+    def __init__(
+        self, id: "int | str | None", method: str, params: "JsonObject", auth: str = "", has_fd: bool = False
+    ) -> None:
         self.id = id
         self.method = method
         self.params = params
+        self.auth = auth
+        self.has_fd = has_fd
 
     def __repr__(self) -> str:
         return f"<Request {self.id!r} {self.method}>"
 
 
 class Reply:
-    """A reply to request `id`: a result, or the error it was refused with."""
+    """A reply to request `id`: a result, or the error it was refused with.
 
-    __slots__ = ("error", "id", "result")
+    Between levityd's own processes `has_fd` says that a descriptor comes with it.
+    """
 
-    def __init__(self, id: "int | str | None", result: "JsonObject", error: LevityError | None = None) -> None:
+    __slots__ = ("error", "has_fd", "id", "result")
+
+    def __init__(
+        self, id: "int | str | None", result: "JsonObject", error: LevityError | None = None, has_fd: bool = False
+    ) -> None:
         self.id = id
         self.result = result
         self.error = error
+        self.has_fd = has_fd
 
     def __repr__(self) -> str:
         return f"<Reply {self.id!r} {self.error or 'ok'}>"
 
 
-def request_frame(id: "int | str", method: str, params: "JsonObject") -> bytes:
+def request_frame(id: "int | str", method: str, params: "JsonObject", auth: str = "", has_fd: bool = False) -> bytes:
     """Return the frame of a request."""
-    return json_frame(dump_object({"jsonrpc": "2.0", "id": id, "method": method, "params": params}))
+    message = {"jsonrpc": "2.0", "id": id, "method": method, "params": params}
+    if auth:
+        message["auth"] = auth
+    if has_fd:
+        message["fd"] = True
+    return json_frame(dump_object(message))
 
 
 def notification_frame(method: str, params: "JsonObject") -> bytes:
@@ -125,9 +143,12 @@ def notification_frame(method: str, params: "JsonObject") -> bytes:
     return json_frame(dump_object({"jsonrpc": "2.0", "method": method, "params": params}))
 
 
-def result_frame(id: "int | str | None", result: "JsonObject") -> bytes:
+def result_frame(id: "int | str | None", result: "JsonObject", has_fd: bool = False) -> bytes:
     """Return the frame of a reply that went well."""
-    return json_frame(dump_object({"jsonrpc": "2.0", "id": id, "result": result}))
+    message = {"jsonrpc": "2.0", "id": id, "result": result}
+    if has_fd:
+        message["fd"] = True
+    return json_frame(dump_object(message))
 
 
 def error_frame(id: "int | str | None", error: LevityError) -> bytes:
@@ -163,7 +184,8 @@ def _request(value: "JsonObject") -> Request:
         raise InvalidRequest("a message is not a JSON-RPC 2.0 request with named parameters")
     if id_ is not None and (isinstance(id_, bool) or not isinstance(id_, int | str)):
         raise InvalidRequest("a request's id is neither a number nor a string")
-    return Request(id_, method, params)
+    auth = value.get("auth", "")
+    return Request(id_, method, params, auth if isinstance(auth, str) else "", value.get("fd") is True)
 
 
 def _reply(value: "JsonObject") -> Reply:
@@ -173,4 +195,4 @@ def _reply(value: "JsonObject") -> Reply:
     result = value.get("result")
     if error is not None or not isinstance(result, dict):
         raise ProtocolError("a message is neither a result nor an error")
-    return Reply(id_, result)
+    return Reply(id_, result, None, value.get("fd") is True)

@@ -1,22 +1,19 @@
-"""The engine's end of the pipe to the front-end. Runs in: engine. Owns: the descriptor it is given.
+"""The engine's end of the pipe to the front-end. Runs in: engine. Owns: the pipe.
 
-The pipe is a byte stream: non-blocking, with levity's own frames, and a capped outbox. While the outbox is over its
-cap no further request is read, so a front-end that is stopped costs bounded memory.
+While the outbox is over its cap no further request is read, so a front-end that is stopped costs bounded memory.
 """
 
-import os
 import selectors
-from collections import deque
 from collections.abc import Callable
 
 from levity.protocol.frames import Frame, FrameDecoder
 from levity.protocol.messages import Request, parse_request
 from supervisor.engine.loop import Loop
+from supervisor.pipe import Pipe
 
 __all__ = ["Channel"]
 
 _OUTBOX_LIMIT = 4 * 1024 * 1024
-_READ_SIZE = 256 * 1024
 
 
 class Channel:
@@ -30,32 +27,37 @@ class Channel:
         on_lost: Callable[["Channel"], None],
     ) -> None:
         self._loop = loop
-        self._fd = fd
+        self._pipe = Pipe(fd)
         self._on_request = on_request
         self._on_lost = on_lost
         self._decoder = FrameDecoder()
-        self._outbox: deque[memoryview] = deque()
-        self._outbox_bytes = 0
         self.is_open = True
-        os.set_blocking(fd, False)
         loop.watch(fd, self._ready)
 
     def __repr__(self) -> str:
-        return f"<Channel {len(self._outbox)} out, {self._outbox_bytes} B, {'open' if self.is_open else 'closed'}>"
+        return f"<Channel {self._pipe!r}, {'open' if self.is_open else 'closed'}>"
 
-    def send(self, frame: bytes) -> None:
-        """Send a frame as soon as there is room; a closed channel drops it (the front-end will ask again)."""
+    def send(self, frame: bytes, fd: int = -1) -> None:
+        """Send a frame as soon as there is room, with a descriptor, which is closed here then.
+
+        A closed channel drops both: the front-end will ask again.
+        """
+        self._pipe.put(frame, fd)
         if self.is_open:
-            self._outbox.append(memoryview(frame))
-            self._outbox_bytes += len(frame)
             self._flush()
+        else:
+            self._pipe.close()
+
+    def take_descriptor(self) -> int:
+        """Return the descriptor that came with the request that is being handled; -1 if none did."""
+        return self._pipe.take_descriptor()
 
     def close(self) -> None:
-        """Close the descriptor; `on_lost` is not called any more."""
+        """Close the pipe; `on_lost` is not called any more."""
         if self.is_open:
             self.is_open = False
-            self._loop.forget(self._fd)
-            os.close(self._fd)
+            self._loop.forget(self._pipe.fileno())
+            self._pipe.close()
 
     def _ready(self, events: int) -> None:
         if events & selectors.EVENT_WRITE:
@@ -65,7 +67,7 @@ class Channel:
 
     def _receive(self) -> None:
         try:
-            data = os.read(self._fd, _READ_SIZE)
+            data = self._pipe.receive()
         except BlockingIOError:
             return
         except OSError:
@@ -81,21 +83,14 @@ class Channel:
 
     def _flush(self) -> None:
         try:
-            while self._outbox:
-                done = os.write(self._fd, self._outbox[0])
-                self._outbox_bytes -= done
-                self._outbox[0] = self._outbox[0][done:]
-                if not self._outbox[0]:
-                    self._outbox.popleft()
-        except BlockingIOError:
-            pass
+            self._pipe.flush()
         except OSError:
             self._lose()
             return
-        wanted = selectors.EVENT_WRITE if self._outbox else 0
-        if self._outbox_bytes < _OUTBOX_LIMIT:
+        wanted = selectors.EVENT_WRITE if self._pipe.outbox_bytes else 0
+        if self._pipe.outbox_bytes < _OUTBOX_LIMIT:
             wanted |= selectors.EVENT_READ
-        self._loop.watch(self._fd, self._ready, wanted)
+        self._loop.watch(self._pipe.fileno(), self._ready, wanted)
 
     def _lose(self) -> None:
         if self.is_open:

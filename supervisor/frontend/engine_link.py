@@ -14,12 +14,12 @@ from collections.abc import Callable
 from levity.errors import InternalError, InvalidRequest, LevityError, Unavailable
 from levity.protocol.frames import FRAME_LIMIT, Frame, FrameDecoder
 from levity.protocol.messages import Reply, parse_reply, request_frame
+from supervisor.pipe import Pipe
 from supervisor.say import say
 from supervisor.spool.records import JsonObject
 
 __all__ = ["EngineLink"]
 
-_READ_SIZE = 256 * 1024
 # A request that is in flight each time the engine dies may be what kills it.
 _SEND_LIMIT = 20
 # A request is longer here than it came where a client did not escape what is not ASCII, and the engine's answer repeats
@@ -32,13 +32,18 @@ Wait = Callable[[int, float], bool]
 
 
 class _Call:
-    """One request in flight; `make_frame()` is how it is to be sent now, `fd` is readable once its reply is there."""
+    """One request in flight; `make_frame()` is how it is to be sent now, `fd` is readable once its reply is there.
 
-    __slots__ = ("fd", "make_frame", "reply", "sent")
+    `enclosed` is the descriptor that is sent along, `received` the one that came with the reply; -1: none.
+    """
 
-    def __init__(self, make_frame: Callable[[], bytes], fd: int) -> None:
+    __slots__ = ("enclosed", "fd", "make_frame", "received", "reply", "sent")
+
+    def __init__(self, make_frame: Callable[[], bytes], fd: int, enclosed: int) -> None:
         self.make_frame = make_frame
         self.fd = fd
+        self.enclosed = enclosed
+        self.received = -1
         self.sent = 0
         self.reply: Reply | None = None
 
@@ -56,15 +61,14 @@ class EngineLink:
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._calls: dict[int, _Call] = {}  # guarded by self._lock
-        self._fd = -1  # guarded by self._lock
-        self._outbox: deque[memoryview] = deque()  # guarded by self._lock
+        self._pipe: Pipe | None = None  # guarded by self._lock; replaced by the thread that runs `run` only
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
         self._arrivals: deque[int] = deque()
 
     def __repr__(self) -> str:
-        return f"<EngineLink {len(self._calls)} in flight, {'connected' if self._fd >= 0 else 'waiting'}>"
+        return f"<EngineLink {len(self._calls)} in flight, {'connected' if self._pipe else 'waiting'}>"
 
     def call(
         self,
@@ -72,44 +76,71 @@ class EngineLink:
         params: JsonObject | Callable[[], JsonObject],
         timeout_s: float,
         wait: Wait | None = None,
+        *,
+        auth: str = "",
+        enclosed: int = -1,
     ) -> JsonObject:
         """Ask the engine and return its result; what it refused is raised, and Unavailable after `timeout_s`.
 
         `params` may be called for them, each time they are sent. `wait` waits in a way of its own, and may raise to
-        give up.
+        give up. `auth` is the ticket of whoever it is asked for, `enclosed` a descriptor that is sent along.
         """
+        reply, fd = self._exchange_one(method, params, timeout_s, wait, auth, enclosed)
+        if fd >= 0:
+            os.close(fd)
+        return reply
+
+    def fetch(self, method: str, params: JsonObject, timeout_s: float, *, auth: str) -> tuple[JsonObject, int]:
+        """Ask for something that comes with a descriptor, which is the caller's then; else as `call`."""
+        reply, fd = self._exchange_one(method, params, timeout_s, None, auth, -1)
+        if fd < 0:
+            raise InternalError("levityd's engine sent no descriptor")
+        return reply, fd
+
+    def _exchange_one(
+        self,
+        method: str,
+        params: JsonObject | Callable[[], JsonObject],
+        timeout_s: float,
+        wait: Wait | None,
+        auth: str,
+        enclosed: int,
+    ) -> tuple[JsonObject, int]:
         number = next(self._numbers)
-        frame = request_frame(number, method, params() if callable(params) else params)
-        if len(frame) > _REQUEST_LIMIT:
-            raise InvalidRequest(f"a request of {len(frame)} bytes is too long; the limit is {_REQUEST_LIMIT}")
 
         def make_frame() -> bytes:
-            return request_frame(number, method, params()) if callable(params) else frame
+            return request_frame(number, method, params() if callable(params) else params, auth, enclosed >= 0)
 
-        call = _Call(make_frame, os.eventfd(0, os.EFD_CLOEXEC))
+        frame = make_frame()
+        if len(frame) > _REQUEST_LIMIT:
+            raise InvalidRequest(f"a request of {len(frame)} bytes is too long; the limit is {_REQUEST_LIMIT}")
+        call = _Call(make_frame if callable(params) else lambda: frame, os.eventfd(0, os.EFD_CLOEXEC), enclosed)
+        is_answered = False
         try:
             with self._lock:
                 self._calls[number] = call
                 self._send(call)
-            if not (wait or _wait)(call.fd, timeout_s):
-                raise Unavailable(f"levityd's engine did not answer within {timeout_s:g} s; ask again")
+            is_answered = (wait or _wait)(call.fd, timeout_s)
         finally:
             with self._lock:
                 self._calls.pop(number, None)
                 os.close(call.fd)
+                if not is_answered and call.received >= 0:
+                    os.close(call.received)
+        if not is_answered:
+            raise Unavailable(f"levityd's engine did not answer within {timeout_s:g} s; ask again")
         assert call.reply is not None
         if call.reply.error is not None:
             raise call.reply.error
-        return call.reply.result
+        return call.reply.result, call.received
 
-    def tell(self, method: str, params: JsonObject) -> None:
+    def tell(self, method: str, params: JsonObject, *, auth: str = "") -> None:
         """Tell the engine something, if there is one, and do not wait for what it says to that."""
         with self._lock:
-            self._put(request_frame(next(self._numbers), method, params))
+            self._put(request_frame(next(self._numbers), method, params, auth))
 
     def connect(self, fd: int) -> None:
         """Use a new pipe from now on."""
-        os.set_blocking(fd, False)
         self._arrivals.append(fd)
         self._wake()
 
@@ -119,12 +150,14 @@ class EngineLink:
         while True:
             poller = select.poll()
             poller.register(self._wake_read, select.POLLIN)
-            if self._fd >= 0:
-                poller.register(self._fd, select.POLLIN | (select.POLLOUT if self._outbox else 0))
+            pipe_fd = -1
+            if self._pipe is not None:
+                pipe_fd = self._pipe.fileno()
+                poller.register(pipe_fd, select.POLLIN | (select.POLLOUT if self._pipe.outbox_bytes else 0))
             ready = dict(poller.poll())
             if self._wake_read in ready:
                 _drain(self._wake_read)
-            if self._fd in ready and not self._exchange(decoder):
+            if pipe_fd in ready and not self._exchange(decoder):
                 self._disconnect()
             if self._arrivals:
                 decoder = FrameDecoder()
@@ -132,10 +165,11 @@ class EngineLink:
 
     def _exchange(self, decoder: FrameDecoder) -> bool:
         """Read and write what is possible; False when the engine is gone."""
+        assert self._pipe is not None
         try:
             with self._lock:
-                self._flush()
-            data = os.read(self._fd, _READ_SIZE)
+                self._pipe.flush()
+            data = self._pipe.receive()
         except BlockingIOError:
             return True
         except OSError:
@@ -153,22 +187,26 @@ class EngineLink:
         return True
 
     def _deliver(self, reply: Reply) -> None:
+        assert self._pipe is not None
+        fd = self._pipe.take_descriptor() if reply.has_fd else -1
         with self._lock:
             call = self._calls.get(reply.id) if isinstance(reply.id, int) else None
-            if call is not None:
+            if call is not None and call.reply is None:
+                call.received, fd = fd, -1
                 call.answer(reply)
+        if fd >= 0:
+            os.close(fd)  # Whoever asked for it has given up.
 
     def _disconnect(self) -> None:
         with self._lock:
-            if self._fd >= 0:
-                os.close(self._fd)
-            self._fd = -1
-            self._outbox.clear()
+            if self._pipe is not None:
+                self._pipe.close()
+            self._pipe = None
 
     def _take_over(self, fd: int) -> None:
         self._disconnect()
         with self._lock:
-            self._fd = fd
+            self._pipe = Pipe(fd)
             for number, call in self._calls.items():
                 if call.sent >= _SEND_LIMIT:
                     error = InternalError(f"levityd's engine died {call.sent} times over this request")
@@ -177,31 +215,23 @@ class EngineLink:
                     self._send(call)
 
     def _send(self, call: _Call) -> None:
-        if self._fd >= 0:
+        if self._pipe is not None:
             call.sent += 1
-            self._put(call.make_frame())
+            # A copy: the caller's own may be closed, and its number given to another, before this one is sent.
+            self._put(call.make_frame(), os.dup(call.enclosed) if call.enclosed >= 0 else -1)
 
-    def _put(self, frame: bytes) -> None:
-        if self._fd < 0:
+    def _put(self, frame: bytes, fd: int = -1) -> None:
+        if self._pipe is None:
             return
-        self._outbox.append(memoryview(frame))
-        if len(self._outbox) == 1:
+        is_first = not self._pipe.outbox_bytes
+        self._pipe.put(frame, fd)
+        if is_first:
             try:
-                self._flush()
+                self._pipe.flush()
             except OSError:
                 pass  # The end of file that follows tells.
-        if self._outbox:
+        if self._pipe.outbox_bytes:
             self._wake()
-
-    def _flush(self) -> None:
-        try:
-            while self._outbox:
-                done = os.write(self._fd, self._outbox[0])
-                self._outbox[0] = self._outbox[0][done:]
-                if not self._outbox[0]:
-                    self._outbox.popleft()
-        except BlockingIOError:
-            pass
 
     def _wake(self) -> None:
         try:

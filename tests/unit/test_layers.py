@@ -34,10 +34,11 @@ LAYERS: dict[str, set[str]] = {
     "shim": {"hostos", "spool"},
     "say": set(),
     "settings": set(),
+    "pipe": set(),
     "principal": set(),
     "child": {"hostos", "spool", "settings"},
-    "engine": {"hostos", "spool", "shim", "say", "settings", "child", "principal", "tokens"},
-    "frontend": {"hostos", "spool", "say", "settings", "child"},
+    "engine": {"hostos", "spool", "shim", "say", "settings", "child", "principal", "tokens", "pipe"},
+    "frontend": {"hostos", "spool", "say", "settings", "child", "pipe"},
 }
 
 
