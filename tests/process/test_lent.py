@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from supervisor.engine import directory
+from supervisor.engine.loop import Loop
+from supervisor.engine.nursery import Nursery
 from supervisor.spool.files import write_record
 from tests.support.deadline import eventually
 from tests.support.stranger import GID, UID, as_stranger, attempts
@@ -98,6 +100,19 @@ def test_the_end_that_the_engine_stores_is_as_readable(shared: Zygote, gid: int 
     directory.store_exit(ID, END)
     assert modes(shared.path(ID))["exit.json"] == (gid or 0, mode)
     assert os.umask(0o077) == 0o077
+
+
+@pytest.mark.parametrize(("shares", "umask"), [(True, "0027"), (False, "0077")])
+def test_the_engine_s_zygote_makes_files_as_readable(shared: Zygote, shares: bool, umask: str) -> None:
+    assert shared.directory.exists()
+    nursery = Nursery(Loop(), lambda _id, _status: None, lambda: None, shared=shares)
+    process, socket = nursery._process, nursery._socket
+    assert process is not None
+    assert socket is not None
+    status = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    assert f"Umask:\t{umask}" in status
+    socket.close()
+    process.wait(10)
 
 
 # What it can do
