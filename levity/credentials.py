@@ -101,7 +101,8 @@ class Credentials:
 def token_path(address: "Address", environ: "Environment" = os.environ) -> str:
     """Return where `login` keeps the token for an address: a file of its name, `HOST:PORT` or `[IPV6]:PORT`."""
     name = str(address).lower()
-    if address.is_unix or "/" in name or "\0" in name:
+    # Of a unix socket's name, too: that has a path in it.
+    if "/" in name or "\0" in name:
         raise BadAddress(f"no token can be kept for {str(address)!r}: it is no HOST:PORT")
     # The XDG base directory specification: a relative path there is to be ignored.
     base = environ.get("XDG_CONFIG_HOME", "")

@@ -255,6 +255,20 @@ def test_no_answer_in_time(capfdbinary: Captured) -> None:
     assert b"did not answer within 0.1 s" in capfdbinary.readouterr().err
 
 
+def test_info_says_who_one_is(capfdbinary: Captured) -> None:
+    answer = {"version": "0.1.0", "user": "alice", "role": "viewer"}
+    with FakeServer(answering(answer)) as server:
+        assert run(server, "info") == 0
+    assert capfdbinary.readouterr().out.endswith(b"version: 0.1.0\nuser: alice\nrole: viewer\n")
+
+
+def test_whose_task_it_is_is_in_the_json(capfdbinary: Captured) -> None:
+    whole = record(owner="alice", user="bob")
+    with FakeServer(answering(whole)) as server:
+        assert run(server, "query", "--json", ID) == 0
+    assert json.loads(capfdbinary.readouterr().out) == whole
+
+
 def test_the_address_from_the_environment(
     server: FakeServer, capfdbinary: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:

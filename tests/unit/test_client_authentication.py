@@ -21,6 +21,7 @@ from levity.protocol.frames import JSON, NEED_DATA, STDOUT, Frame, FrameDecoder,
 from levity.protocol.messages import dump_object, error_frame, notification_frame, parse_request, result_frame
 from levity.protocol.proof import client_proof, endpoint_binding, is_nonce_of, server_proof
 from tests.support.fake_server import FakeServer, Peer, answering, record
+from tests.support.fake_task import FakeTask
 
 TIMEOUT_S = 20.0
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
@@ -53,6 +54,24 @@ def test_both_prove_that_they_have_the_token() -> None:
         (first, second) = server.peers
     assert methods(first.received) == ["auth.begin", "auth.finish", "task.query"]
     assert first.received[:80] != second.received[:80], "a nonce that comes twice lets a proof be replayed"
+
+
+@pytest.mark.parametrize("host", ["", "127.0.0.1"])
+def test_a_known_server_may_say_more_than_a_stranger(host: str) -> None:
+    with FakeServer(answering(record(env={"A": "x" * 100_000})), host=host) as server:
+        token_file = server.token_file if host else None
+        with Client(server.address, TIMEOUT_S, token_file=token_file) as client:
+            assert len(client.query("3f2a").env["A"]) == 100_000
+
+
+def test_every_connection_of_a_run_shows_the_same_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has one for its requests, one for the log and one for the input."""
+    monkeypatch.setenv("LEVITY_TOKEN_FILE", "/none")
+    fake = FakeTask([(STDOUT, b"abc")], ends_on="input")
+    with FakeServer(fake, host="127.0.0.1") as server:
+        with Client(server.address, TIMEOUT_S, token_file=server.token_file) as client:
+            assert client.run(["cat"], stdin=b"input").stdout == b"abc"
+        assert server.connections >= 3
 
 
 def test_every_connection_is_authenticated(capfd: pytest.CaptureFixture[str]) -> None:

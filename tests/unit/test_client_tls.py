@@ -1,9 +1,11 @@
 """TLS: which servers the client believes, and what it says of those it does not. Runs in: pytest."""
 
+import io
 import os
 import select
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 
 from levity import Client
 from levity.addresses import parse_address
+from levity.cli.main import main
 from levity.connection import Connection, connect
 from levity.credentials import Credentials
 from levity.errors import AuthenticationError, BadAddress, InvalidRequest, LevityError, ProtocolError, ServerTimeout
@@ -355,6 +358,25 @@ def test_an_address_off_loopback_is_never_spoken_to_in_plain(own: Certificate, m
         client.query("3f2a")
     with tls_server(own) as server, Client(server.address, TIMEOUT_S, token_file=server.token_file) as client:
         client.query("3f2a")
+
+
+def test_the_command_speaks_tls_and_logs_in(
+    ca: Authority, own: Certificate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    alice = ca.client("alice")
+    with tls_server(ca.server(), client_ca=ca) as server:
+        options = ["--ca", str(ca.path), "-c", str(alice.path), "--key", str(alice.key_path)]
+        assert main(["-a", server.address, *options, "query", "3f2a"]) == 0
+        assert capfd.readouterr() == ("Running\n", "")
+        assert main(["-a", server.address, *options[:2], "query", "3f2a"]) == 255
+        assert "asks for a certificate: give yours" in capfd.readouterr().err
+    with tls_server(own) as server:
+        monkeypatch.setattr(os, "isatty", lambda _: False)
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(Path(server.token_file).read_bytes())))
+        assert main(["-a", server.address, "--tls", "login"]) == 0
+        assert "as alice, role user; the token is in" in capfd.readouterr().err
+        assert (tmp_path / "levity" / "tokens" / server.address).exists()
+        assert main(["-a", server.address, "--tls", "query", "3f2a"]) == 0
 
 
 # Files that are no good.
