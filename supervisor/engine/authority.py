@@ -42,7 +42,7 @@ class Client:
 
 
 class Authority:
-    """Lets clients in, in the way of `access.known`, and knows them again by their tickets; else AuthenticationError."""
+    """Lets clients in, in the way of `access.known`, and knows them by their tickets; AuthenticationError if not."""
 
     def __init__(self, access: Access, address: str, store: TokenStore, key: bytes) -> None:
         self._access = access
@@ -74,9 +74,9 @@ class Authority:
             except OSError as error:
                 raise AuthenticationError(f"levityd cannot tell who connects: {error.strerror}") from None
         peer = f"unix: process {pid}, uid {uid}"
-        if uid != self.own_uid and self.own_uid != 0:
+        if self.own_uid not in {uid, 0}:
             raise AuthenticationError(
-                f"this is the levityd of user {self.own_user}, for nobody else; as root, `runuser -u {self.own_user}`"
+                f"this is the levityd of {self.own_user}, who alone may use it; root can become {self.own_user} (runuser)"
             )
         role = Role.ADMIN if uid == self.own_uid else Role.USER
         return self._let_in(

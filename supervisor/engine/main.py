@@ -71,7 +71,7 @@ class _Engine:
         limits = Limits.of(keeping, Disk.now())
         self._janitor = Janitor(self._loop, registry, limits, lambda: self._tasks.is_out_of_space)
         authority = Authority(access, str(settings.address), TokenStore(), ticket_key())
-        audit = Audit()
+        self._audit = audit = Audit()
         self._operations = Operations(
             self._loop, self._tasks, registry, authority, audit, settings.state_dir, keeping.log_cap, limits
         )
@@ -90,6 +90,7 @@ class _Engine:
         tell(self._control, ready=True, live=len(self._tasks.live))
         self._loop.run(self._plan_commit)
         self._registry.commit()
+        self._audit.close()
         tell(self._control, stopped=True, live=len(self._tasks.live))
 
     def _ask(self, task_id: str) -> None:
@@ -150,12 +151,14 @@ class _Engine:
 
     def _plan_commit(self) -> None:
         """Have what this turn changed committed soon. What is queued answers queries meanwhile."""
-        if self._registry.has_queue and self._commit_timer is None:
+        if (self._registry.has_queue or self._audit.has_pending) and self._commit_timer is None:
             self._commit_timer = self._loop.later(_COMMIT_DELAY_S, self._commit)
 
     def _commit(self) -> None:
         self._commit_timer = None
-        if not self._registry.commit():
+        # One after the other, whatever becomes of the first.
+        is_done = [self._registry.commit(), self._audit.retry()]
+        if not all(is_done):
             # A full disk, or a stranger's lock on the file.
             self._commit_timer = self._loop.later(_COMMIT_RETRY_S, self._commit)
 

@@ -1,4 +1,4 @@
-"""What the front-end asks on its own account: who a client is, and what that one may read. Runs in: engine. Owns: nothing.
+"""What the front-end asks on its own account: who a client is, and what to lend it. Runs in: engine. Owns: nothing.
 
 One literal table of names, none of which a client can ask for. What is refused is told in one line, here and in the
 audit; nothing else is done.

@@ -42,7 +42,7 @@ class Caller(NamedTuple):
 
 
 class StrangerError(Exception):
-    """Somebody was not let in. `is_failure`: because of what was shown, or not in time; not for having gone away."""
+    """Somebody was not let in. `is_failure`: because of what was shown, not for silence or for having gone away."""
 
     def __init__(self, reason: str, *, is_failure: bool) -> None:
         super().__init__(reason)
@@ -78,9 +78,10 @@ class Door:
             is_late = isinstance(error, TimeoutError)
             reason = "not known in time" if is_late else getattr(error, "reason", None) or error.strerror or str(error)
             # Whoever went away without a word may only have looked whether somebody listens here.
-            if is_failure := is_late or not isinstance(error, ConnectionError | WentAway):
+            has_left = isinstance(error, ConnectionError | WentAway)
+            if not has_left:
                 self._report(peer, reason)
-            raise StrangerError(reason, is_failure=is_failure) from None
+            raise StrangerError(reason, is_failure=not has_left and not is_late) from None
         decoder.limit = FRAME_LIMIT
         return Caller(found["ticket"], found["user"], found["role"])
 

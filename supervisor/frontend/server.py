@@ -54,14 +54,15 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         connection.setblocking(True)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if connection.family == socket.AF_UNIX:
-            return Session(connection, "unix", self.services), None
+            return Session(connection, "unix", source_of(address), self.services), address
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         host, port = address[:2]
-        return Session(connection, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", self.services), address
+        peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return Session(connection, peer, source_of(address), self.services), address
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Start the connection's thread, if there may be one more."""
-        if not self.services.gate.admit(request, source_of(client_address)):
+        if not self.services.gate.admit(request, request.source):
             request.close()
             return
         try:

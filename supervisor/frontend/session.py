@@ -32,10 +32,11 @@ class Session:
     """The dialogue with one client: `run` returns when either side has had enough; `drop` ends it from elsewhere.
 
     `is_answering`: it is at a request that will be answered soon, unlike one that waits for a task. `peer` is where the
-    client is, for the audit.
+    client is, for the audit, and `source` whom its failures are counted for.
     """
 
-    def __init__(self, connection: socket.socket, peer: str, services: Services) -> None:
+    def __init__(self, connection: socket.socket, peer: str, source: str | None, services: Services) -> None:
+        self.source = source
         self._wire = Wire(connection)
         self._peer = peer
         self._services = services
@@ -73,10 +74,10 @@ class Session:
             self._caller = self._services.door.admit(self._wire, self._decoder, self._peer)
         except StrangerError as error:
             if error.is_failure:
-                gate.failed(self)
+                gate.failed(self.source)
             return
         try:
-            if gate.known(self, self._caller.user, exempt=self._caller.role == "admin"):
+            if gate.known(self, self._caller.user, is_exempt=self._caller.role == "admin"):
                 self._talk()
             else:
                 self._send(error_frame(None, Unavailable(f"{self._caller.user} has too many connections; close some")))

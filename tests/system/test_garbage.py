@@ -1,6 +1,5 @@
 """Whatever comes over the socket: a reply, an error or a close, and the daemon goes on."""
 
-import json
 import os
 import random
 import socket

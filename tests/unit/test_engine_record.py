@@ -17,7 +17,7 @@ SPEC: dict[str, Any] = {
 }
 NAMES = (
     "id state argv cwd env exit_code signal reason grace_s pid shim_pid accepted_at started_at signalled_at ended_at "
-    "stdout_bytes stderr_bytes waiting stdin merged log_cap"
+    "stdout_bytes stderr_bytes waiting stdin merged log_cap owner user"
 )
 BRIEF = {"id", "state", "exit_code", "signal", "reason"}
 
