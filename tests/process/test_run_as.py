@@ -4,6 +4,7 @@ import errno
 import os
 import resource
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,15 +34,12 @@ NOBODY: dict[str, Any] = {
 
 
 @pytest.fixture
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A directory of that user's, outside the state directory, to which it can get."""
-    place = tmp_path_factory.mktemp("home")
-    os.chown(place, UID, GID)
-    for parent in place.parents:
-        if parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001:
-            parent.chmod(0o711)
-    yield place
-    place.chmod(0o700)
+def home() -> Iterator[Path]:
+    """A directory of that user's, to which it can get: pytest closes its own again whenever it is started."""
+    with tempfile.TemporaryDirectory(prefix="levity-home-") as place:
+        os.chown(place, UID, GID)
+        os.chmod(place, 0o755)
+        yield Path(place)
 
 
 def sh_output(zygote: Zygote, script: str, **spec: Any) -> tuple[bytes, bytes]:
@@ -244,11 +242,7 @@ def test_a_descriptor_of_levityd_s_is_no_way_into_the_state_directory(zygote: Zy
 
 
 def test_it_cannot_signal_its_shim_nor_read_what_levityd_stores(zygote: Zygote) -> None:
-    zygote.directory.chmod(0o711)  # Even if the state directory itself were open.
-    task_id = zygote.sh("read id; cd $id && ls; cat spec.json lock; exit 1", run_as=NOBODY, stdin=True)
-    place = zygote.path(task_id)
-    place.parent.chmod(0o711)
-    place.chmod(0o700)
+    place = zygote.path(zygote.start(["sleep", "600"], run_as=NOBODY))
     script = (
         "kill -9 $PPID || echo unharmed; kill -STOP $PPID || echo unstopped; "
         f"cat {place}/spec.json || echo unread; ls {place} || echo unseen; "
@@ -337,9 +331,6 @@ def test_where_the_user_cannot_be_changed_for_good_nothing_runs(tmp_path: Path, 
     (tmp_path / TASKS).mkdir()
     for path in (tmp_path, tmp_path / TASKS):
         path.chmod(0o777)
-    for parent in tmp_path.parents[:3]:
-        if not parent.stat().st_mode & 0o001:
-            parent.chmod(0o711)
     with Zygote(tmp_path, prelude=prelude, env={"HOME": "/"}) as zygote:
         task_id = zygote.prepare(["touch", str(proof)], run_as=NOBODY)
         zygote.path(task_id).chmod(0o777)
