@@ -156,10 +156,13 @@ def test_certificates_on_both_sides_need_no_token(ca: Authority, host: str) -> N
         ("127.0.0.1", "127.0.0.2", False),
     ],
 )
-def test_the_certificate_must_be_for_what_the_address_says(ca: Authority, host: str, name: str, is_right: bool) -> None:
+def test_the_certificate_must_be_for_what_the_address_says(
+    ca: Authority, host: str, name: str, is_right: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with tls_server(ca.server([name])) as server:
-        address = server.address.replace("127.0.0.1", host)
-        with Client(address, TIMEOUT_S, ca=ca.path, token_file=server.token_file) as client:
+        port = int(server.address.rpartition(":")[2])
+        monkeypatch.setattr("levity.connection._targets", lambda _: [(socket.AF_INET, ("127.0.0.1", port))])
+        with Client(f"{host}:{port}", TIMEOUT_S, ca=ca.path, token_file=server.token_file) as client:
             if is_right:
                 client.query("3f2a")
             else:
