@@ -33,6 +33,7 @@ def test_codes_on_the_wire_never_change() -> None:
         "UnknownTask": 1,
         "AmbiguousTask": 2,
         "Conflict": 3,
+        "Forbidden": 5,
         "StartError": 10,
         "CommandNotFound": 11,
         "NotExecutable": 12,
@@ -41,6 +42,7 @@ def test_codes_on_the_wire_never_change() -> None:
         "NoSpace": 21,
         "InternalError": -32603,
         "Unavailable": 30,
+        "AuthenticationError": 40,
         "ProtocolError": -32700,
     }
     for name, code in own.items():
