@@ -107,9 +107,10 @@ class Dialogue:
     def _refusal(self, error: LevityError) -> LevityError:
         if not isinstance(error, AuthenticationError):
             return error
+        # Only what happened: what to do is not for a stranger to say.
+        why = error.message.partition(";")[0][:_QUOTE_LIMIT]
         return AuthenticationError(
-            f"{self._address} does not take {self._source} ({error.message[:_QUOTE_LIMIT]});"
-            f" `levity -a {self._address} login` stores another"
+            f"{self._address} does not take {self._source} ({why}); `levity -a {self._address} login` stores another"
         )
 
 

@@ -220,6 +220,15 @@ def test_no_token_goes_where_others_may_write(home: Path) -> None:
         store_token(REMOTE, KEY)
 
 
+def test_a_token_that_cannot_be_stored_is_left_nowhere(home: Path) -> None:
+    directory = home / "config" / "levity" / "tokens"
+    (directory / "host.example:4321").mkdir(parents=True, mode=0o700)
+    directory.chmod(0o700)
+    with pytest.raises(LevityError, match="the token cannot be kept in"):
+        store_token(REMOTE, KEY)
+    assert os.listdir(directory) == ["host.example:4321"]
+
+
 # What is given together.
 
 

@@ -145,6 +145,31 @@ def test_certificates_on_both_sides_need_no_token(ca: Authority, host: str) -> N
             assert client.query("3f2a").id == record()["id"]
 
 
+@pytest.mark.parametrize(
+    ("host", "name", "is_right"),
+    [
+        ("localhost", "localhost", True),
+        ("LOCALHOST", "localhost", True),
+        ("localhost.", "localhost", True),
+        ("localhost", "127.0.0.1", False),
+        ("127.0.0.1", "localhost", False),
+        ("127.0.0.1", "127.0.0.2", False),
+    ],
+)
+def test_the_certificate_must_be_for_what_the_address_says(
+    ca: Authority, host: str, name: str, is_right: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tls_server(ca.server([name])) as server:
+        port = int(server.address.rpartition(":")[2])
+        monkeypatch.setattr("levity.connection._targets", lambda _: [(socket.AF_INET, ("127.0.0.1", port))])
+        with Client(f"{host}:{port}", TIMEOUT_S, ca=ca.path, token_file=server.token_file) as client:
+            if is_right:
+                client.query("3f2a")
+            else:
+                with pytest.raises(AuthenticationError, match="is for another name"):
+                    client.query("3f2a")
+
+
 def test_key_and_certificate_in_one_file(ca: Authority, tmp_path: Path) -> None:
     alice = ca.client("alice")
     both = tmp_path / "both.pem"
