@@ -3,6 +3,7 @@
 import errno
 import itertools
 import os
+import pwd
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from levity.addresses import parse_address
 from levity.errors import InvalidRequest
 from levity.tls import server_context
 from supervisor.arbiter import listener as listener_module
+from supervisor.arbiter import own_token
 from supervisor.arbiter.access import TlsFiles, access_for, is_loopback, login_advice, why_open
 from supervisor.arbiter.certificates import Authority, make_authority, make_key
 from supervisor.arbiter.listener import Listener, Place, find_place
@@ -345,17 +347,45 @@ def test_the_front_end_of_root_becomes_somebody_else() -> None:
         assert ids is None
 
 
-def test_the_own_token_is_made_without_being_known(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a process of its own: a random number in this one would be the same each time."""
-    monkeypatch.setattr("os.urandom", None)
-    with pytest.raises(RefusedError):
-        make_own_token()
-    monkeypatch.undo()
-    monkeypatch.chdir(state)
+ACCOUNTS = {"levity": (101, 102), "nobody": (65534, 65533)}
+
+
+@pytest.mark.parametrize(
+    ("accounts", "expected"),
+    [
+        (ACCOUNTS, (101, 102)),
+        ({"nobody": ACCOUNTS["nobody"]}, (65534, 65533)),
+        ({**ACCOUNTS, "levity": (0, 0)}, (65534, 65533)),
+        ({**ACCOUNTS, "levity": (101, 0)}, (65534, 65533)),
+        ({}, (65534, 65534)),
+    ],
+)
+def test_who_that_is(
+    monkeypatch: pytest.MonkeyPatch, accounts: dict[str, tuple[int, int]], expected: tuple[int, int]
+) -> None:
+    def find(name: str) -> pwd.struct_passwd:
+        uid, gid = accounts[name]
+        return pwd.struct_passwd((name, "x", uid, gid, "", "/", "/bin/sh"))
+
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("pwd.getpwnam", find)
+    assert access_for("127.0.0.1", TlsFiles()).frontend_ids == expected
+    assert access_for(None, TlsFiles()).frontend_ids == expected
+
+
+def test_the_own_token_is_made_by_another_process(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever has seen a key, the front-end is not forked from it."""
     make_own_token()
     text = (state / "token").read_text()
     make_own_token()
     assert (state / "token").read_text() == text
+    monkeypatch.setattr(own_token, "_ensure", lambda: f"made by {os.getpid()}")
+    with pytest.raises(RefusedError, match="made by") as caught:
+        make_own_token()
+    assert str(os.getpid()) not in caught.value.message
+    monkeypatch.setattr(own_token, "_ensure", None)  # It fails in a way that nobody thought of.
+    with pytest.raises(RefusedError, match="could not be made"):
+        make_own_token()
 
 
 def test_an_own_token_that_cannot_be_believed(state: Path) -> None:
