@@ -4,6 +4,7 @@ The rule: on a unix socket the kernel says who somebody is; on loopback a token 
 inside TLS, or with a client CA a certificate. `why_open` states it once more, of a socket as it is bound.
 """
 
+import grp
 import ipaddress
 import os
 import pwd
@@ -23,7 +24,8 @@ from supervisor.settings import Access, Known, Tls
 __all__ = ["TlsFiles", "access_for", "is_loopback", "login_advice", "why_open"]
 
 _SIZE_LIMIT = 1024 * 1024
-_NOBODY = 65534
+# Where systemd takes users from that have no account: a name service tells those in use (systemd.exec(5)).
+_FREE_IDS = range(61184, 65520)
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class TlsFiles:
 
 def is_loopback(host: str) -> bool:
     """Whether this IP address is reached from this host only."""
-    return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    ip = ipaddress.ip_address(host.partition("%")[0])
+    return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
 
 
 def access_for(host: str | None, files: TlsFiles) -> Access:
@@ -99,14 +102,28 @@ def login_advice(access: Access, address: Address, state_dir: str) -> str:
 
 
 def _frontend_ids() -> tuple[int, int]:
-    for name in ("levity", "nobody"):
-        try:
-            account = pwd.getpwnam(name)
-        except KeyError:
-            continue
+    """Return the user and group for the front-end: those of the account `levity`, else a number that is nobody's.
+
+    Not those of `nobody`, who has other processes, and whom a task may run as: they could signal the front-end.
+    """
+    try:
+        account = pwd.getpwnam("levity")
         if account.pw_uid and account.pw_gid:
             return account.pw_uid, account.pw_gid
-    return _NOBODY, _NOBODY
+    except KeyError:
+        pass
+    free = next(number for number in _FREE_IDS if not _is_taken(number))
+    return free, free
+
+
+def _is_taken(number: int) -> bool:
+    for look_up in (pwd.getpwuid, grp.getgrgid):
+        try:
+            look_up(number)
+        except KeyError:
+            continue
+        return True
+    return False
 
 
 def _given(certificate: str, key: str, files: TlsFiles) -> Tls:

@@ -76,7 +76,7 @@ class Authority:
         peer = f"unix: process {pid}, uid {uid}"
         if self.own_uid not in {uid, 0}:
             raise AuthenticationError(
-                f"this is the levityd of {self.own_user}, who alone may use it; root can become {self.own_user} (runuser)"
+                f"this is the levityd of {self.own_user}, who alone may use it; root may become that user (runuser)"
             )
         role = Role.ADMIN if uid == self.own_uid else Role.USER
         return self._let_in(

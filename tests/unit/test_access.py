@@ -347,28 +347,29 @@ def test_the_front_end_of_root_becomes_somebody_else() -> None:
         assert ids is None
 
 
-ACCOUNTS = {"levity": (101, 102), "nobody": (65534, 65533)}
-
-
 @pytest.mark.parametrize(
-    ("accounts", "expected"),
-    [
-        (ACCOUNTS, (101, 102)),
-        ({"nobody": ACCOUNTS["nobody"]}, (65534, 65533)),
-        ({**ACCOUNTS, "levity": (0, 0)}, (65534, 65533)),
-        ({**ACCOUNTS, "levity": (101, 0)}, (65534, 65533)),
-        ({}, (65534, 65534)),
-    ],
+    ("account", "expected"),
+    [((101, 102), (101, 102)), ((0, 0), (61185, 61185)), ((101, 0), (61185, 61185)), (None, (61185, 61185))],
 )
 def test_who_that_is(
-    monkeypatch: pytest.MonkeyPatch, accounts: dict[str, tuple[int, int]], expected: tuple[int, int]
+    monkeypatch: pytest.MonkeyPatch, account: tuple[int, int] | None, expected: tuple[int, int]
 ) -> None:
+    """The account `levity`, else a number that no account and no group has. 61184 is a user's here."""
+
     def find(name: str) -> pwd.struct_passwd:
-        uid, gid = accounts[name]
-        return pwd.struct_passwd((name, "x", uid, gid, "", "/", "/bin/sh"))
+        assert name == "levity"
+        if account is None:
+            raise KeyError(name)
+        return pwd.struct_passwd((name, "x", *account, "", "/", "/bin/sh"))
+
+    def find_uid(uid: int) -> pwd.struct_passwd:
+        if uid != 61184:
+            raise KeyError(uid)
+        return pwd.struct_passwd(("web", "x", uid, uid, "", "/", "/bin/sh"))
 
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr("pwd.getpwnam", find)
+    monkeypatch.setattr("pwd.getpwuid", find_uid)
     assert access_for("127.0.0.1", TlsFiles()).frontend_ids == expected
     assert access_for(None, TlsFiles()).frontend_ids == expected
 
