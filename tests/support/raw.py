@@ -15,7 +15,7 @@ PATIENCE_S = 15.0
 
 
 class Raw:
-    """A plain connection, over TCP or a unix socket, and `known` unless that is not wanted; `hello` is what came first."""
+    """A plain connection, over TCP or a unix socket, `known` unless that is not wanted. `hello` is what came first."""
 
     def __init__(self, daemon: Daemon, *, known: bool = True, timeout_s: float = PATIENCE_S) -> None:
         self.sock = _connect(daemon.address or "", timeout_s)
