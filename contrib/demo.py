@@ -48,7 +48,10 @@ class Demo:
     def start_daemon(self) -> None:
         """Start levityd on a free port and have the client commands find it."""
         typed(f"export PATH={shlex.quote(str(BIN))}:$PATH")
-        words = ["levityd", "--state-dir", str(self.scratch / "state"), "127.0.0.1:0"]
+        # Where levityd keeps its state, and the client finds the token with which it gets in.
+        self._environment["LEVITY_STATE_DIR"] = str(self.scratch / "state")
+        typed(f"export LEVITY_STATE_DIR={self._environment['LEVITY_STATE_DIR']}")
+        words = ["levityd", "127.0.0.1:0"]
         typed(f"{shlex.join(words)} &")
         with (self.scratch / "stderr").open("wb") as stderr:
             self._daemon = subprocess.Popen([BIN / words[0], *words[1:]], stderr=stderr, env=self._environment)

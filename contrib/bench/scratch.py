@@ -54,12 +54,15 @@ def scratch_daemon(settings: Settings, address: str | None = None) -> Iterator[D
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     directory = Path(tempfile.mkdtemp(prefix="levity-bench-", dir=settings.place))
     daemon = Daemon(address, state_dir=directory / "state")
+    # Where clients, also those that are run as a command, find the token for it.
+    os.environ["LEVITY_STATE_DIR"] = str(daemon.state_dir)
     try:
         daemon.start()
         yield daemon
         _end_tasks(daemon)
     finally:
         daemon.end()
+        del os.environ["LEVITY_STATE_DIR"]
         shutil.rmtree(directory, ignore_errors=True)
 
 

@@ -1,7 +1,9 @@
 """Over TCP: the client sends nothing but a nonce to who has not proved that it has the token. Runs in: pytest."""
 
 import os
+import shutil
 import socket
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -334,26 +336,24 @@ def test_a_unix_socket_of_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None
     [(1, r"is answered by user daemon, neither root nor you; .*runuser -u daemon -- levity"), (54321, "by uid 54321")],
 )
 def test_a_squatter_at_a_unix_socket_gets_nothing(uid: int, why: str) -> None:
-    with FakeServer(Peer.hello) as server:
-        server.stop_listening()
-        os.setresuid(-1, uid, 0)  # the kernel notes who calls listen(2)
+    directory = tempfile.mkdtemp(prefix="squatter-")
+    os.chown(directory, uid, -1)
+    squatter = socket.socket(socket.AF_UNIX)
+    try:
+        os.seteuid(uid)  # The kernel notes who calls listen(2).
         try:
-            squatter = socket.socket(socket.AF_UNIX)
-            name = f"/tmp/squatter-{os.getpid()}-{uid}"
-            squatter.bind(name)
+            squatter.bind(f"{directory}/s")
             squatter.listen()
         finally:
-            os.setresuid(-1, 0, 0)
-        try:
-            with Client(f"unix:{name}", TIMEOUT_S) as client, pytest.raises(AuthenticationError, match=why):
-                client.query("3f2a")
-            accepted, _ = squatter.accept()
-            with accepted:
-                assert accepted.recv(100) == b""
-        finally:
-            squatter.close()
-            os.unlink(name)
-        server.listen()
+            os.seteuid(0)
+        with Client(f"unix:{directory}/s", TIMEOUT_S) as client, pytest.raises(AuthenticationError, match=why):
+            client.query("3f2a")
+        accepted, _ = squatter.accept()
+        with accepted:
+            assert accepted.recv(100) == b""
+    finally:
+        squatter.close()
+        shutil.rmtree(directory)
 
 
 @pytest.mark.parametrize("auth", ["token", "certificate", "x" * 100, 5, None])
