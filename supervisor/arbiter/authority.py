@@ -5,6 +5,7 @@
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,9 +61,12 @@ def init(host: str, names: list[str]) -> None:
         fd = private.make_directory(unfinished, state)
         try:
             _fill(tools, fd, host, names)
+            os.rename(unfinished, DIRECTORY)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
         finally:
             os.close(fd)
-        os.rename(unfinished, DIRECTORY)
         os.fsync(state)
     finally:
         os.close(state)

@@ -1,6 +1,7 @@
 """`levityd certs`: an authority for those who have none. Runs in: arbiter. Owns: nothing."""
 
 import argparse
+import ipaddress
 import os
 import re
 import shlex
@@ -19,8 +20,8 @@ A certificate authority for 'levityd --client-ca' and 'levity --ca', in the dire
 Keep its key, ca.key, to yourself: who has it can be any user. Certificates of any other authority will do as well."""
 
 _DAYS, _DAYS_LIMIT = 365, 3653
-# Host names, wildcards, IPv4 and IPv6 addresses; which of them it is is found out where it is used.
-_SERVER_NAME = re.compile(r"[A-Za-z0-9*._:-]{1,253}")
+# A host's name, with or without a wildcard; its last label has a letter, so that it is no address that went wrong.
+_HOST_NAME = re.compile(r"(?=.{1,253}$)(\*\.)?([A-Za-z0-9_-]{1,63}\.)*(?=[^.]*[A-Za-z])[A-Za-z0-9_-]{1,63}")
 
 
 def _init(options: argparse.Namespace) -> None:
@@ -84,9 +85,12 @@ def _days(text: str) -> int:
 
 
 def _server_name(text: str) -> str:
-    if not _SERVER_NAME.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no name or address of a server")
-    return text
+    if _HOST_NAME.fullmatch(text):
+        return text
+    try:
+        return str(ipaddress.ip_address(text.replace("%", "no certificate has a zone")))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no name or address of a server") from None
 
 
 def _add_names(parser: argparse.ArgumentParser) -> None:

@@ -299,6 +299,49 @@ def test_levityd_starts_with_what_it_says(levityd: Run, place: Path, make_daemon
     fine(levityd("certs", "user", "alice"))
 
 
+@pytest.mark.parametrize(
+    "name", ["10.1.2.300", "::zz", "a..b", "a/b", "*", "a.*", "fe80::1%lo", "x" * 64, "ü", ".a", "1.2"]
+)
+def test_what_is_no_name_of_a_server(levityd: Run, place: Path, name: str) -> None:
+    assert "no name or address" in failed(levityd("certs", "init", name), USAGE)
+    assert not (place / "certs").exists()
+
+
+def test_names_of_servers(levityd: Run, place: Path) -> None:
+    fine(levityd("certs", "init", "*.example.org", "under_score", "0:0::7", "a", "4.example.4a"))
+    assert verify(place / "certs", "server", "sslserver")
+
+
+@pytest.mark.race
+def test_several_at_once_make_one_authority(place: Path) -> None:
+    command = [*levityd_command(), "certs", "init", "--state-dir", str(place)]
+    found = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(6)]
+    said = [one.communicate(timeout=30)[1] for one in found]
+    assert sorted(one.returncode for one in found) == [0, 1, 1, 1, 1, 1], said
+    assert os.listdir(place) == ["certs"]
+    assert verify(place / "certs", "server", "sslserver")
+
+
+@pytest.mark.race
+def test_several_at_once_issue_and_revoke(levityd: Run, authority: Path, place: Path) -> None:
+    """None is forgotten: each is in the record, and those revoked are in the list."""
+    users = [f"user{n}" for n in range(6)]
+    fine(levityd("certs", "user", "other"))
+    for action in ("user", "revoke"):
+        commands = [[*levityd_command(), "certs", action, user, "--state-dir", str(place)] for user in users]
+        found = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
+        assert [one.communicate(timeout=30)[1] and one.returncode for one in found] == [0] * 6
+    record = json.loads((authority / "issued.json").read_text())["issued"]
+    assert sorted(one["user"] for one in record) == ["other", *users]
+    crl = subprocess.run(
+        ["openssl", "crl", "-in", str(authority / "crl.pem"), "-noout", "-text"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert crl.count("Serial Number") == 6
+
+
 # Without the package that makes certificates
 
 
