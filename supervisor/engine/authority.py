@@ -73,15 +73,7 @@ class Authority:
     def by_peer(self, fd: int) -> Client:
         """Let in the process at the other end of a unix socket that was accepted on our address (unix(7))."""
         self._expect(Known.PEER)
-        with socket.socket(fileno=os.dup(fd)) as shown:
-            # Only a socket that was accepted has this name: any other that the front-end might show, one that it has
-            # connected to a service of root's for example, speaks of somebody else.
-            if shown.family != socket.AF_UNIX or shown.getsockname() != self._address.removeprefix("unix:"):
-                raise AuthenticationError("that is no connection to this levityd")
-            try:
-                pid, uid, gid, groups = peer_credentials(shown)
-            except OSError as error:
-                raise AuthenticationError(f"levityd cannot tell who connects: {error.strerror}") from None
+        pid, uid, gid, groups = self._see(fd)
         peer = f"unix: process {pid}, uid {uid}"
         if self.own_uid not in {uid, 0}:
             raise WrongUser(
@@ -92,6 +84,23 @@ class Authority:
         return self._let_in(
             Principal(user_name(uid), role, uid, gid, None if groups is None else tuple(groups)), peer, {"k": "peer"}
         )
+
+    def _see(self, fd: int) -> tuple[int, int, int, list[int] | None]:
+        try:
+            shown = socket.socket(fileno=fd)
+        except OSError:
+            raise AuthenticationError("that is no connection") from None
+        try:
+            # Only our listener, whose "peer" is root itself, and what was accepted there have this name. Any other socket
+            # that the front-end might show, one that it connected to a service of root's say, speaks of somebody else.
+            is_ours = shown.family == socket.AF_UNIX and shown.getsockname() == self._address.removeprefix("unix:")
+            if not is_ours or shown.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                raise AuthenticationError("that is no connection to this levityd")
+            return peer_credentials(shown)
+        except OSError as error:
+            raise AuthenticationError(f"levityd cannot tell who connects: {error.strerror}") from None
+        finally:
+            shown.detach()  # It is the caller's.
 
     def begin(self, params: JsonObject) -> bytes:
         """Return the proof that we have the token by which a client's nonce was made."""
