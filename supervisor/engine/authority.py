@@ -91,7 +91,7 @@ class Authority:
         except OSError:
             raise AuthenticationError("that is no connection") from None
         try:
-            # Only our listener, whose "peer" is root itself, and what was accepted there have this name. Any other socket
+            # Only our listener, whose "peer" is root itself, and what it accepted have this name. Any other socket
             # that the front-end might show, one that it connected to a service of root's say, speaks of somebody else.
             is_ours = shown.family == socket.AF_UNIX and shown.getsockname() == self._address.removeprefix("unix:")
             if not is_ours or shown.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):

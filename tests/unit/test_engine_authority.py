@@ -198,7 +198,7 @@ def test_only_a_connection_that_was_accepted_here_shows_who_it_is(store: TokenSt
         with accepted, pair[0], pair[1], socket.socket() as tcp:
             who = authority.by_peer(accepted.fileno()).principal
             assert (who.uid, who.role) == (os.geteuid(), Role.ADMIN)
-            # The far end of the client, and of the listener itself, is the listener's user: root, at a service of root's.
+            # The far end of the client, and of the listener, is the listener's user: root, at a service of root's.
             for other in (client, listener, pair[0], tcp):
                 with pytest.raises(AuthenticationError, match="no connection to this levityd"):
                     authority.by_peer(other.fileno())
