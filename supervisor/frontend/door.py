@@ -22,7 +22,7 @@ from levity.protocol.messages import (
 from levity.protocol.proof import NONCE_BYTES, endpoint_binding
 from levity.version import __version__
 from supervisor.frontend.engine_link import EngineLink
-from supervisor.frontend.secure import Secure, WentAway, client_facts
+from supervisor.frontend.secure import Secure
 from supervisor.frontend.wire import Wire
 from supervisor.settings import Known
 from supervisor.spool.records import JsonObject
@@ -81,7 +81,7 @@ class Door:
             is_late = isinstance(error, TimeoutError)
             reason = "not known in time" if is_late else getattr(error, "reason", None) or error.strerror or str(error)
             # Whoever went away without a word may only have looked whether somebody listens here.
-            has_left = isinstance(error, ConnectionError | WentAway)
+            has_left = isinstance(error, ConnectionError) or (self._secure is not None and self._secure.has_left(error))
             if not has_left:
                 self._report(peer, reason)
             raise StrangerError(reason, is_failure=not has_left and not is_late) from None
@@ -102,7 +102,7 @@ class Door:
             self._report(visit.peer, "silent where TLS is spoken")
             raise AuthenticationError("this levityd speaks TLS with everybody: add --tls")
         connection, crl_version = self._secure.wrap(visit.wire.connection)
-        visit.wire.secure(connection)
+        visit.wire.secure(connection, self._secure.not_now)
         connection.settimeout(visit.left_s())
         connection.do_handshake()
         visit.may_talk = True
@@ -114,8 +114,9 @@ class Door:
         if self._known is Known.PEER:
             found = visit.ask("auth.peer", {}, enclosed=visit.wire.connection.fileno())
         else:
+            assert self._secure is not None
             assert visit.wire.tls is not None
-            found = visit.ask("auth.certificate", client_facts(visit.wire.tls, crl_version))
+            found = visit.ask("auth.certificate", self._secure.client_facts(visit.wire.tls, crl_version))
         visit.greet(server=f"levityd/{__version__}", auth=self._known, user=found["user"], role=found["role"])
         return found
 

@@ -37,7 +37,6 @@ def run_frontend(control: Connection, pipe: Connection, listener: socket.socket,
         if refusal := take_lock(LockByte.FRONT_END):
             tell(control, fatal=refusal)
         else:
-            _drop_privileges(access)
             _serve(control, pipe, listener, access)
         status = 0
     except Exception as error:  # noqa: BLE001 The outermost boundary: one line; the arbiter starts a new front-end.
@@ -59,6 +58,8 @@ def _serve(control: Connection, pipe: Connection, listener: socket.socket, acces
     link.connect(os.dup(pipe.fileno()))
     pipe.close()
     server = Server(listener, Services(link, access))
+    # Whatever is to be loaded is loaded: the user that it becomes may not be allowed to read our own code.
+    _drop_privileges(access)
     threading.Thread(target=link.run, daemon=True, name="link").start()
     # It is never shut down, it ends with the process; so nothing has to wake it up to look whether it shall.
     threading.Thread(target=server.serve_forever, args=(None,), daemon=True, name="server").start()

@@ -9,12 +9,15 @@ import select
 import socket
 import threading
 import time
+from typing import TYPE_CHECKING
 
 from levity.errors import InvalidRequest
 from levity.protocol.messages import notification_frame
-from supervisor.frontend.secure import NOT_NOW, Encrypted
 from supervisor.frontend.turns import Turns
 from supervisor.spool.records import JsonObject
+
+if TYPE_CHECKING:
+    from levity.tls import SSLSocket
 
 __all__ = ["Wire", "heartbeat_of"]
 
@@ -43,15 +46,17 @@ class Wire:
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
-        self.tls: Encrypted | None = None
+        self.tls: SSLSocket | None = None
+        self._not_now: tuple[type[OSError], ...] = (BlockingIOError,)
         self._fd = connection.fileno()
         self._sent_at = time.monotonic()
         self._lock = threading.Lock()
         self._is_closed = False  # guarded by self._lock
 
-    def secure(self, connection: Encrypted) -> None:
-        """Speak TLS from now on: `connection` has taken over the descriptor."""
+    def secure(self, connection: "SSLSocket", not_now: tuple[type[OSError], ...]) -> None:
+        """Speak TLS from now on: `connection` has taken over the descriptor; `not_now` is raised instead of waiting."""
         self.connection = self.tls = connection
+        self._not_now = not_now
 
     def drop(self) -> None:
         """Break the connection, from any thread; its own thread, which sees that, closes it."""
@@ -105,7 +110,7 @@ class Wire:
         while position < end:
             try:
                 sent = send(fd, position, end)
-            except NOT_NOW:
+            except self._not_now:
                 if not self._wait_writable(_PATIENCE_S, must=False):
                     break
                 continue
