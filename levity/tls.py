@@ -5,6 +5,7 @@ The only module that imports ssl, which takes 30 ms: it is itself imported only 
 
 import hashlib
 import os
+import re
 import ssl
 
 TYPE_CHECKING = False
@@ -31,6 +32,7 @@ SSLSocket = ssl.SSLSocket
 # What a call on a non-blocking connection raises: not now.
 WANTS = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
+_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
 # The last bytes of the DER of the signature algorithms that RFC 5929, section 4.1, gives another hash than SHA-256.
 _HASHES = {
     bytes.fromhex("2a864886f70d01010c"): "sha384",  # sha384WithRSAEncryption
@@ -109,7 +111,7 @@ def client_context(ca: str | None = None, certificate: str | None = None, key: s
 def server_context(
     certificate: bytes, key: bytes, client_ca: bytes | None = None, crl: bytes | None = None
 ) -> ssl.SSLContext:
-    """Return how a server speaks TLS: all in PEM. SSLError, or ValueError for a key with a passphrase, if it cannot be.
+    """Return how a server speaks TLS: all in PEM. SSLError or ValueError (a key with a passphrase) if it cannot be.
 
     With a `client_ca`, clients must have a certificate of it, made for clients; with a `crl`, one that is not in there.
     """
@@ -124,6 +126,9 @@ def server_context(
         with _as_file(client_ca) as path:
             context.load_verify_locations(path)
         if crl is not None:
+            if set(_BLOCK.findall(crl)) != {b"X509 CRL"}:
+                # OpenSSL, given a certificate in its place, would trust that one.
+                raise ValueError("it must hold revocation lists in PEM, nothing else")
             with _as_file(crl) as path:
                 context.load_verify_locations(path)
             context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF

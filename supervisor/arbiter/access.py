@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from levity.addresses import Address
 from levity.errors import InvalidRequest
-from supervisor.arbiter.pem import ends_at, fingerprint, holds_only_crls
+from supervisor.arbiter.pem import ends_at, fingerprint
 from supervisor.arbiter.refusal import CONFIGURATION, RefusedError
 from supervisor.arbiter.selfmade import host_name, own_certificate
 from supervisor.say import say
@@ -139,8 +139,6 @@ def _given(certificate: str, key: str, files: TlsFiles) -> Tls:
         _try(f"--client-ca {files.client_ca}", tls.certificate, tls.key, tls.client_ca)
     if files.crl is not None:
         crl = _read("--crl", files.crl)
-        if not holds_only_crls(crl):
-            raise RefusedError(f"--crl {files.crl}: it must hold revocation lists in PEM, nothing else", CONFIGURATION)
         _try(f"--crl {files.crl}", tls.certificate, tls.key, tls.client_ca, crl)
     try:
         has_expired = ends_at(tls.certificate) < time.time()

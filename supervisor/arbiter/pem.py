@@ -6,17 +6,10 @@ import hashlib
 import re
 import time
 
-__all__ = ["ends_at", "fingerprint", "holds_only_crls"]
+__all__ = ["ends_at", "fingerprint"]
 
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
-_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
 _SEQUENCE, _UTC_TIME, _GENERALIZED_TIME, _VERSION = 0x30, 0x17, 0x18, 0xA0
-
-
-def holds_only_crls(pem: bytes) -> bool:
-    """Whether these are revocation lists: OpenSSL, given a certificate in their place, would trust that one."""
-    kinds = set(_BLOCK.findall(pem))
-    return kinds == {b"X509 CRL"}
 
 
 def fingerprint(pem: bytes) -> str:

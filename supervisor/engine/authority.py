@@ -15,16 +15,17 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from dataclasses import dataclass
 
-from levity.errors import AuthenticationError, InvalidRequest
+from levity.errors import AuthenticationError, InvalidRequest, LevityError
 from levity.protocol.proof import NONCE_BYTES, client_proof, is_nonce_of, is_same, server_proof
 from supervisor.engine.accounts import user_name
 from supervisor.hostos.peers import peer_credentials
 from supervisor.principal import Principal, Role, is_user_name
+from supervisor.say import say
 from supervisor.settings import Access, Known
 from supervisor.spool.records import JsonObject
 from supervisor.tokens import Token, TokenStore
 
-__all__ = ["Authority", "Client", "file_version", "ticket_key"]
+__all__ = ["Authority", "Client", "WrongUser", "file_version", "ticket_key"]
 
 _UNKNOWN = "levityd does not know this token; `levity login` stores another one"
 _STALE = "what let this client in does not hold any more: connect again"
@@ -41,6 +42,14 @@ class Client:
     ticket: str
 
 
+class WrongUser(AuthenticationError):
+    """A process that is known, `peer`, is not that of somebody to let in."""
+
+    def __init__(self, message: str, peer: str) -> None:
+        super().__init__(message)
+        self.peer = peer
+
+
 class Authority:
     """Lets clients in, in the way of `access.known`, and knows them by their tickets; AuthenticationError if not."""
 
@@ -51,7 +60,7 @@ class Authority:
         self._key = key
         self._version: object = None
         self._tokens: list[Token] = []
-        self._roles: dict[str, Role] = {}
+        self._roles: dict[str, Role] | None = {}
         self.crl_path = access.crl_path
         self.own_uid = os.geteuid()
         self.own_user = user_name(self.own_uid)
@@ -64,24 +73,34 @@ class Authority:
     def by_peer(self, fd: int) -> Client:
         """Let in the process at the other end of a unix socket that was accepted on our address (unix(7))."""
         self._expect(Known.PEER)
-        with socket.socket(fileno=os.dup(fd)) as shown:
-            # Only a socket that was accepted has this name: any other that the front-end might show, one that it has
-            # connected to a service of root's for example, speaks of somebody else.
-            if shown.family != socket.AF_UNIX or shown.getsockname() != self._address.removeprefix("unix:"):
-                raise AuthenticationError("that is no connection to this levityd")
-            try:
-                pid, uid, gid, groups = peer_credentials(shown)
-            except OSError as error:
-                raise AuthenticationError(f"levityd cannot tell who connects: {error.strerror}") from None
+        pid, uid, gid, groups = self._see(fd)
         peer = f"unix: process {pid}, uid {uid}"
         if self.own_uid not in {uid, 0}:
-            raise AuthenticationError(
-                f"this is the levityd of {self.own_user}, who alone may use it; root may become that user (runuser)"
+            raise WrongUser(
+                f"this is the levityd of {self.own_user}, who alone may use it; root may become that user (runuser)",
+                peer,
             )
         role = Role.ADMIN if uid == self.own_uid else Role.USER
         return self._let_in(
             Principal(user_name(uid), role, uid, gid, None if groups is None else tuple(groups)), peer, {"k": "peer"}
         )
+
+    def _see(self, fd: int) -> tuple[int, int, int, list[int] | None]:
+        try:
+            shown = socket.socket(fileno=fd)
+        except OSError:
+            raise AuthenticationError("that is no connection") from None
+        try:
+            # Only our listener, whose "peer" is root itself, and what it accepted have this name. Any other socket
+            # that the front-end might show, one that it connected to a service of root's say, speaks of somebody else.
+            is_ours = shown.family == socket.AF_UNIX and shown.getsockname() == self._address.removeprefix("unix:")
+            if not is_ours or shown.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                raise AuthenticationError("that is no connection to this levityd")
+            return peer_credentials(shown)
+        except OSError as error:
+            raise AuthenticationError(f"levityd cannot tell who connects: {error.strerror}") from None
+        finally:
+            shown.detach()  # It is the caller's.
 
     def begin(self, params: JsonObject) -> bytes:
         """Return the proof that we have the token by which a client's nonce was made."""
@@ -112,8 +131,7 @@ class Authority:
             raise AuthenticationError("the certificate has expired")
         if params.get("crl") != self.crl_version():
             raise AuthenticationError(_STALE)
-        self._refresh()
-        role = self._roles.get(names[0], Role.USER)
+        role = self._role_of(names[0])
         self._guard_own_name(names[0], role)
         facts = {"k": "certificate", "x": not_after, "c": params.get("crl")}
         return self._let_in(Principal(names[0], role), peer, facts)
@@ -137,7 +155,7 @@ class Authority:
         elif facts["k"] == "certificate":
             if facts["x"] < time.time() or facts["c"] != self.crl_version():
                 raise AuthenticationError(_STALE)
-            role = self._roles.get(facts["u"], Role.USER)
+            role = self._role_of(facts["u"])
         groups = None if facts["G"] is None else tuple(facts["G"])
         return Client(Principal(facts["u"], role, facts["i"], facts["g"], groups), facts["p"], ticket)
 
@@ -170,7 +188,20 @@ class Authority:
     def _refresh(self) -> None:
         version = self._store.version()
         if version != self._version:
-            self._tokens, self._roles, self._version = self._store.all(), self._store.roles(), version
+            self._tokens = self._store.all()
+            try:
+                self._roles = self._store.roles()
+            except LevityError as error:
+                say(f"levityd: {error.message}; nobody is let in by a certificate until it is")
+                self._roles = None
+            self._version = version
+
+    def _role_of(self, user: str) -> Role:
+        """Return the role of somebody with a certificate; AuthenticationError if it cannot be known."""
+        self._refresh()
+        if self._roles is None:
+            raise AuthenticationError("levityd cannot read which role its users have")
+        return self._roles.get(user, Role.USER)
 
     def _expect(self, known: Known) -> None:
         if self._access.known is not known:

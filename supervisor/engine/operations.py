@@ -18,6 +18,7 @@ from levity.errors import (
     LevityError,
     Unavailable,
     UnknownMethod,
+    UnknownTask,
 )
 from levity.protocol.messages import PROTOCOL_VERSION, Request
 from levity.version import __version__
@@ -101,8 +102,10 @@ class Operations:
         try:
             _check_right(client.principal, operation.right)
             operation.call(client, request.params, answer)
-        except Forbidden as error:
-            self._note(request.method, client, request.params.get("id"), refused=error.message)
+        except (Forbidden, UnknownTask) as error:
+            # Whether there is such a task, and of another user, is not told here either.
+            params = request.params
+            self._note(request.method, client, params.get("id"), params.get("argv"), refused=error.message)
             answer(error)
         except LevityError as error:
             answer(error)
@@ -128,19 +131,17 @@ class Operations:
         while self._waits:
             self._waits.popitem()[1].give_up()
 
-    def _note(
-        self, method: str, client: Client, task_id: object, argv: list[str] | None = None, refused: str = ""
-    ) -> None:
+    def _note(self, method: str, client: Client, task_id: object, argv: object = None, refused: str = "") -> None:
         who = client.principal
         self._audit.write(
             method,
             peer=client.peer,
             user=who.user,
             role=who.role,
-            task=task_id if isinstance(task_id, str) else None,
+            task=task_id,
             argv=argv,
             decision="denied" if refused else "allowed",
-            reason=refused,
+            reason=refused or None,
         )
 
     def _start(self, client: Client, params: JsonObject, answer: Answer) -> None:

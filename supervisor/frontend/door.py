@@ -8,7 +8,8 @@ import os
 import time
 from typing import NamedTuple
 
-from levity.errors import LevityError, ProtocolError, Unavailable
+from levity.authentication import is_loopback
+from levity.errors import AuthenticationError, LevityError, ProtocolError, Unavailable
 from levity.protocol.frames import FRAME_LIMIT, Frame, FrameDecoder
 from levity.protocol.messages import (
     PROTOCOL_VERSION,
@@ -30,6 +31,8 @@ __all__ = ["Caller", "Door", "StrangerError"]
 
 # TLS and authentication together.
 _DEADLINE_S = 10.0
+# Whoever begins TLS does so at once.
+_SILENCE_S = 1.0
 _READ_SIZE = 16 * 1024
 
 
@@ -93,6 +96,11 @@ class Door:
         if self._secure is None:
             visit.may_talk = True
             return ""
+        if is_loopback(visit.wire.connection.getpeername()[0]) and not visit.wire.is_readable(_SILENCE_S):
+            # Both would wait for the other to begin. From loopback, so nothing leaves the host in the clear.
+            visit.may_talk = True
+            self._report(visit.peer, "silent where TLS is spoken")
+            raise AuthenticationError("this levityd speaks TLS with everybody: add --tls")
         connection, crl_version = self._secure.wrap(visit.wire.connection)
         visit.wire.secure(connection)
         connection.settimeout(visit.left_s())
@@ -136,7 +144,7 @@ class _Visit:
     def __init__(self, wire: Wire, decoder: FrameDecoder, peer: str, link: EngineLink) -> None:
         self.wire = wire
         self._decoder = decoder
-        self._peer = peer
+        self.peer = peer
         self._link = link
         self._deadline = time.monotonic() + _DEADLINE_S
         self.may_talk = False  # Not before TLS is spoken: nothing goes out in the clear there.
@@ -168,7 +176,7 @@ class _Visit:
         return request
 
     def ask(self, method: str, params: JsonObject, enclosed: int = -1) -> JsonObject:
-        return self._link.call(method, params | {"peer": self._peer}, self.left_s(), enclosed=enclosed)
+        return self._link.call(method, params | {"peer": self.peer}, self.left_s(), enclosed=enclosed)
 
     def refuse(self, error: LevityError) -> None:
         try:

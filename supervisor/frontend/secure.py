@@ -5,7 +5,9 @@ import socket
 import threading
 
 from levity import tls
+from levity.errors import AuthenticationError
 from supervisor.frontend.engine_link import EngineLink
+from supervisor.say import say
 from supervisor.settings import Tls
 from supervisor.spool.records import JsonObject
 
@@ -32,6 +34,7 @@ class Secure:
         self._has_crl = has_crl
         self._lock = threading.Lock()
         self._crl_version = ""  # guarded by self._lock
+        self._is_broken = False  # guarded by self._lock
         self._context: tls.SSLContext | None = None if has_crl else self._make_context(None)  # guarded by self._lock
 
     def _make_context(self, crl: bytes | None) -> tls.SSLContext:
@@ -49,12 +52,23 @@ class Secure:
     def _current(self) -> tuple[tls.SSLContext, str]:
         with self._lock:
             if self._has_crl:
-                found, fd = self._link.fetch("tls.crl", {"known": self._crl_version}, _ENGINE_S)
-                if fd >= 0:
-                    self._context = self._make_context(_read_whole(fd))
-                    self._crl_version = found["version"]
+                self._refresh()
             assert self._context is not None
             return self._context, self._crl_version
+
+    def _refresh(self) -> None:
+        found, fd = self._link.fetch("tls.crl", {"known": self._crl_version}, _ENGINE_S)
+        if fd < 0:
+            return
+        try:
+            self._context = self._make_context(_read_whole(fd))
+        except (tls.SSLError, ValueError) as error:
+            # Nobody is let in by a certificate that may be revoked.
+            if not self._is_broken:
+                say(f"levityd: the list of revoked certificates is no good ({error}): nobody can connect until it is")
+            self._is_broken = True
+            raise AuthenticationError("levityd cannot read its list of revoked certificates") from None
+        self._crl_version, self._is_broken = found["version"], False
 
 
 def client_facts(connection: tls.SSLSocket, crl_version: str) -> JsonObject:

@@ -122,6 +122,12 @@ class Wire:
         data = os.pread(fd, min(end - position, _BLOCK), position)
         return self.connection.send(data) if data else 0
 
+    def is_readable(self, timeout_s: float) -> bool:
+        """Whether something comes, or the end, within that time."""
+        poller = select.poll()
+        poller.register(self.connection, select.POLLIN)
+        return bool(poller.poll(timeout_s * 1000))
+
     def _wait_writable(self, timeout_s: float, *, must: bool = True) -> bool:
         poller = select.poll()
         poller.register(self.connection, select.POLLOUT)
