@@ -51,13 +51,16 @@ class WrongUser(AuthenticationError):
 
 
 class Authority:
-    """Lets clients in, in the way of `access.known`, and knows them by their tickets; AuthenticationError if not."""
+    """Lets clients in, in the way of `access.known`, and knows them by their tickets; AuthenticationError if not.
+
+    `key` is what this state directory's secrets are made with.
+    """
 
     def __init__(self, access: Access, address: str, store: TokenStore, key: bytes) -> None:
         self._access = access
         self._address = address
         self._store = store
-        self._key = key
+        self.key = key
         self._version: object = None
         self._tokens: list[Token] = []
         self._roles: dict[str, Role] | None = {}
@@ -175,7 +178,7 @@ class Authority:
         return facts
 
     def _sign(self, body: str) -> str:
-        return hmac.digest(self._key, body.encode("ascii", "replace"), "sha256").hex()
+        return hmac.digest(self.key, body.encode("ascii", "replace"), "sha256").hex()
 
     def _token_of(self, client_nonce: bytes) -> Token:
         self._expect(Known.TOKEN)

@@ -75,7 +75,7 @@ class Operations:
         self._state_dir = state_dir
         self._log_cap = log_cap
         self._limits = limits
-        self._catalogue = Catalogue(registry, tasks.live, authority.own_user)
+        self._catalogue = Catalogue(registry, tasks.live, authority.own_user, authority.key)
         self._waits: dict[str, Wait] = {}
         self._table = {
             "task.start": Operation(Right.START, self._start),
