@@ -8,10 +8,12 @@ from enum import StrEnum
 
 from levity.addresses import Address
 
-__all__ = ["LOCK_FILE", "Access", "Keeping", "Known", "LockByte", "Settings", "Tls"]
+__all__ = ["LOCK_FILE", "TICKET_KEY", "Access", "Keeping", "Known", "LockByte", "Settings", "Tls"]
 
 # One file, a byte for each process that must exist only once (supervisor/hostos/locks.py).
 LOCK_FILE = "levityd.lock"
+# What tickets of clients are signed with (supervisor/engine/authority.py), as long as one levityd runs.
+TICKET_KEY = "ticket.key"
 
 
 class LockByte:

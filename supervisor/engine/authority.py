@@ -21,15 +21,18 @@ from supervisor.engine.accounts import user_name
 from supervisor.hostos.peers import peer_credentials
 from supervisor.principal import Principal, Role, is_user_name
 from supervisor.say import say
-from supervisor.settings import Access, Known
+from supervisor.settings import TICKET_KEY, Access, Known
 from supervisor.spool.records import JsonObject
 from supervisor.tokens import Token, TokenStore
 
-__all__ = ["Authority", "Client", "WrongUser", "file_version", "ticket_key"]
+__all__ = ["Authority", "Client", "WrongUserError", "file_version", "ticket_key"]
 
 _UNKNOWN = "levityd does not know this token; `levity login` stores another one"
 _STALE = "what let this client in does not hold any more: connect again"
 _BINDING_LIMIT = 256
+# A client that is connected for longer is hung up on and connects again, by itself: levityd's own client does. So what
+# somebody who took over the front-end has seen is of use for a day at most.
+_TICKET_AGE_S = 24 * 3600.0
 _KEY_BYTES = 32
 
 
@@ -42,7 +45,7 @@ class Client:
     ticket: str
 
 
-class WrongUser(AuthenticationError):
+class WrongUserError(AuthenticationError):
     """A process that is known, `peer`, is not that of somebody to let in."""
 
     def __init__(self, message: str, peer: str) -> None:
@@ -65,6 +68,7 @@ class Authority:
         self._tokens: list[Token] = []
         self._roles: dict[str, Role] | None = {}
         self.crl_path = access.crl_path
+        self.frontend_uid = access.frontend_ids[0] if access.frontend_ids else None
         self.own_uid = os.geteuid()
         self.own_user = user_name(self.own_uid)
 
@@ -79,7 +83,7 @@ class Authority:
         pid, uid, gid, groups = self._see(fd)
         peer = f"unix: process {pid}, uid {uid}"
         if self.own_uid not in {uid, 0}:
-            raise WrongUser(
+            raise WrongUserError(
                 f"this is the levityd of {self.own_user}, who alone may use it; root may become that user (runuser)",
                 peer,
             )
@@ -149,21 +153,24 @@ class Authority:
         """Return whose ticket this is, if it still holds."""
         facts = self._open(ticket)
         self._refresh()
-        role = Role(facts["r"])
-        if facts["k"] == "token":
-            token = next((token for token in self._tokens if _mark(token) == facts["t"]), None)
-            if token is None:
-                raise AuthenticationError(_STALE)
-            role = token.role
-        elif facts["k"] == "certificate":
-            if facts["x"] < time.time() or facts["c"] != self.crl_version():
-                raise AuthenticationError(_STALE)
-            role = self._role_of(facts["u"])
+        role = self._role_by(facts)
+        if role is None or time.monotonic() > facts["a"] + _TICKET_AGE_S:
+            raise AuthenticationError(_STALE)
         groups = None if facts["G"] is None else tuple(facts["G"])
         return Client(Principal(facts["u"], role, facts["i"], facts["g"], groups), facts["p"], ticket)
 
+    def _role_by(self, facts: JsonObject) -> Role | None:
+        """Return the role that a client has by now; None if what let it in does not hold any more."""
+        if facts["k"] == "token":
+            return next((token.role for token in self._tokens if _mark(token) == facts["t"]), None)
+        if facts["k"] == "certificate":
+            is_good = facts["x"] >= time.time() and facts["c"] == self.crl_version()
+            return self._role_of(facts["u"]) if is_good else None
+        return Role(facts["r"])
+
     def _let_in(self, who: Principal, peer: str, facts: JsonObject) -> Client:
         facts |= {"u": who.user, "r": who.role, "i": who.uid, "g": who.gid, "G": who.groups, "p": peer}
+        facts["a"] = time.monotonic()
         body = urlsafe_b64encode(json.dumps(facts, separators=(",", ":")).encode()).decode()
         return Client(who, peer, f"{body}.{self._sign(body)}")
 
@@ -216,7 +223,7 @@ class Authority:
             raise AuthenticationError(f"{user} is levityd's own user, and so the name of an administrator only")
 
 
-def ticket_key(path: str = "ticket.key") -> bytes:
+def ticket_key(path: str = TICKET_KEY) -> bytes:
     """Return the key that signs tickets, made when there is none; OSError when the disk does not take it."""
     flags = os.O_NOFOLLOW | os.O_CLOEXEC
     try:

@@ -148,7 +148,7 @@ class Operations:
         spec = check_start(params, time.time_ns(), self._log_cap)
         who = client.principal
         spec["owner"] = who.user
-        spec["run_as"] = run_as(who, user_of(params), self._authority.own_user)
+        spec["run_as"] = run_as(who, user_of(params), self._authority.own_user, self._authority.frontend_uid)
         row = self._registry.get(spec["id"])
         if row is None:
             self._note("task.start", client, spec["id"], spec["argv"])

@@ -20,7 +20,7 @@ from levity.protocol.messages import Request
 from levity.version import __version__
 from supervisor.engine import directory
 from supervisor.engine.audit import Audit
-from supervisor.engine.authority import Authority, Client, WrongUser, file_version
+from supervisor.engine.authority import Authority, Client, WrongUserError, file_version
 from supervisor.principal import Right
 from supervisor.say import say
 from supervisor.spool.records import JsonObject
@@ -100,7 +100,7 @@ class Reception:
         try:
             client = decide()
         except AuthenticationError as error:
-            self._refuse(error.peer if isinstance(error, WrongUser) else _peer_of(request), error)
+            self._refuse(error.peer if isinstance(error, WrongUserError) else _peer_of(request), error)
             raise
         who = client.principal
         if request.method != "auth.peer":  # Those of the host are too many, and told apart by what they do.

@@ -6,11 +6,12 @@ import pytest
 
 from levity.errors import Forbidden, InvalidRequest
 from supervisor.engine import identity
-from supervisor.engine.identity import run_as
 from supervisor.principal import Principal, Role
+from supervisor.spool.records import JsonObject
 
 ROOT, ALICE, TOOR = "root", "alice", "toor"
-ACCOUNTS = {ROOT: 0, ALICE: 1000, "bob": 1001, TOOR: 0}
+FRONT_END = 999
+ACCOUNTS = {ROOT: 0, ALICE: 1000, "bob": 1001, TOOR: 0, "levity": FRONT_END}
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +25,10 @@ def accounts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(identity, "resolve", resolve)
     monkeypatch.setattr(identity, "of_peer", of_peer)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
+
+
+def run_as(who: Principal, wanted: str | None, own_user: str) -> JsonObject | None:
+    return identity.run_as(who, wanted, own_user, FRONT_END)
 
 
 def remote(user: str, role: Role = Role.USER) -> Principal:
@@ -60,7 +65,7 @@ def test_nobody_else_runs_as_somebody_else(who: Principal, wanted: str) -> None:
 
 def test_who_comes_from_elsewhere_runs_as_the_account_of_that_name() -> None:
     assert run_as(remote(ALICE), None, ROOT) == {"uid": 1000, "name": ALICE, "from": "account"}
-    with pytest.raises(InvalidRequest, match="no user 'ci'"):
+    with pytest.raises(Forbidden, match="no user 'ci'.*--user"):
         run_as(remote("ci"), None, ROOT)
 
 
@@ -86,3 +91,13 @@ def test_where_levityd_is_not_root_all_run_as_levityd(monkeypatch: pytest.Monkey
     for who in (own, remote("ci"), remote("boss", Role.ADMIN)):
         with pytest.raises(Forbidden, match="only a levityd that root runs"):
             run_as(who, "bob", ALICE)
+
+
+def test_nothing_runs_as_the_front_end() -> None:
+    for who, wanted in (
+        (local(ROOT, 0, Role.ADMIN), "levity"),
+        (remote("levity"), None),
+        (local("levity", FRONT_END), None),
+    ):
+        with pytest.raises(Forbidden, match="front-end"):
+            run_as(who, wanted, ROOT)
