@@ -141,6 +141,14 @@ class Authority:
         groups = None if facts["G"] is None else tuple(facts["G"])
         return Client(Principal(facts["u"], role, facts["i"], facts["g"], groups), facts["p"], ticket)
 
+    def once_known(self, ticket: str) -> tuple[str, str | None]:
+        """Return from where and as which user this ticket's client was let in, for the audit; "?" and None if nobody."""
+        try:
+            facts = self._open(ticket)
+        except AuthenticationError:
+            return "?", None
+        return facts["p"], facts["u"]
+
     def _let_in(self, who: Principal, peer: str, facts: JsonObject) -> Client:
         facts |= {"u": who.user, "r": who.role, "i": who.uid, "g": who.gid, "G": who.groups, "p": peer}
         body = urlsafe_b64encode(json.dumps(facts, separators=(",", ":")).encode()).decode()

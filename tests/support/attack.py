@@ -27,9 +27,11 @@ __all__ = [
     "Watch",
     "check_refusal",
     "connect",
+    "enter",
     "named_in_source",
     "prove",
     "read_all",
+    "read_one",
     "request",
     "secure",
 ]
@@ -155,6 +157,16 @@ def prove(sock: socket.socket, key: bytes, binding: bytes, *, last: bytes = b"")
         return [hello, begun, *read_all(sock)] if begun else [hello]
     sock.sendall(request_frame(0, "auth.finish", {"proof": client_proof(key, *nonces, binding).hex()}) + last)
     return [hello, begun, *read_all(sock)]
+
+
+def enter(sock: socket.socket, key: bytes, binding: bytes) -> socket.socket:
+    """Do the client's part of the proofs and return the connection, on which requests are served from now on."""
+    nonces = bytes.fromhex(read_one(sock)["params"]["nonce"]), make_nonce(key)
+    sock.sendall(request_frame(0, "auth.begin", {"nonce": nonces[1].hex()}))
+    assert "result" in read_one(sock)
+    sock.sendall(request_frame(0, "auth.finish", {"proof": client_proof(key, *nonces, binding).hex()}))
+    assert "result" in read_one(sock)
+    return sock
 
 
 def check_refusal(messages: Iterable[JsonObject]) -> None:

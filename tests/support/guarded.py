@@ -17,8 +17,9 @@ from supervisor.tokens import TokenStore
 from tests.support.attack import Watch
 from tests.support.certificates import Authority, Certificate, make_ca
 from tests.support.daemon import Daemon
+from tests.support.deadline import eventually
 from tests.support.paths import levityd_command
-from tests.support.tasks import sh
+from tests.support.tasks import output, sh
 
 __all__ = ["Guarded", "Guards", "guarded", "guards"]
 
@@ -33,7 +34,7 @@ class Guarded:
         self.marker = daemon.state_dir.parent / "marker"
         with self.client() as client:
             self.task_id = sh(client, "echo secret; exec sleep 600", user="root" if os.geteuid() == 0 else None)
-            list(client.logs(self.task_id))
+            eventually(lambda: output(client, self.task_id)[0] == b"secret\n", "its output")
 
     def client(self) -> Client:
         return self.make_client(self.address)
