@@ -13,7 +13,7 @@ from levity import Client
 from levity.protocol.proof import endpoint_binding, parse_token
 from levity.tls import certificate_binding
 from supervisor.principal import Role
-from supervisor.tokens import TokenStore
+from supervisor.tokens import TokenStore, own_name
 from tests.support.attack import Watch
 from tests.support.certificates import Authority, Certificate, make_ca
 from tests.support.daemon import Daemon
@@ -56,6 +56,11 @@ class Guarded:
         host, _colon, port = self.address.rpartition(":")
         return endpoint_binding(host, int(port))
 
+    @property
+    def daemon_user(self) -> str:
+        """The user that it is itself."""
+        return own_name()
+
     def add_token(self, name: str, role: Role = Role.USER) -> bytes:
         """Make a token and return its key."""
         with TokenStore(str(self.daemon.state_dir)) as store:
@@ -65,7 +70,7 @@ class Guarded:
         with TokenStore(str(self.daemon.state_dir)) as store:
             store.revoke(name)
 
-    def set_role(self, name: str, role: Role) -> None:
+    def set_role(self, name: str, role: Role | None) -> None:
         with TokenStore(str(self.daemon.state_dir)) as store:
             store.set_role(name, role)
 
