@@ -168,6 +168,14 @@ class Authority:
             return self._role_of(facts["u"]) if is_good else None
         return Role(facts["r"])
 
+    def once_known(self, ticket: str) -> tuple[str, str | None]:
+        """Return from where and as which user this ticket's client was let in, for the audit; "?" and None if nobody."""
+        try:
+            facts = self._open(ticket)
+        except AuthenticationError:
+            return "?", None
+        return facts["p"], facts["u"]
+
     def _let_in(self, who: Principal, peer: str, facts: JsonObject) -> Client:
         facts |= {"u": who.user, "r": who.role, "i": who.uid, "g": who.gid, "G": who.groups, "p": peer}
         facts["a"] = time.monotonic()

@@ -45,7 +45,7 @@ def _run_as(who: Principal, wanted: str | None, own_user: str) -> JsonObject | N
     account = resolve(who.user)
     if account is None:
         raise Forbidden(
-            f"this host has no user {who.user!r}, as whom the task would run; an administrator may name another (--user)"
+            f"this host has no user {who.user!r}, as whom the task would run; an administrator names another (--user)"
         )
     return _not_root(who, account)
 

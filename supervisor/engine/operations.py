@@ -92,7 +92,8 @@ class Operations:
         try:
             client = self._authority.recognise(request.auth)
         except AuthenticationError as error:
-            self._audit.write_refused(peer="?", reason=error.message)
+            peer, user = self._authority.once_known(request.auth)
+            self._audit.write_refused(peer=peer, user=user, reason=error.message)
             answer(error)
             return
         operation = self._table.get(request.method)

@@ -86,7 +86,7 @@ class Reception:
     def _begin(self, request: Request, _fd: int) -> Answer:
         try:
             return {"proof": self._authority.begin(request.params).hex()}, -1
-        except AuthenticationError as error:
+        except (AuthenticationError, InvalidRequest) as error:
             self._refuse(_peer_of(request), error)
             raise
 
@@ -99,7 +99,7 @@ class Reception:
     def _admit(self, request: Request, decide: Callable[[], Client]) -> Answer:
         try:
             client = decide()
-        except AuthenticationError as error:
+        except (AuthenticationError, InvalidRequest) as error:
             self._refuse(error.peer if isinstance(error, WrongUserError) else _peer_of(request), error)
             raise
         who = client.principal
@@ -107,19 +107,27 @@ class Reception:
             self._audit.write("connect", peer=client.peer, user=who.user, role=who.role, decision="allowed")
         return {"ticket": client.ticket, "user": who.user, "role": who.role, "server": f"levityd/{__version__}"}, -1
 
-    def _refuse(self, peer: str, error: AuthenticationError) -> None:
-        self._audit.write_refused(peer=peer, reason=error.message)
+    def _refuse(self, peer: str, error: LevityError, user: str | None = None) -> None:
+        self._audit.write_refused(peer=peer, user=user, reason=error.message)
+
+    def _recognise(self, request: Request) -> Client:
+        try:
+            return self._authority.recognise(request.auth)
+        except AuthenticationError as error:
+            peer, user = self._authority.once_known(request.auth)
+            self._refuse(peer, error, user)
+            raise
 
     def _rejected(self, request: Request, _fd: int) -> Answer:
         self._audit.write_refused(peer=_peer_of(request), reason=_text(request.params.get("reason")))
         return {}, -1
 
     def _check(self, request: Request, _fd: int) -> Answer:
-        self._authority.recognise(request.auth)
+        self._recognise(request)
         return {}, -1
 
     def _open_spool(self, request: Request, _fd: int) -> Answer:
-        client = self._authority.recognise(request.auth)
+        client = self._recognise(request)
         method = str(request.params.get("for"))
         if (right := _BORROWERS.get(method)) is None:
             raise InvalidRequest("a task's directory is not lent for that")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from levity.errors import AuthenticationError, InvalidRequest
@@ -106,8 +106,9 @@ def test_a_ticket_ends_with_its_token(store: TokenStore) -> None:
 def test_no_other_ticket_is_known(data: st.DataObject) -> None:
     authority = Authority(Access(Known.TOKEN), "x", FakeStore(), KEY)  # type: ignore[arg-type]
     ticket = authority.by_proof(talk(FakeStore().all()[0]), "x").ticket
-    position = data.draw(st.integers(0, len(ticket) - 1))
-    letter = data.draw(st.characters(exclude_characters=ticket[position]))
+    position = data.draw(st.integers(0, 999)) % len(ticket)
+    letter = data.draw(st.characters())
+    assume(letter != ticket[position])
     for other in (ticket[:position] + letter + ticket[position + 1 :], ticket[:-1], ticket + "0", "", ".", "a.b"):
         with pytest.raises(AuthenticationError):
             authority.recognise(other)

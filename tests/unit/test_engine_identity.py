@@ -65,7 +65,7 @@ def test_nobody_else_runs_as_somebody_else(who: Principal, wanted: str) -> None:
 
 def test_who_comes_from_elsewhere_runs_as_the_account_of_that_name() -> None:
     assert run_as(remote(ALICE), None, ROOT) == {"uid": 1000, "name": ALICE, "from": "account"}
-    with pytest.raises(Forbidden, match="no user 'ci'.*--user"):
+    with pytest.raises(Forbidden, match=r"no user 'ci'.*--user"):
         run_as(remote("ci"), None, ROOT)
 
 
