@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from levity.errors import AuthenticationError, InvalidRequest
 from levity.protocol.proof import NONCE_BYTES, client_proof, is_nonce_of, is_same, server_proof
 from supervisor.engine.accounts import user_name
-from supervisor.hostos.peers import peer_credentials
+from supervisor.hostos.peers import is_accepted, peer_credentials
 from supervisor.principal import Principal, Role, is_user_name
 from supervisor.settings import Access, Known
 from supervisor.spool.records import JsonObject
@@ -65,9 +65,7 @@ class Authority:
         """Let in the process at the other end of a unix socket that was accepted on our address (unix(7))."""
         self._expect(Known.PEER)
         with socket.socket(fileno=os.dup(fd)) as shown:
-            # Only a socket that was accepted has this name: any other that the front-end might show, one that it has
-            # connected to a service of root's for example, speaks of somebody else.
-            if shown.family != socket.AF_UNIX or shown.getsockname() != self._address.removeprefix("unix:"):
+            if not is_accepted(shown, self._address.removeprefix("unix:")):
                 raise AuthenticationError("that is no connection to this levityd")
             try:
                 pid, uid, gid, groups = peer_credentials(shown)
