@@ -10,6 +10,7 @@ import hmac
 import json
 import os
 import socket
+import stat
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
@@ -64,6 +65,8 @@ class Authority:
     def by_peer(self, fd: int) -> Client:
         """Let in the process at the other end of a unix socket that was accepted on our address (unix(7))."""
         self._expect(Known.PEER)
+        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+            raise AuthenticationError("that is no connection to this levityd")
         with socket.socket(fileno=os.dup(fd)) as shown:
             if not is_accepted(shown, self._address.removeprefix("unix:")):
                 raise AuthenticationError("that is no connection to this levityd")
