@@ -1,23 +1,19 @@
 """What the arbiter's two children have in common. Runs in: engine, front-end. Owns: nothing.
 
-The arbiter talks to each over a `control` connection: JSON objects by send_bytes, and a descriptor after "peer". An
-end of file there means that the arbiter is dead: the child ends, too, so that the next levityd finds the field clear.
+The arbiter talks to each over a `control` connection. An end of file there means that the arbiter is dead: the child
+ends, too, so that the next levityd finds the field clear.
 """
 
-import json
 import os
 import signal
 import time
-from multiprocessing.connection import Connection
-from multiprocessing.reduction import recv_handle
 
 from supervisor.hostos import titles
 from supervisor.hostos.descriptors import close_all_but, raise_descriptor_limit
 from supervisor.hostos.locks import lock_holder, try_lock
 from supervisor.settings import LOCK_FILE
-from supervisor.spool.records import JsonObject
 
-__all__ = ["be_child", "receive_peer", "receive_word", "take_lock", "tell"]
+__all__ = ["be_child", "take_lock"]
 
 _LOCK_WAIT_S = 5.0
 # Only the arbiter is told to stop; whoever stops levityd from a terminal or a service manager signals all of them.
@@ -47,25 +43,3 @@ def take_lock(byte: int) -> str:
             )
         time.sleep(0.01)
     return ""
-
-
-def tell(control: Connection, **word: object) -> None:
-    """Tell the arbiter something; when it is gone, that shows as an end of file soon enough."""
-    try:
-        control.send_bytes(json.dumps(word).encode())
-    except OSError:
-        pass
-
-
-def receive_word(control: Connection) -> JsonObject:
-    """Return what the arbiter says; {} when it is gone."""
-    try:
-        word = json.loads(control.recv_bytes(65536))
-    except (EOFError, OSError):
-        return {}
-    return word if isinstance(word, dict) else {}
-
-
-def receive_peer(control: Connection) -> int:
-    """Return the descriptor that follows the word "peer": this child's end of a new pipe to the other child."""
-    return recv_handle(control)

@@ -9,6 +9,8 @@ import os
 import socket
 from collections import deque
 
+from levity.errors import ProtocolError
+
 __all__ = ["Pipe"]
 
 _READ_SIZE = 256 * 1024
@@ -18,7 +20,10 @@ _UNCLAIMED_LIMIT = 64
 
 
 class Pipe:
-    """Frames out, bytes in, and descriptors both ways. OSError means that the other end is gone."""
+    """Frames out, bytes in, and descriptors both ways. OSError means that the other end is gone.
+
+    ProtocolError means that it is there, and does what none of ours does.
+    """
 
     def __init__(self, fd: int) -> None:
         self._socket = socket.socket(fileno=fd)
@@ -67,7 +72,7 @@ class Pipe:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 self._arrived.extend(array.array("i", content[: len(content) // 4 * 4]))
         if len(self._arrived) > _UNCLAIMED_LIMIT:
-            raise OSError("descriptors come that nothing is said of")
+            raise ProtocolError("descriptors come that nothing is said of")
         return data
 
     def take_descriptor(self) -> int:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from levity.errors import AuthenticationError, InvalidRequest, LevityError
 from levity.protocol.proof import NONCE_BYTES, client_proof, is_nonce_of, is_same, server_proof
 from supervisor.engine.accounts import user_name
-from supervisor.hostos.peers import peer_credentials
+from supervisor.hostos.peers import is_accepted, peer_credentials
 from supervisor.principal import Principal, Role, is_user_name
 from supervisor.say import say
 from supervisor.settings import TICKET_KEY, Access, Known
@@ -98,10 +98,7 @@ class Authority:
         except OSError:
             raise AuthenticationError("that is no connection") from None
         try:
-            # Only our listener, whose "peer" is root itself, and what it accepted have this name. Any other socket
-            # that the front-end might show, one that it connected to a service of root's say, speaks of somebody else.
-            is_ours = shown.family == socket.AF_UNIX and shown.getsockname() == self._address.removeprefix("unix:")
-            if not is_ours or shown.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            if not is_accepted(shown, self._address.removeprefix("unix:")):
                 raise AuthenticationError("that is no connection to this levityd")
             return peer_credentials(shown)
         except OSError as error:
@@ -169,7 +166,7 @@ class Authority:
         return Role(facts["r"])
 
     def once_known(self, ticket: str) -> tuple[str, str | None]:
-        """Return from where and as which user this ticket's client was let in, for the audit; "?" and None if nobody."""
+        """Return from where and as which user a ticket's client was let in, for the audit; "?" and None if nobody."""
         try:
             facts = self._open(ticket)
         except AuthenticationError:

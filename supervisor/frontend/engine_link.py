@@ -167,16 +167,15 @@ class EngineLink:
             with self._lock:
                 self._pipe.flush()
             data = self._pipe.receive()
+            if not data:
+                return False
+            decoder.feed(data)
+            while isinstance(frame := decoder.next_frame(), Frame):
+                self._deliver(parse_reply(frame.body))
         except BlockingIOError:
             return True
         except OSError:
             return False
-        if not data:
-            return False
-        decoder.feed(data)
-        try:
-            while isinstance(frame := decoder.next_frame(), Frame):
-                self._deliver(parse_reply(frame.body))
         except LevityError as error:
             # Our own engine does not send such a thing. Only a new front-end is given a new pipe: make room for it.
             say(f"levityd: front-end: the engine is not understood: {error.message[:200]}")

@@ -38,9 +38,10 @@ LAYERS: dict[str, set[str]] = {
     "principal": set(),
     "private": {"hostos"},
     "tokens": {"principal", "private", "say"},
-    "child": {"hostos", "spool", "settings"},
-    "engine": {"hostos", "spool", "shim", "say", "settings", "child", "principal", "tokens", "pipe"},
-    "frontend": {"hostos", "spool", "say", "settings", "child", "pipe"},
+    "child": {"hostos", "settings"},
+    "control": {"pipe", "spool"},
+    "engine": {"hostos", "spool", "shim", "say", "settings", "child", "control", "principal", "tokens", "pipe"},
+    "frontend": {"hostos", "spool", "say", "settings", "child", "control", "pipe"},
 }
 
 
