@@ -4,6 +4,7 @@ How it is done follows from what is talked over, never from what the other side 
 random to all who do not have the token, is sent before the server is known.
 """
 
+from levity.credentials import GIVEN
 from levity.errors import AuthenticationError, LevityError, ProtocolError
 from levity.protocol.frames import JSON
 from levity.protocol.messages import Reply, parse_reply, request_frame
@@ -109,9 +110,13 @@ class Dialogue:
             return error
         # Only what happened: what to do is not for a stranger to say.
         why = error.message.partition(";")[0][:_QUOTE_LIMIT]
-        return AuthenticationError(
-            f"{self._address} does not take {self._source} ({why}); `levity -a {self._address} login` stores another"
-        )
+        return AuthenticationError(f"{self._address} does not take {self._source} ({why}){self._advice()}")
+
+    def _advice(self) -> str:
+        if self._source == GIVEN:
+            return ""
+        login = f"; `levity -a {self._address} login` stores another"
+        return f"{login}, LEVITY_STATE_DIR names another state directory" if self._source.endswith("/token") else login
 
 
 def is_loopback(host: str) -> bool:

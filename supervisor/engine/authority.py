@@ -15,7 +15,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from dataclasses import dataclass
 
-from levity.errors import AuthenticationError, InvalidRequest, LevityError
+from levity.errors import AuthenticationError, InvalidRequest, LevityError, Unavailable
 from levity.protocol.proof import NONCE_BYTES, client_proof, is_nonce_of, is_same, server_proof
 from supervisor.engine.accounts import user_name
 from supervisor.hostos.peers import is_accepted, peer_credentials
@@ -134,7 +134,7 @@ class Authority:
         if isinstance(not_after, bool) or not isinstance(not_after, int | float) or not_after < time.time():
             raise AuthenticationError("the certificate has expired")
         if params.get("crl") != self.crl_version():
-            raise AuthenticationError(_STALE)
+            raise Unavailable("the list of revoked certificates has just changed; connect again")
         role = self._role_of(names[0])
         self._guard_own_name(names[0], role)
         facts = {"k": "certificate", "x": not_after, "c": params.get("crl")}

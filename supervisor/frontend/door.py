@@ -79,7 +79,7 @@ class Door:
             raise StrangerError(error.message, is_failure=not isinstance(error, Unavailable)) from None
         except OSError as error:
             is_late = isinstance(error, TimeoutError)
-            reason = "not known in time" if is_late else getattr(error, "reason", None) or error.strerror or str(error)
+            reason = "not known in time" if is_late else _reason(error)
             # Whoever went away without a word may only have looked whether somebody listens here.
             has_left = isinstance(error, ConnectionError) or (self._secure is not None and self._secure.has_left(error))
             if not has_left:
@@ -101,11 +101,19 @@ class Door:
             visit.may_talk = True
             self._report(visit.peer, "silent where TLS is spoken")
             raise AuthenticationError("this levityd speaks TLS with everybody: add --tls")
-        connection, crl_version = self._secure.wrap(visit.wire.connection)
+        refusal: LevityError | None = None
+        crl_version = ""
+        try:
+            crl_version = self._secure.refresh()
+        except LevityError as error:
+            refusal = error  # To be told in TLS.
+        connection = self._secure.wrap(visit.wire.connection)
         visit.wire.secure(connection, self._secure.not_now)
         connection.settimeout(visit.left_s())
         connection.do_handshake()
         visit.may_talk = True
+        if refusal is not None:
+            raise refusal
         return crl_version
 
     def _know(self, visit: "_Visit", crl_version: str) -> JsonObject:
@@ -137,6 +145,12 @@ class Door:
             return self._secure.binding
         host, port = visit.wire.connection.getsockname()[:2]
         return endpoint_binding(host, port)
+
+
+def _reason(error: OSError) -> str:
+    """Return what was wrong: with a certificate ("certificate revoked"), with TLS, or with the connection."""
+    of_tls = getattr(error, "verify_message", None) or getattr(error, "reason", None)
+    return str(of_tls or error.strerror or error)
 
 
 class _Visit:

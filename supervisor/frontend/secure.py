@@ -47,13 +47,11 @@ class Secure:
         its = self._settings
         return self._tls.server_context(its.certificate, its.key, its.client_ca, crl)
 
-    def wrap(self, connection: socket.socket) -> "tuple[SSLSocket, str]":
-        """Return the connection as one that speaks TLS, and by which list of revoked certificates clients are judged.
-
-        `connection` is used up. What the engine refuses is raised.
-        """
-        context, version = self._current()
-        return context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False), version
+    def wrap(self, connection: socket.socket) -> "SSLSocket":
+        """Return the connection as one that speaks TLS; `connection` is used up."""
+        with self._lock:
+            context = self._context or self._make_context(None)
+        return context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
 
     def has_left(self, error: OSError) -> bool:
         """Whether that is what a client leaves behind that closes its connection in the middle of TLS."""
@@ -64,17 +62,21 @@ class Secure:
         names, not_after = self._tls.certificate_facts(connection)
         return {"names": names, "not_after": not_after, "crl": crl_version}
 
-    def _current(self) -> "tuple[SSLContext, str]":
-        with self._lock:
-            if self._has_crl:
-                self._refresh()
-            assert self._context is not None
-            return self._context, self._crl_version
+    def refresh(self) -> str:
+        """Look for another list of revoked certificates; return by which list clients are judged from now on.
 
-    def _refresh(self) -> None:
-        found, fd = self._link.fetch("tls.crl", {"known": self._crl_version}, _ENGINE_S)
-        if fd < 0:
-            return
+        Raises what the engine refuses, and AuthenticationError if the list is no good: call it before `wrap`, and let
+        nobody in then.
+        """
+        if not self._has_crl:
+            return ""
+        with self._lock:
+            found, fd = self._link.fetch("tls.crl", {"known": self._crl_version}, _ENGINE_S)
+            if fd >= 0:
+                self._take_list(found["version"], fd)
+            return self._crl_version
+
+    def _take_list(self, version: str, fd: int) -> None:
         try:
             self._context = self._make_context(_read_whole(fd))
         except (self._tls.SSLError, ValueError) as error:
@@ -83,7 +85,7 @@ class Secure:
                 say(f"levityd: the list of revoked certificates is no good ({error}): nobody can connect until it is")
             self._is_broken = True
             raise AuthenticationError("levityd cannot read its list of revoked certificates") from None
-        self._crl_version, self._is_broken = found["version"], False
+        self._crl_version, self._is_broken = version, False
 
 
 def _read_whole(fd: int) -> bytes:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from levity.errors import ProtocolError
 from levity.protocol.frames import Frame, FrameDecoder, json_frame
 from supervisor.pipe import Pipe
 
@@ -108,7 +109,7 @@ def test_descriptors_that_nothing_is_said_of_end_it(ends: Ends) -> None:
             here.flush()
             there.receive()
 
-    with pytest.raises(OSError, match="nothing is said of"):
+    with pytest.raises(ProtocolError, match="nothing is said of"):
         flood()
 
 
