@@ -67,7 +67,11 @@ class Pipe:
 
     def receive(self) -> bytes:
         """Return the next bytes, b"" at the end of the stream; BlockingIOError when there are none now."""
-        data, ancillary, _flags, _address = self._socket.recvmsg(_READ_SIZE, _ROOM_FOR_ONE, socket.MSG_CMSG_CLOEXEC)
+        data, ancillary, flags, _address = self._socket.recvmsg(_READ_SIZE, _ROOM_FOR_ONE, socket.MSG_CMSG_CLOEXEC)
+        if flags & socket.MSG_CTRUNC:
+            # More than one at once, which none of ours sends; or this process may have no more, and then that one is
+            # lost, and the next would be taken for it.
+            raise ProtocolError("a descriptor is lost")
         for level, kind, content in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 self._arrived.extend(array.array("i", content[: len(content) // 4 * 4]))

@@ -26,7 +26,6 @@ __all__ = [
     "KEY_BYTES",
     "NONCE_BYTES",
     "client_proof",
-    "endpoint_binding",
     "format_token",
     "is_nonce_of",
     "is_same",
@@ -87,11 +86,6 @@ def client_proof(key: bytes, server_nonce: bytes, client_nonce: bytes, binding: 
 def is_same(one: bytes, other: bytes) -> bool:
     """Compare in a time that does not tell where they differ."""
     return bool(compare_digest(one, other))
-
-
-def endpoint_binding(host: str, port: int) -> bytes:
-    """Return the binding of a plain TCP connection: the server's end of it, as getsockname(2) gives it."""
-    return f"tcp:{host}:{port}".encode("ascii", "replace")
 
 
 def _tag(key: bytes, random: bytes) -> bytes:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from levity.errors import AuthenticationError, InvalidRequest, LevityError, Unavailable
 from levity.protocol.proof import NONCE_BYTES, client_proof, is_nonce_of, is_same, server_proof
 from supervisor.engine.accounts import user_name
-from supervisor.hostos.peers import is_accepted, peer_credentials
+from supervisor.hostos.peers import has_left, is_accepted, peer_credentials
 from supervisor.principal import Principal, Role, is_user_name
 from supervisor.say import say
 from supervisor.settings import TICKET_KEY, Access, Known
@@ -32,6 +32,9 @@ _STALE = "what let this client in does not hold any more: connect again"
 _BINDING_LIMIT = 256
 # A client that is connected for longer is hung up on and connects again, by itself: levityd's own client does. So what
 # somebody who took over the front-end has seen is of use for a day at most.
+# What a client has for it (supervisor/frontend/door.py), and a little more.
+_DIALOGUE_S = 12.0
+_TIME_BYTES = 8
 _TICKET_AGE_S = 24 * 3600.0
 _KEY_BYTES = 32
 
@@ -98,7 +101,7 @@ class Authority:
         except OSError:
             raise AuthenticationError("that is no connection") from None
         try:
-            if not is_accepted(shown, self._address.removeprefix("unix:")):
+            if not is_accepted(shown, self._address.removeprefix("unix:")) or has_left(shown):
                 raise AuthenticationError("that is no connection to this levityd")
             return peer_credentials(shown)
         except OSError as error:
@@ -106,14 +109,38 @@ class Authority:
         finally:
             shown.detach()  # It is the caller's.
 
+    def make_nonce(self) -> bytes:
+        """Return a nonce for the server's part of a dialogue: only ours are taken, and only for the time of one.
+
+        So a dialogue that somebody has recorded, in the front-end say, is of no use later.
+        """
+        self._expect(Known.TOKEN)
+        fresh = int(time.monotonic() * 1000).to_bytes(_TIME_BYTES, "big") + os.urandom(_TIME_BYTES)
+        return fresh + self._seal(fresh)
+
+    def _seal(self, fresh: bytes) -> bytes:
+        return hmac.digest(self.key, b"levity 1 server nonce" + fresh, "sha256")[: NONCE_BYTES - 2 * _TIME_BYTES]
+
+    def _talk(self, params: JsonObject) -> tuple[bytes, bytes, bytes]:
+        """Return (server's nonce, client's nonce, binding) of a dialogue."""
+        nonce, client_nonce = _bytes_of(params, "server_nonce"), _bytes_of(params, "client_nonce")
+        binding = _bytes_of(params, "binding")
+        if len(nonce) != NONCE_BYTES or len(client_nonce) != NONCE_BYTES or len(binding) > _BINDING_LIMIT:
+            raise InvalidRequest("a nonce or a binding is of the wrong length")
+        made_s = int.from_bytes(nonce[:_TIME_BYTES], "big") / 1000
+        fresh, seal = nonce[: 2 * _TIME_BYTES], nonce[2 * _TIME_BYTES :]
+        if not is_same(self._seal(fresh), seal) or time.monotonic() - made_s > _DIALOGUE_S:
+            raise AuthenticationError("the proof took too long, or is one of an earlier connection")
+        return nonce, client_nonce, binding
+
     def begin(self, params: JsonObject) -> bytes:
         """Return the proof that we have the token by which a client's nonce was made."""
-        server_nonce, client_nonce, binding = _talk(params)
+        server_nonce, client_nonce, binding = self._talk(params)
         return server_proof(self._token_of(client_nonce).key, server_nonce, client_nonce, binding)
 
     def by_proof(self, params: JsonObject, peer: str) -> Client:
         """Let in whoever proves to have the token of a nonce."""
-        server_nonce, client_nonce, binding = _talk(params)
+        server_nonce, client_nonce, binding = self._talk(params)
         token = self._token_of(client_nonce)
         if not is_same(client_proof(token.key, server_nonce, client_nonce, binding), _bytes_of(params, "proof")):
             raise AuthenticationError(_UNKNOWN)
@@ -131,6 +158,8 @@ class Authority:
             or not is_user_name(names[0])
         ):
             raise AuthenticationError("the certificate has no common name that can be a user's, or more than one")
+        if params.get("is_clients") is not True:
+            raise AuthenticationError("the certificate is not one for clients (extended key usage), or is a CA's")
         if isinstance(not_after, bool) or not isinstance(not_after, int | float) or not_after < time.time():
             raise AuthenticationError("the certificate has expired")
         if params.get("crl") != self.crl_version():
@@ -261,15 +290,6 @@ def file_version(path: str) -> str:
 def _mark(token: Token) -> str:
     """Return what tells a token from a later one of the same name, and nothing about its key."""
     return f"{token.name} {hmac.digest(token.key, b'levity 1 mark', 'sha256').hex()}"
-
-
-def _talk(params: JsonObject) -> tuple[bytes, bytes, bytes]:
-    """Return (server's nonce, client's nonce, binding) of a dialogue."""
-    nonces = _bytes_of(params, "server_nonce"), _bytes_of(params, "client_nonce")
-    binding = _bytes_of(params, "binding")
-    if any(len(nonce) != NONCE_BYTES for nonce in nonces) or len(binding) > _BINDING_LIMIT:
-        raise InvalidRequest("a nonce or a binding is of the wrong length")
-    return *nonces, binding
 
 
 def _bytes_of(params: JsonObject, name: str) -> bytes:

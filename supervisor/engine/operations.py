@@ -42,6 +42,8 @@ from supervisor.spool.records import JsonObject
 
 __all__ = ["Operations"]
 
+_FEEDERS_LIMIT = 1024
+
 # An operation is called with who asks, its parameters, and what to call with its result.
 Call = Callable[[Client, JsonObject, Answer], None]
 
@@ -77,6 +79,7 @@ class Operations:
         self._limits = limits
         self._catalogue = Catalogue(registry, tasks.live, authority.own_user, authority.key)
         self._waits: dict[str, Wait] = {}
+        self._feeders: dict[tuple[str, str], None] = {}  # A set that keeps its order.
         self._table = {
             "task.start": Operation(Right.START, self._start),
             "task.query": Operation(Right.SEE, self._query),
@@ -156,7 +159,9 @@ class Operations:
             self._tasks.start(spec, answer)
             return
         if _differs(row.spec, spec, self._catalogue.owner_of(row.spec)):
-            raise Conflict(f"the id {spec['id']} is in use for another command")
+            error = Conflict(f"the id {spec['id']} is in use for another command")
+            self._note("task.start", client, spec["id"], spec["argv"], refused=error.message)
+            raise error
         task = self._tasks.live.get(row.id)
         if task is None:
             answer(record_of(row))
@@ -200,8 +205,12 @@ class Operations:
         task_id = self.find(client, Right.ACT, params)
         if not self._catalogue.record(task_id)["stdin"]:
             raise InvalidRequest(f"task {task_id} was started without an input to send to")
-        if not piece.offset:
+        if (feeder := (client.ticket, task_id)) not in self._feeders:
+            # Once for each connection and task, not for each piece.
             self._note("task.stdin", client, task_id)
+            self._feeders[feeder] = None
+            while len(self._feeders) > _FEEDERS_LIMIT:
+                del self._feeders[next(iter(self._feeders))]
         try:
             reply = store_input(task_id, piece)
         except OSError as error:

@@ -51,6 +51,7 @@ class Reception:
         self._unwait = unwait
         self._table: dict[str, Callable[[Request, int], Answer]] = {
             "auth.peer": self._peer,
+            "auth.nonce": self._make_nonce,
             "auth.begin": self._begin,
             "auth.finish": self._finish,
             "auth.certificate": self._certificate,
@@ -82,6 +83,9 @@ class Reception:
         if fd < 0:
             raise InvalidRequest("the client's socket is missing")
         return self._admit(request, lambda: self._authority.by_peer(fd))
+
+    def _make_nonce(self, _request: Request, _fd: int) -> Answer:
+        return {"nonce": self._authority.make_nonce().hex()}, -1
 
     def _begin(self, request: Request, _fd: int) -> Answer:
         try:
@@ -169,7 +173,7 @@ class Reception:
         except OSError as error:
             # Nobody is let in by a certificate that may be revoked.
             say(f"levityd: {path} cannot be read ({error.strerror}); nobody can connect until it can")
-            raise AuthenticationError("levityd cannot read its list of revoked certificates") from None
+            raise HostError("levityd cannot read its list of revoked certificates; its log says more") from None
 
 
 def _peer_of(request: Request) -> str:

@@ -4,12 +4,12 @@ The engine decides. Here the client's socket is shown to it, proofs are passed o
 has one deadline. Whoever is not let in gets one refusal at most.
 """
 
-import os
 import time
 from typing import NamedTuple
 
 from levity.authentication import is_loopback
-from levity.errors import AuthenticationError, LevityError, ProtocolError, Unavailable
+from levity.endpoint import endpoint_binding
+from levity.errors import AuthenticationError, HostError, LevityError, ProtocolError
 from levity.protocol.frames import FRAME_LIMIT, Frame, FrameDecoder
 from levity.protocol.messages import (
     PROTOCOL_VERSION,
@@ -19,7 +19,6 @@ from levity.protocol.messages import (
     parse_request,
     result_frame,
 )
-from levity.protocol.proof import NONCE_BYTES, endpoint_binding
 from levity.version import __version__
 from supervisor.frontend.engine_link import EngineLink
 from supervisor.frontend.secure import Secure
@@ -74,9 +73,10 @@ class Door:
             found = self._know(visit, crl_version)
         except LevityError as error:
             visit.refuse(error)
-            if isinstance(error, ProtocolError):  # What the engine refused it has noted itself.
+            if isinstance(error, ProtocolError | HostError):  # What the engine refused it has noted itself.
                 self._report(peer, error.message)
-            raise StrangerError(error.message, is_failure=not isinstance(error, Unavailable)) from None
+            is_failure = isinstance(error, ProtocolError | AuthenticationError)
+            raise StrangerError(error.message, is_failure=is_failure) from None
         except OSError as error:
             is_late = isinstance(error, TimeoutError)
             reason = "not known in time" if is_late else _reason(error)
@@ -102,13 +102,12 @@ class Door:
             self._report(visit.peer, "silent where TLS is spoken")
             raise AuthenticationError("this levityd speaks TLS with everybody: add --tls")
         refusal: LevityError | None = None
-        crl_version = ""
         try:
-            crl_version = self._secure.refresh()
+            context, crl_version = self._secure.judge(visit.left_s())
         except LevityError as error:
-            refusal = error  # To be told in TLS.
-        connection = self._secure.wrap(visit.wire.connection)
-        visit.wire.secure(connection, self._secure.not_now)
+            # To be told in TLS.
+            context, crl_version, refusal = self._secure.refusing(), "", error
+        connection = visit.wire.secure(context, self._secure.not_now)
         connection.settimeout(visit.left_s())
         connection.do_handshake()
         visit.may_talk = True
@@ -129,7 +128,7 @@ class Door:
         return found
 
     def _by_token(self, visit: "_Visit") -> JsonObject:
-        nonce = os.urandom(NONCE_BYTES).hex()
+        nonce = visit.ask("auth.nonce", {})["nonce"]
         visit.greet(server="levityd", auth=self._known, nonce=nonce)
         talk: JsonObject = {"server_nonce": nonce, "binding": self._binding(visit).hex()}
         begin = visit.request("auth.begin")

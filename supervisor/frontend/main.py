@@ -10,7 +10,7 @@ import threading
 import time
 from multiprocessing.connection import Connection
 
-from supervisor.child import be_child, take_lock
+from supervisor.child import be_child, show_front_end
 from supervisor.control import Control
 from supervisor.frontend.engine_link import EngineLink
 from supervisor.frontend.server import Server
@@ -18,7 +18,7 @@ from supervisor.frontend.services import Services
 from supervisor.hostos.identity import become
 from supervisor.hostos.kernel import forbid_privileges, preload_libgcc
 from supervisor.say import say
-from supervisor.settings import Access, LockByte
+from supervisor.settings import Access
 
 __all__ = ["run_frontend"]
 
@@ -36,10 +36,8 @@ def run_frontend(connection: Connection, pipe: Connection, listener: socket.sock
         preload_libgcc()
         # Reading long logs is work: whoever has a short question shall not wait for many times the usual 5 ms.
         sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL_S))
-        if refusal := take_lock(LockByte.FRONT_END):
-            control.tell(fatal=refusal)
-        else:
-            _serve(control, pipe, listener, access)
+        show_front_end()
+        _serve(control, pipe, listener, access)
         status = 0
     except Exception as error:  # noqa: BLE001 The outermost boundary: one line; the arbiter starts a new front-end.
         say(f"levityd: front-end: {type(error).__name__}: {error}")

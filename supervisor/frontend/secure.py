@@ -4,11 +4,10 @@ What it is made of is loaded only where TLS is spoken, and before the front-end 
 """
 
 import os
-import socket
 import threading
 from typing import TYPE_CHECKING
 
-from levity.errors import AuthenticationError
+from levity.errors import HostError
 from supervisor.frontend.engine_link import EngineLink
 from supervisor.say import say
 from supervisor.settings import Tls
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from levity.tls import SSLContext, SSLSocket
 
 __all__ = ["Secure"]
-
-_ENGINE_S = 10.0
 
 
 class Secure:
@@ -41,17 +38,12 @@ class Secure:
         self._lock = threading.Lock()
         self._crl_version = ""  # guarded by self._lock
         self._is_broken = False  # guarded by self._lock
-        self._context: SSLContext | None = None if has_crl else self._make_context(None)  # guarded by self._lock
+        # With a list, good for nothing before that is read: its version is none.
+        self._context = self._make_context(None)  # guarded by self._lock
 
     def _make_context(self, crl: bytes | None) -> "SSLContext":
         its = self._settings
         return self._tls.server_context(its.certificate, its.key, its.client_ca, crl)
-
-    def wrap(self, connection: socket.socket) -> "SSLSocket":
-        """Return the connection as one that speaks TLS; `connection` is used up."""
-        with self._lock:
-            context = self._context or self._make_context(None)
-        return context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
 
     def has_left(self, error: OSError) -> bool:
         """Whether that is what a client leaves behind that closes its connection in the middle of TLS."""
@@ -59,33 +51,41 @@ class Secure:
 
     def client_facts(self, connection: "SSLSocket", crl_version: str) -> JsonObject:
         """Return what the engine wants to know of a client's certificate, which was verified."""
-        names, not_after = self._tls.certificate_facts(connection)
-        return {"names": names, "not_after": not_after, "crl": crl_version}
+        names, not_after, is_clients = self._tls.certificate_facts(connection)
+        return {"names": names, "not_after": not_after, "is_clients": is_clients, "crl": crl_version}
 
-    def refresh(self) -> str:
-        """Look for another list of revoked certificates; return by which list clients are judged from now on.
+    def judge(self, timeout_s: float) -> "tuple[SSLContext, str]":
+        """Return by what clients are judged now, and the version of the list of revoked certificates in it.
 
-        Raises what the engine refuses, and AuthenticationError if the list is no good: call it before `wrap`, and let
-        nobody in then.
+        Raises what the engine refuses, and HostError if the list is no good: nobody is to be let in then. No thread
+        waits for another: each asks for itself.
         """
-        if not self._has_crl:
-            return ""
         with self._lock:
-            found, fd = self._link.fetch("tls.crl", {"known": self._crl_version}, _ENGINE_S)
-            if fd >= 0:
-                self._take_list(found["version"], fd)
-            return self._crl_version
+            context, version = self._context, self._crl_version
+        if not self._has_crl:
+            return context, version
+        found, fd = self._link.fetch("tls.crl", {"known": version}, timeout_s)
+        if fd >= 0:
+            try:
+                context = self._make_context(_read_whole(fd))
+            except (self._tls.SSLError, ValueError) as error:
+                self._complain(error)
+                raise HostError("levityd cannot use its list of revoked certificates; its log says more") from None
+            version = str(found["version"])
+            with self._lock:
+                self._context, self._crl_version, self._is_broken = context, version, False
+        return context, version
 
-    def _take_list(self, version: str, fd: int) -> None:
-        try:
-            self._context = self._make_context(_read_whole(fd))
-        except (self._tls.SSLError, ValueError) as error:
-            # Nobody is let in by a certificate that may be revoked.
-            if not self._is_broken:
-                say(f"levityd: the list of revoked certificates is no good ({error}): nobody can connect until it is")
-            self._is_broken = True
-            raise AuthenticationError("levityd cannot read its list of revoked certificates") from None
-        self._crl_version, self._is_broken = version, False
+    def refusing(self) -> "SSLContext":
+        """Return what is good enough to refuse a client in TLS."""
+        with self._lock:
+            return self._context
+
+    def _complain(self, error: Exception) -> None:
+        with self._lock:
+            was_broken, self._is_broken = self._is_broken, True
+        if not was_broken:
+            say(f"levityd: the list of revoked certificates is no good ({error}): nobody can connect until it is")
 
 
 def _read_whole(fd: int) -> bytes:

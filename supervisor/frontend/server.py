@@ -68,8 +68,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         try:
             super().process_request(request, client_address)
         except RuntimeError:  # No thread could be started.
-            self.services.gate.leave(request)
-            request.close()
+            self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Serve one connection to its end."""
@@ -82,6 +81,11 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
             self.sessions.discard(request)
             self.services.gate.leave(request)
             request.close()
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection that no thread has; the base class calls it where something goes wrong before."""
+        self.services.gate.leave(request)
+        request.close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 The base class names them.
         """Say in one line what went wrong with one connection; the others go on."""

@@ -17,7 +17,7 @@ from supervisor.frontend.turns import Turns
 from supervisor.spool.records import JsonObject
 
 if TYPE_CHECKING:
-    from levity.tls import SSLSocket
+    from levity.tls import SSLContext, SSLSocket
 
 __all__ = ["Wire", "heartbeat_of"]
 
@@ -48,31 +48,30 @@ class Wire:
         self.connection = connection
         self.tls: SSLSocket | None = None
         self._not_now: tuple[type[OSError], ...] = (BlockingIOError,)
-        self._fd = connection.fileno()
         self._sent_at = time.monotonic()
+        # Held while the object that has the descriptor changes, or is closed.
         self._lock = threading.Lock()
-        self._is_closed = False  # guarded by self._lock
 
-    def secure(self, connection: "SSLSocket", not_now: tuple[type[OSError], ...]) -> None:
-        """Speak TLS from now on: `connection` has taken over the descriptor; `not_now` is raised instead of waiting."""
-        self.connection = self.tls = connection
-        self._not_now = not_now
+    def secure(self, context: "SSLContext", not_now: tuple[type[OSError], ...]) -> "SSLSocket":
+        """Speak TLS from now on, which the client is to begin; `not_now` is what is raised in place of waiting."""
+        with self._lock:
+            encrypted = context.wrap_socket(self.connection, server_side=True, do_handshake_on_connect=False)
+            self.connection = self.tls = encrypted
+            self._not_now = not_now
+        return encrypted
 
     def drop(self) -> None:
         """Break the connection, from any thread; its own thread, which sees that, closes it."""
         with self._lock:
-            if not self._is_closed:
-                # By the descriptor: the object that has it changes when TLS begins.
-                with socket.socket(fileno=os.dup(self._fd)) as same:
-                    try:
-                        same.shutdown(socket.SHUT_RDWR)
-                    except OSError:
-                        pass  # It is broken already.
+            try:
+                # Not what a TLS connection makes of it, which is for its own thread.
+                socket.socket.shutdown(self.connection, socket.SHUT_RDWR)
+            except OSError:
+                pass  # It is broken or closed already.
 
     def close(self) -> None:
         """Say goodbye, as far as that is possible at once, and close the connection."""
         with self._lock:
-            self._is_closed = True
             try:
                 self.connection.setblocking(False)
                 if self.tls is not None:

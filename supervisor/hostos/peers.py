@@ -3,11 +3,12 @@
 import errno
 import fcntl
 import os
+import select
 import socket
 import struct
 from functools import cache
 
-__all__ = ["is_accepted", "peer_credentials"]
+__all__ = ["has_left", "is_accepted", "peer_credentials"]
 
 # struct ucred (unix(7)): pid, uid, gid; the ids are unsigned.
 _UCRED = struct.Struct("iII")
@@ -30,6 +31,13 @@ def peer_credentials(sock: socket.socket) -> tuple[int, int, int, list[int] | No
     if uid in (_NOBODY, _overflow_id("uid")) or gid in (_NOBODY, _overflow_id("gid")):
         raise PermissionError(errno.EPERM, "a user of another user namespace")
     return pid, uid, gid, _groups(sock)
+
+
+def has_left(sock: socket.socket) -> bool:
+    """Whether the other side has closed: the kernel still tells who that was."""
+    poller = select.poll()
+    poller.register(sock, 0)
+    return bool(poller.poll(0))
 
 
 def is_accepted(sock: socket.socket, path: str) -> bool:

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from levity.endpoint import endpoint_binding
 from levity.errors import InvalidRequest
 from levity.protocol.proof import (
     KEY_BYTES,
     NONCE_BYTES,
     client_proof,
-    endpoint_binding,
     format_token,
     is_nonce_of,
     is_same,
