@@ -86,8 +86,8 @@ class Dialogue:
         proof = _bytes_of(reply.result, "proof")
         if not is_same(proof, server_proof(*self._proved())):
             raise AuthenticationError(
-                f"what listens at {self._address} does not have {self._source}, or is not reached at its own address, on"
-                " its own host, or by its certificate: something else listens there, or somebody is in between;"
+                f"what listens at {self._address} does not have {self._source}, or is not reached at its own address,"
+                " on its own host, or by its certificate: something else listens there, or somebody is in between;"
                 " nothing was sent to it. Check the address; if that is right,"
                 f" `levity -a {self._address} login` stores another token"
             )
