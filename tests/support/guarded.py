@@ -142,9 +142,7 @@ class Guards:
         with TokenStore(str(daemon.state_dir)) as store:
             store.set_role("root", Role.ADMIN)
         mine = self.root
-        return Guarded(
-            daemon, lambda at: Client(at, ca=self.ca.path, cert=mine.path, key=mine.key_path), self.server
-        )
+        return Guarded(daemon, lambda at: Client(at, ca=self.ca.path, cert=mine.path, key=mine.key_path), self.server)
 
 
 @pytest.fixture(scope="module")

@@ -65,9 +65,7 @@ def token_pair(guards: Guards) -> Iterator[Pair]:
     guarded = guards.plain
     keys = [guarded.add_token(name) for name in NAMES]
     with ExitStack() as stack:
-        both = [
-            WireUser(stack.enter_context(enter(connect(guarded.address), key, guarded.binding))) for key in keys
-        ]
+        both = [WireUser(stack.enter_context(enter(connect(guarded.address), key, guarded.binding))) for key in keys]
         yield Pair(both[0], both[1], stack.enter_context(guarded.client()))
 
 
@@ -92,7 +90,9 @@ def pair(request: pytest.FixtureRequest) -> Pair:
     return found
 
 
-everyone = pytest.mark.parametrize("pair", [pytest.param("unix", marks=needs_root), "token", "certificate"], indirect=True)
+everyone = pytest.mark.parametrize(
+    "pair", [pytest.param("unix", marks=needs_root), "token", "certificate"], indirect=True
+)
 
 
 def questions(task_id: str, own: str) -> list[tuple[str, JsonObject]]:
@@ -195,7 +195,10 @@ def test_a_viewer_sees_all_and_its_name_owns_nothing(guarded: Guarded) -> None:
     key = guarded.add_token("looker", Role.VIEWER)
     with enter(connect(guarded.address), key, guarded.binding) as sock:
         (found, stopped), _took = WireUser(sock).ask(
-            [request_frame(1, "task.query", {"id": guarded.task_id}), request_frame(2, "task.signal", {"id": guarded.task_id})]
+            [
+                request_frame(1, "task.query", {"id": guarded.task_id}),
+                request_frame(2, "task.signal", {"id": guarded.task_id}),
+            ]
         )
     assert json.loads(found)["result"]["id"] == guarded.task_id
     assert json.loads(stopped)["error"]["code"] == 5
