@@ -4,10 +4,11 @@ How it is done follows from what is talked over, never from what the other side 
 random to all who do not have the token, is sent before the server is known.
 """
 
+from levity.credentials import GIVEN
 from levity.errors import AuthenticationError, LevityError, ProtocolError
 from levity.protocol.frames import JSON
 from levity.protocol.messages import Reply, parse_reply, request_frame
-from levity.protocol.proof import NONCE_BYTES, client_proof, endpoint_binding, is_same, make_nonce, server_proof
+from levity.protocol.proof import NONCE_BYTES, client_proof, is_same, make_nonce, server_proof
 
 __all__ = ["Dialogue", "authenticate", "is_loopback"]
 
@@ -40,6 +41,8 @@ def authenticate(connection: "Connection", credentials: "Credentials", deadline:
             connection.become_known(connection.greet("certificate", deadline).params)
             return
     else:
+        from levity.endpoint import endpoint_binding  # a connection in TLS is bound to something else
+
         binding = endpoint_binding(host, port)
     hello = connection.greet("token", deadline)
     key, source = credentials.find_key(connection.address, is_local)
@@ -83,9 +86,10 @@ class Dialogue:
         proof = _bytes_of(reply.result, "proof")
         if not is_same(proof, server_proof(*self._proved())):
             raise AuthenticationError(
-                f"what listens at {self._address} does not have {self._source}, or is not reached at its own address or"
-                f" certificate: something else listens there, or somebody is in between; nothing was sent to it. Check"
-                f" the address; if it is right, `levity -a {self._address} login` stores another token"
+                f"what listens at {self._address} does not have {self._source}, or is not reached at its own address,"
+                " on its own host, or by its certificate: something else listens there, or somebody is in between;"
+                " nothing was sent to it. Check the address; if that is right,"
+                f" `levity -a {self._address} login` stores another token"
             )
         self._is_server_known = True
         return request_frame(_ID, "auth.finish", {"proof": client_proof(*self._proved()).hex()})
@@ -109,9 +113,13 @@ class Dialogue:
             return error
         # Only what happened: what to do is not for a stranger to say.
         why = error.message.partition(";")[0][:_QUOTE_LIMIT]
-        return AuthenticationError(
-            f"{self._address} does not take {self._source} ({why}); `levity -a {self._address} login` stores another"
-        )
+        return AuthenticationError(f"{self._address} does not take {self._source} ({why}){self._advice()}")
+
+    def _advice(self) -> str:
+        if self._source == GIVEN:
+            return ""
+        login = f"; `levity -a {self._address} login` stores another"
+        return f"{login}, LEVITY_STATE_DIR names another state directory" if self._source.endswith("/token") else login
 
 
 def is_loopback(host: str) -> bool:

@@ -219,7 +219,10 @@ class Connection:
     def _lost(self, error: OSError | None) -> ConnectionLost:
         why = _reason(error) if error else "closed by the other side"
         whom = "levityd" if self.server else "what listens"
-        return ConnectionLost(f"the connection to {whom} at {self.address} broke ({why}); see what its log says")
+        what_next = "see what its log says"
+        if not self.server and not self.address.is_unix:
+            what_next += ", or wait a minute: it hangs up where too many attempts have failed"
+        return ConnectionLost(f"the connection to {whom} at {self.address} broke ({why}); {what_next}")
 
 
 def check_reply(reply: Reply, id: int) -> Reply:

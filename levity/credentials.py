@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     Environment = os._Environ[str] | dict[str, str]
     FilePath = str | os.PathLike[str]
 
+# How a token is called that was not found but typed.
+GIVEN = "the token that was given"
 TOKEN_VARIABLE = "LEVITY_TOKEN_FILE"  # noqa: S105 - the name of a variable
 # A token has 71 characters.
 _TOKEN_FILE_LIMIT = 1024
@@ -76,7 +78,7 @@ class Credentials:
     def find_key(self, address: "Address", is_loopback: bool) -> tuple[bytes, str]:
         """Return the token's key and where it is from, in words; AuthenticationError if there is none to be used."""
         if self._key is not None:
-            return self._key, "the token that was given"
+            return self._key, GIVEN
         for path, must_exist in self._places(address, is_loopback):
             key = _read_token(path, must_exist)
             if key is not None:

@@ -5,7 +5,10 @@ The only module that imports ssl, which takes 30 ms: it is itself imported only 
 
 import hashlib
 import os
+import re
 import ssl
+
+from levity.der import BOOLEAN, extensions, fields, value, values
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +23,7 @@ __all__ = [
     "certificate_binding",
     "certificate_facts",
     "client_context",
+    "is_for_clients",
     "own_binding",
     "server_context",
 ]
@@ -31,6 +35,10 @@ SSLSocket = ssl.SSLSocket
 # What a call on a non-blocking connection raises: not now.
 WANTS = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
+# Object identifiers, DER without tag and length: id-ce-extKeyUsage, id-ce-basicConstraints, id-kp-clientAuth.
+_EXTENDED_KEY_USAGE, _BASIC_CONSTRAINTS = bytes.fromhex("551d25"), bytes.fromhex("551d13")
+_CLIENT_AUTH = bytes.fromhex("2b06010505070302")
+_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
 # The last bytes of the DER of the signature algorithms that RFC 5929, section 4.1, gives another hash than SHA-256.
 _HASHES = {
     bytes.fromhex("2a864886f70d01010c"): "sha384",  # sha384WithRSAEncryption
@@ -58,34 +66,40 @@ def own_binding(certificates: bytes) -> bytes:
     return certificate_binding(ssl.PEM_cert_to_DER_cert(first[first.find("-----BEGIN CERT") :] + found))
 
 
-def certificate_facts(connection: ssl.SSLSocket) -> tuple[list[str], float]:
-    """Return all common names in a client's certificate, which was verified, and until when it is good (epoch)."""
+def certificate_facts(connection: ssl.SSLSocket) -> tuple[list[str], float, bool]:
+    """Return all common names in a client's certificate, which was verified, when it ends, and if it is a client's.
+
+    The end is in seconds since the epoch.
+    """
     found = connection.getpeercert() or {}
     subject: Any = found.get("subject", ())
     names = [str(value) for parts in subject for key, value in parts if key == "commonName"]
-    return names, float(ssl.cert_time_to_seconds(str(found.get("notAfter", ""))))
+    is_clients = is_for_clients(connection.getpeercert(binary_form=True) or b"")
+    return names, float(ssl.cert_time_to_seconds(str(found.get("notAfter", "")))), is_clients
 
 
 def _signature_algorithm(certificate: bytes) -> bytes:
-    """Return the object identifier in Certificate.signatureAlgorithm (RFC 5280, 4.1): DER, without tag and length."""
-    body = _inside(certificate, 0)[0]
-    after_tbs = _inside(certificate, body)[1]
-    algorithm = _inside(certificate, after_tbs)[0]
-    start, end = _inside(certificate, algorithm)
-    return certificate[start:end]
+    """Return the object identifier in Certificate.signatureAlgorithm (RFC 5280, 4.1), without tag and length."""
+    _tag, algorithm = fields(certificate)[1]
+    _tag, oid = value(certificate, algorithm[0])
+    return certificate[slice(*oid)]
 
 
-def _inside(der: bytes, position: int) -> tuple[int, int]:
-    """Return where the contents of the DER value at `position` begin and end."""
-    if position + 2 > len(der):
-        raise ValueError("not a certificate")
-    length, start = der[position + 1], position + 2
-    if length & 0x80:
-        octets = length & 0x7F
-        length, start = int.from_bytes(der[start : start + octets], "big"), start + octets
-    if start + length > len(der):
-        raise ValueError("not a certificate")
-    return start, start + length
+def is_for_clients(certificate: bytes) -> bool:
+    """Whether a certificate says that it is for clients (extended key usage), and is no authority's.
+
+    OpenSSL also takes one that does not say what it is for, so any server's, and the CA's own.
+    """
+    found = extensions(certificate)
+    usages, constraints = found.get(_EXTENDED_KEY_USAGE), found.get(_BASIC_CONSTRAINTS)
+    if usages is None:
+        return False
+    said = {usages[slice(*span)] for _tag, span in values(usages, value(usages, 0)[1])}
+    # Its first field, whether it is an authority's, is left out where that is false.
+    is_authority = constraints is not None and any(
+        tag == BOOLEAN and constraints[span[0]] for tag, span in values(constraints, value(constraints, 0)[1])
+    )
+    return _CLIENT_AUTH in said and not is_authority
 
 
 def client_context(ca: str | None = None, certificate: str | None = None, key: str | None = None) -> ssl.SSLContext:
@@ -109,7 +123,7 @@ def client_context(ca: str | None = None, certificate: str | None = None, key: s
 def server_context(
     certificate: bytes, key: bytes, client_ca: bytes | None = None, crl: bytes | None = None
 ) -> ssl.SSLContext:
-    """Return how a server speaks TLS: all in PEM. SSLError, or ValueError for a key with a passphrase, if it cannot be.
+    """Return how a server speaks TLS: all in PEM. SSLError or ValueError (a key with a passphrase) if it cannot be.
 
     With a `client_ca`, clients must have a certificate of it, made for clients; with a `crl`, one that is not in there.
     """
@@ -124,6 +138,9 @@ def server_context(
         with _as_file(client_ca) as path:
             context.load_verify_locations(path)
         if crl is not None:
+            if set(_BLOCK.findall(crl)) != {b"X509 CRL"}:
+                # OpenSSL, given a certificate in its place, would trust that one.
+                raise ValueError("it must hold revocation lists in PEM, nothing else")
             with _as_file(crl) as path:
                 context.load_verify_locations(path)
             context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF

@@ -1,25 +1,22 @@
 """What the arbiter's two children have in common. Runs in: engine, front-end. Owns: nothing.
 
-The arbiter talks to each over a `control` connection: JSON objects by send_bytes, and a descriptor after "peer". An
-end of file there means that the arbiter is dead: the child ends, too, so that the next levityd finds the field clear.
+The arbiter talks to each over a `control` connection. An end of file there means that the arbiter is dead: the child
+ends, too, so that the next levityd finds the field clear.
 """
 
-import json
 import os
 import signal
 import time
-from multiprocessing.connection import Connection
-from multiprocessing.reduction import recv_handle
 
 from supervisor.hostos import titles
 from supervisor.hostos.descriptors import close_all_but, raise_descriptor_limit
 from supervisor.hostos.locks import lock_holder, try_lock
-from supervisor.settings import LOCK_FILE
-from supervisor.spool.records import JsonObject
+from supervisor.settings import FRONT_END_LOCK_FILE, LOCK_FILE
 
-__all__ = ["be_child", "receive_peer", "receive_word", "take_lock", "tell"]
+__all__ = ["be_child", "show_front_end", "take_lock"]
 
 _LOCK_WAIT_S = 5.0
+_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 # Only the arbiter is told to stop; whoever stops levityd from a terminal or a service manager signals all of them.
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -37,7 +34,7 @@ def be_child(role: str, name: str, kept: list[int]) -> None:
 
 def take_lock(byte: int) -> str:
     """Take this process's byte of the lock file, for good; "" or, if somebody keeps it, who that is."""
-    fd = os.open(LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    fd = os.open(LOCK_FILE, _LOCK_FLAGS, 0o600)
     give_up_at = time.monotonic() + _LOCK_WAIT_S
     while not try_lock(fd, byte):
         # The process before this one was killed and is on its way out; there is nothing to be woken by.
@@ -49,23 +46,10 @@ def take_lock(byte: int) -> str:
     return ""
 
 
-def tell(control: Connection, **word: object) -> None:
-    """Tell the arbiter something; when it is gone, that shows as an end of file soon enough."""
-    try:
-        control.send_bytes(json.dumps(word).encode())
-    except OSError:
-        pass
+def show_front_end() -> None:
+    """Lock the front-end's own file, so that the next levityd sees that this process lives; for good.
 
-
-def receive_word(control: Connection) -> JsonObject:
-    """Return what the arbiter says; {} when it is gone."""
-    try:
-        word = json.loads(control.recv_bytes(65536))
-    except (EOFError, OSError):
-        return {}
-    return word if isinstance(word, dict) else {}
-
-
-def receive_peer(control: Connection) -> int:
-    """Return the descriptor that follows the word "peer": this child's end of a new pipe to the other child."""
-    return recv_handle(control)
+    Whoever has it already is no reason not to serve: our arbiter saw the front-end before this one end, so that is a
+    process which somebody who had taken it over has left.
+    """
+    try_lock(os.open(FRONT_END_LOCK_FILE, _LOCK_FLAGS, 0o600))

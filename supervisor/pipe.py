@@ -9,16 +9,22 @@ import os
 import socket
 from collections import deque
 
+from levity.errors import ProtocolError
+
 __all__ = ["Pipe"]
 
 _READ_SIZE = 256 * 1024
-_ROOM_FOR_ONE = socket.CMSG_SPACE(array.array("i").itemsize)
+# Not CMSG_SPACE, in which there would be room for two.
+_ROOM_FOR_ONE = socket.CMSG_LEN(array.array("i").itemsize)
 # So many descriptors of which no frame has spoken yet are more than an honest peer has under way.
 _UNCLAIMED_LIMIT = 64
 
 
 class Pipe:
-    """Frames out, bytes in, and descriptors both ways. OSError means that the other end is gone."""
+    """Frames out, bytes in, and descriptors both ways. OSError means that the other end is gone.
+
+    ProtocolError means that it is there, and does what none of ours does.
+    """
 
     def __init__(self, fd: int) -> None:
         self._socket = socket.socket(fileno=fd)
@@ -62,12 +68,16 @@ class Pipe:
 
     def receive(self) -> bytes:
         """Return the next bytes, b"" at the end of the stream; BlockingIOError when there are none now."""
-        data, ancillary, _flags, _address = self._socket.recvmsg(_READ_SIZE, _ROOM_FOR_ONE, socket.MSG_CMSG_CLOEXEC)
+        data, ancillary, flags, _address = self._socket.recvmsg(_READ_SIZE, _ROOM_FOR_ONE, socket.MSG_CMSG_CLOEXEC)
         for level, kind, content in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 self._arrived.extend(array.array("i", content[: len(content) // 4 * 4]))
+        if flags & socket.MSG_CTRUNC:
+            # More than one at once, which none of ours sends; or this process may have no more, and then that one is
+            # lost, and the next would be taken for it.
+            raise ProtocolError("a descriptor is lost")
         if len(self._arrived) > _UNCLAIMED_LIMIT:
-            raise OSError("descriptors come that nothing is said of")
+            raise ProtocolError("descriptors come that nothing is said of")
         return data
 
     def take_descriptor(self) -> int:

@@ -8,16 +8,30 @@ from enum import StrEnum
 
 from levity.addresses import Address
 
-__all__ = ["LOCK_FILE", "Access", "Keeping", "Known", "LockByte", "Settings", "Tls"]
+__all__ = [
+    "FRONT_END_LOCK_FILE",
+    "LOCK_FILE",
+    "TICKET_KEY",
+    "Access",
+    "Keeping",
+    "Known",
+    "LockByte",
+    "Settings",
+    "Tls",
+]
 
 # One file, a byte for each process that must exist only once (supervisor/hostos/locks.py).
 LOCK_FILE = "levityd.lock"
+# A file for the front-end alone: who has taken it over has the file open, and could lock the bytes of the others.
+FRONT_END_LOCK_FILE = "frontend.lock"
+# What tickets of clients are signed with (supervisor/engine/authority.py), as long as one levityd runs.
+TICKET_KEY = "ticket.key"
 
 
 class LockByte:
     """Which byte of LOCK_FILE is whose."""
 
-    ARBITER, ENGINE, FRONT_END = 0, 1, 2
+    ARBITER, ENGINE = 0, 1
 
 
 @dataclass(frozen=True)

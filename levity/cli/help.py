@@ -80,7 +80,7 @@ The task goes on whatever becomes of this client, of the connection or of levity
 Options end at the first word of the command, or at `--`.
 
   -d, --directory DIR       the directory on the host to run it in
-  -D, --define NAME=VALUE   set an environment variable (repeatable); it has levityd's own besides
+  -D, --define NAME=VALUE   set an environment variable (repeatable), besides what levityd gives it
       --grace SECONDS       time between SIGTERM and SIGKILL when it is signalled; 5 by default
       --merged              one pipe for both its streams: their order is exact, and all of it is standard output
       --log-cap SIZE        keep so much of its output, its beginning and its end: 1M (the least), 2G, ...;
@@ -114,7 +114,7 @@ it is followed further as soon as levityd is there again, and whatever becomes o
 Options end at the first word of the command, or at `--`.
 
   -d, --directory DIR       the directory on the host to run it in
-  -D, --define NAME=VALUE   set an environment variable (repeatable); it has levityd's own besides
+  -D, --define NAME=VALUE   set an environment variable (repeatable), besides what levityd gives it
       --grace SECONDS       time between SIGTERM and SIGKILL when it is signalled; 5 by default
       --merged              one pipe for both its streams: their order is exact, and all of it is standard output
       --log-cap SIZE        keep so much of its output, its beginning and its end: 1M (the least), 2G, ...;

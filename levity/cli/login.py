@@ -26,7 +26,10 @@ def run(parsed: Parsed, client: Client) -> int:
     credentials = needs_token(client)
     if credentials.certificate:
         raise InvalidRequest("a client certificate needs no token: leave out one or the other")
-    key = parse_token(_ask_for_token(str(client.address)))
+    text = _ask_for_token(str(client.address))
+    if not text.strip():
+        raise InvalidRequest("no token was given: type it, or send it as a line to the standard input")
+    key = parse_token(text)
     credentials.use_key(key)
     # It is kept only when the other side has it, too, and has taken us for somebody.
     connection = connect(client.address, Deadline(client.timeout_s), credentials)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from levity.addresses import Address
 from levity.errors import InvalidRequest
-from supervisor.arbiter.pem import ends_at, fingerprint, holds_only_crls
+from supervisor.arbiter.pem import ends_at, fingerprint
 from supervisor.arbiter.refusal import CONFIGURATION, RefusedError
 from supervisor.arbiter.selfmade import host_name, own_certificate
 from supervisor.say import say
@@ -68,6 +68,8 @@ def access_for(host: str | None, files: TlsFiles) -> Access:
     if files.certificate is not None and files.key is not None:
         tls = _given(files.certificate, files.key, files)
         known = Known.TOKEN if files.client_ca is None else Known.CERTIFICATE
+        if known is Known.CERTIFICATE and files.crl is None:
+            say("levityd: without --crl no certificate can be revoked")
         return Access(known, tls, files.crl, ids)
     return Access(Known.TOKEN, None if is_loopback(host) else own_certificate(), frontend_ids=ids)
 
@@ -139,8 +141,6 @@ def _given(certificate: str, key: str, files: TlsFiles) -> Tls:
         _try(f"--client-ca {files.client_ca}", tls.certificate, tls.key, tls.client_ca)
     if files.crl is not None:
         crl = _read("--crl", files.crl)
-        if not holds_only_crls(crl):
-            raise RefusedError(f"--crl {files.crl}: it must hold revocation lists in PEM, nothing else", CONFIGURATION)
         _try(f"--crl {files.crl}", tls.certificate, tls.key, tls.client_ca, crl)
     try:
         has_expired = ends_at(tls.certificate) < time.time()
@@ -185,7 +185,7 @@ def _secret_at_large(found: os.stat_result) -> str:
     # A group that root lets read its keys, as Debian's ssl-cert, is what programs get them by.
     allowed = 0o640 if found.st_uid == 0 else 0o600
     if found.st_mode & 0o077 & ~allowed:
-        return f"it has mode {found.st_mode & 0o7777:04o}; others could read the key: chmod {allowed:o}"
+        return f"it has mode {found.st_mode & 0o7777:04o}; others could read the key: chmod 600"
     return ""
 
 

@@ -19,6 +19,7 @@ from supervisor.engine.main import run_engine
 from supervisor.frontend.main import run_frontend
 from supervisor.say import say
 from supervisor.settings import Settings
+from supervisor.spool.records import JsonObject
 
 __all__ = ["Arbiter"]
 
@@ -96,6 +97,10 @@ class Arbiter:
                 os.read(self._wakeup_fd, 4096)
             else:
                 self._listen_to(key.data)
+        for child in self._children:
+            if child.has_ended:
+                self._listen_to(child)  # To its last words.
+                self._bury(child)
         Child.reap_strays({child.process.pid for child in self._children if child.process is not None})
         while self._restarts and self._restarts[0][0] <= time.monotonic():
             self._restart(heapq.heappop(self._restarts)[1])
@@ -112,13 +117,21 @@ class Arbiter:
                 child.ping()
 
     def _listen_to(self, child: Child) -> None:
-        # A child that is dead has closed its end; one that is not, but has, is of no use either.
-        word = child.receive()
-        if word is None:
+        if not child.is_alive:
+            return
+        try:
+            words = child.receive()
+        except EOFError:
+            # One that is not dead, but has closed its end or says what none of ours does, is of no use either.
             self._bury(child)
-        elif "fatal" in word and not child.is_ready:
+            return
+        for word in words:
+            self._hear(child, word)
+
+    def _hear(self, child: Child, word: JsonObject) -> None:
+        if "fatal" in word and not child.is_ready:
             raise RefusedError(str(word["fatal"]), CONFIGURATION)
-        elif "ready" in word:
+        if "ready" in word:
             child.is_ready = True
             self._announce()
         elif "pong" in word:
@@ -131,7 +144,8 @@ class Arbiter:
             self._left_behind = int(word["live"])
 
     def _bury(self, child: Child) -> None:
-        assert child.control is not None
+        if child.control is None:
+            return
         self._selector.unregister(child.control)
         child.kill()
         child.bury()

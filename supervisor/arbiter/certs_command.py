@@ -6,12 +6,13 @@ import os
 import re
 import shlex
 
+from levity.errors import Conflict
 from supervisor.arbiter import authority
 from supervisor.arbiter.action import Action, add_role
 from supervisor.arbiter.selfmade import host_name
 from supervisor.principal import Role
 from supervisor.say import say
-from supervisor.tokens import TokenStore, check_user_name
+from supervisor.tokens import TokenStore, check_user_name, own_name
 
 __all__ = ["ABOUT", "ACTIONS"]
 
@@ -39,6 +40,7 @@ def _init(options: argparse.Namespace) -> None:
 
 def _user(options: argparse.Namespace) -> None:
     check_user_name(options.name)
+    _guard_own_name(options)
     directory = authority.CertificateDirectory()
     try:
         directory.issue(options.name, options.days)
@@ -66,6 +68,12 @@ def _revoke(options: argparse.Namespace) -> None:
         f"levityd: {options.name}: {count} certificate{'s' * (count != 1)} more revoked; levityd looks at "
         f"{_files(options)('crl.pem')} if --crl names it"
     )
+
+
+def _guard_own_name(options: argparse.Namespace) -> None:
+    """Say at once what levityd would say later."""
+    if options.name == own_name() and Role(options.role) is not Role.ADMIN:
+        raise Conflict(f"{options.name} is levityd's own user: that name gets in as an admin only (--role admin)")
 
 
 def _set_role(options: argparse.Namespace) -> None:

@@ -3,15 +3,14 @@
 Forked, talked to, started again. Runs in: arbiter. Owns: its process and control connection.
 """
 
-import json
 import multiprocessing
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from multiprocessing.connection import Connection
-from multiprocessing.reduction import send_handle
 
 from supervisor.arbiter.backoff import Backoff
+from supervisor.control import Control
 from supervisor.spool.records import JsonObject
 
 __all__ = ["Child", "new_pipe"]
@@ -33,7 +32,7 @@ class Child:
         self.is_ready = False
         self.unanswered = 0
         self.process: multiprocessing.process.BaseProcess | None = None
-        self.control: Connection | None = None
+        self.control: Control | None = None
         self.backoff = Backoff()
         self._run = run
 
@@ -45,6 +44,11 @@ class Child:
         """Whether it has been started and not been buried."""
         return self.process is not None
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether its process is gone, and it was not buried. Its end of `control` may still be in another's hand."""
+        return self.process is not None and self.process.exitcode is not None
+
     def start(self, pipe: Connection) -> None:
         """Fork it, with its end of the pipe to the other child; OSError if the host does not let us."""
         self.is_ready = False
@@ -55,47 +59,39 @@ class Child:
             undo.callback(ours.close)
             process.start()
             undo.pop_all()
-        self.process, self.control = process, ours
+        self.process, self.control = process, Control(ours)
 
     def hand_over(self, pipe: Connection) -> None:
         """Give it its end of a new pipe, the other child having been started anew."""
-        if self.control is not None and self.process is not None and self.process.pid is not None:
-            try:
-                self.control.send_bytes(b'{"do":"peer"}')
-                send_handle(self.control, pipe.fileno(), self.process.pid)
-            except OSError:
-                pass  # It has just died, too; that shows at once.
+        if self.control is not None:
+            self._tell(os.dup(pipe.fileno()), do="peer")
         pipe.close()
 
     def ping(self) -> None:
         """Ask whether it still listens; `unanswered` counts until it says so."""
         self.unanswered += 1
-        self._tell(b'{"do":"ping"}')
+        self._tell(do="ping")
 
     def tell_to_stop(self) -> None:
         """Ask it to end."""
-        self._tell(b'{"do":"stop"}')
+        self._tell(do="stop")
 
-    def _tell(self, word: bytes) -> None:
-        if self.control is not None:
-            try:
-                self.control.send_bytes(word)
-            except OSError:
-                pass  # It has just died; that shows at once.
+    def _tell(self, fd: int = -1, **word: object) -> None:
+        if self.control is None:
+            return
+        self.control.tell(fd, **word)
+        if self.control.is_stuck:
+            self.kill()  # It answers, perhaps, but does not listen.
 
     def kill(self) -> None:
         """End it without asking."""
         if self.process is not None:
             self.process.kill()
 
-    def receive(self) -> JsonObject | None:
-        """Return what it says; None at the end of the file."""
+    def receive(self) -> list[JsonObject]:
+        """Return what it has said, without waiting; EOFError when it ended, or is of no use any more."""
         assert self.control is not None
-        try:
-            word = json.loads(self.control.recv_bytes(65536))
-        except (EOFError, OSError, ValueError, RecursionError):
-            return None
-        return word if isinstance(word, dict) else None
+        return self.control.receive()
 
     def bury(self) -> None:
         """Take leave of a process that has ended or is about to."""

@@ -7,6 +7,7 @@ from supervisor.arbiter import certs_command, token_command
 from supervisor.arbiter.options import Parser, state_dir_of
 from supervisor.arbiter.statedir import enter_state_dir
 from supervisor.hostos.descriptors import normalise_standard_streams
+from supervisor.say import say
 
 __all__ = ["COMMANDS", "run_command"]
 
@@ -19,8 +20,11 @@ def run_command(arguments: list[str]) -> int:
     normalise_standard_streams()
     os.umask(0o077)
     options.state_dir = state_dir_of(options)
+    is_new = not os.path.lexists(options.state_dir)
     enter_state_dir(options.state_dir)
     options.run(options)
+    if is_new:
+        say(f"levityd: {options.state_dir} is new: no levityd has used it yet; --state-dir names another")
     return 0
 
 

@@ -20,7 +20,7 @@ from supervisor.hostos.descriptors import close_all_but, normalise_standard_stre
 from supervisor.hostos.procfs import initial_environment
 from supervisor.hostos.titles import set_title
 from supervisor.say import say
-from supervisor.settings import Known, Settings
+from supervisor.settings import TICKET_KEY, Known, Settings
 
 __all__ = ["main"]
 
@@ -61,6 +61,7 @@ def _run(settings: Settings, files: TlsFiles) -> int:
     set_title("levityd: arbiter", "levity-arbiter")
     enter_state_dir(settings.state_dir)
     lock_state_dir(settings.state_dir)
+    _forget_tickets()
     place = find_place(settings.address)
     settings = replace(settings, access=access_for(place.host, files))
     listener = Listener(place, settings.access)
@@ -73,6 +74,14 @@ def _run(settings: Settings, files: TlsFiles) -> int:
         listener.close()
     _say_farewell(listener.address, settings.state_dir, left_behind)
     return 0
+
+
+def _forget_tickets() -> None:
+    """No connection outlives levityd, so none that was let in by an earlier one has to be known again."""
+    try:
+        os.unlink(TICKET_KEY)
+    except FileNotFoundError:
+        pass
 
 
 def _say_farewell(address: Address, state_dir: str, left_behind: int | None) -> None:

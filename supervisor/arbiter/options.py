@@ -24,7 +24,7 @@ ADDRESS is HOST:PORT (port 0: any free one), [IPV6]:PORT or unix:/path. None is 
 where root runs levityd without a state directory being given, /run/levity/levity.sock, which is for all users.
 
 who gets in:
-  by a unix socket              its owner and root; by root's every local user, whose tasks then run as that user
+  by a unix socket              its owner; by root's every local user, whose tasks then run as that user
   by 127.0.0.1:4321             who has a token; your own clients find yours, nothing to set up
   by any other address          the same inside TLS 1.3, with a certificate that levityd makes for itself, or with
                                 --certificate and --key. 'levityd token show' here, 'levity -a HOST:4321 login' there

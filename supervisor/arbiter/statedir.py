@@ -6,7 +6,7 @@ import time
 
 from supervisor.arbiter.refusal import CONFIGURATION, RefusedError
 from supervisor.hostos.locks import lock_holder, try_lock
-from supervisor.settings import LOCK_FILE, LockByte
+from supervisor.settings import FRONT_END_LOCK_FILE, LOCK_FILE, LockByte
 
 __all__ = ["enter_state_dir", "lock_state_dir"]
 
@@ -74,7 +74,14 @@ def _wait_for_remnants(fd: int) -> None:
     Until they have, two engines would be at work.
     """
     give_up_at = time.monotonic() + _REMNANT_WAIT_S
-    while holder := lock_holder(fd, LockByte.ENGINE) or lock_holder(fd, LockByte.FRONT_END):
-        if time.monotonic() > give_up_at:
-            raise RefusedError(f"process {holder} of an earlier levityd does not end; kill it and start levityd again")
-        time.sleep(0.01)
+    with open(FRONT_END_LOCK_FILE, "ab", opener=_open_lock) as front_end:
+        while holder := lock_holder(fd, LockByte.ENGINE) or lock_holder(front_end.fileno()):
+            if time.monotonic() > give_up_at:
+                raise RefusedError(
+                    f"process {holder} of an earlier levityd does not end; kill it and start levityd again"
+                )
+            time.sleep(0.01)
+
+
+def _open_lock(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)

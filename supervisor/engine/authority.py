@@ -15,20 +15,27 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from dataclasses import dataclass
 
-from levity.errors import AuthenticationError, InvalidRequest
+from levity.errors import AuthenticationError, InvalidRequest, LevityError, Unavailable
 from levity.protocol.proof import NONCE_BYTES, client_proof, is_nonce_of, is_same, server_proof
 from supervisor.engine.accounts import user_name
-from supervisor.hostos.peers import peer_credentials
+from supervisor.hostos.peers import has_left, is_accepted, peer_credentials
 from supervisor.principal import Principal, Role, is_user_name
-from supervisor.settings import Access, Known
+from supervisor.say import say
+from supervisor.settings import TICKET_KEY, Access, Known
 from supervisor.spool.records import JsonObject
 from supervisor.tokens import Token, TokenStore
 
-__all__ = ["Authority", "Client", "file_version", "ticket_key"]
+__all__ = ["Authority", "Client", "WrongUserError", "file_version", "ticket_key"]
 
 _UNKNOWN = "levityd does not know this token; `levity login` stores another one"
 _STALE = "what let this client in does not hold any more: connect again"
 _BINDING_LIMIT = 256
+# A client that is connected for longer is hung up on and connects again, by itself: levityd's own client does. So what
+# somebody who took over the front-end has seen is of use for a day at most.
+# What a client has for it (supervisor/frontend/door.py), and a little more.
+_DIALOGUE_S = 12.0
+_TIME_BYTES = 8
+_TICKET_AGE_S = 24 * 3600.0
 _KEY_BYTES = 32
 
 
@@ -41,18 +48,30 @@ class Client:
     ticket: str
 
 
+class WrongUserError(AuthenticationError):
+    """A process that is known, `peer`, is not that of somebody to let in."""
+
+    def __init__(self, message: str, peer: str) -> None:
+        super().__init__(message)
+        self.peer = peer
+
+
 class Authority:
-    """Lets clients in, in the way of `access.known`, and knows them by their tickets; AuthenticationError if not."""
+    """Lets clients in, in the way of `access.known`, and knows them by their tickets; AuthenticationError if not.
+
+    `key` is what this state directory's secrets are made with.
+    """
 
     def __init__(self, access: Access, address: str, store: TokenStore, key: bytes) -> None:
         self._access = access
         self._address = address
         self._store = store
-        self._key = key
+        self.key = key
         self._version: object = None
         self._tokens: list[Token] = []
-        self._roles: dict[str, Role] = {}
+        self._roles: dict[str, Role] | None = {}
         self.crl_path = access.crl_path
+        self.frontend_uid = access.frontend_ids[0] if access.frontend_ids else None
         self.own_uid = os.geteuid()
         self.own_user = user_name(self.own_uid)
 
@@ -64,33 +83,64 @@ class Authority:
     def by_peer(self, fd: int) -> Client:
         """Let in the process at the other end of a unix socket that was accepted on our address (unix(7))."""
         self._expect(Known.PEER)
-        with socket.socket(fileno=os.dup(fd)) as shown:
-            # Only a socket that was accepted has this name: any other that the front-end might show, one that it has
-            # connected to a service of root's for example, speaks of somebody else.
-            if shown.family != socket.AF_UNIX or shown.getsockname() != self._address.removeprefix("unix:"):
-                raise AuthenticationError("that is no connection to this levityd")
-            try:
-                pid, uid, gid, groups = peer_credentials(shown)
-            except OSError as error:
-                raise AuthenticationError(f"levityd cannot tell who connects: {error.strerror}") from None
+        pid, uid, gid, groups = self._see(fd)
         peer = f"unix: process {pid}, uid {uid}"
         if self.own_uid not in {uid, 0}:
-            raise AuthenticationError(
-                f"this is the levityd of {self.own_user}, who alone may use it; root may become that user (runuser)"
+            raise WrongUserError(
+                f"this is the levityd of {self.own_user}, who alone may use it; root may become that user (runuser)",
+                peer,
             )
         role = Role.ADMIN if uid == self.own_uid else Role.USER
         return self._let_in(
             Principal(user_name(uid), role, uid, gid, None if groups is None else tuple(groups)), peer, {"k": "peer"}
         )
 
+    def _see(self, fd: int) -> tuple[int, int, int, list[int] | None]:
+        try:
+            shown = socket.socket(fileno=fd)
+        except OSError:
+            raise AuthenticationError("that is no connection") from None
+        try:
+            if not is_accepted(shown, self._address.removeprefix("unix:")) or has_left(shown):
+                raise AuthenticationError("that is no connection to this levityd")
+            return peer_credentials(shown)
+        except OSError as error:
+            raise AuthenticationError(f"levityd cannot tell who connects: {error.strerror}") from None
+        finally:
+            shown.detach()  # It is the caller's.
+
+    def make_nonce(self) -> bytes:
+        """Return a nonce for the server's part of a dialogue: only ours are taken, and only for the time of one.
+
+        So a dialogue that somebody has recorded, in the front-end say, is of no use later.
+        """
+        self._expect(Known.TOKEN)
+        fresh = int(time.monotonic() * 1000).to_bytes(_TIME_BYTES, "big") + os.urandom(_TIME_BYTES)
+        return fresh + self._seal(fresh)
+
+    def _seal(self, fresh: bytes) -> bytes:
+        return hmac.digest(self.key, b"levity 1 server nonce" + fresh, "sha256")[: NONCE_BYTES - 2 * _TIME_BYTES]
+
+    def _talk(self, params: JsonObject) -> tuple[bytes, bytes, bytes]:
+        """Return (server's nonce, client's nonce, binding) of a dialogue."""
+        nonce, client_nonce = _bytes_of(params, "server_nonce"), _bytes_of(params, "client_nonce")
+        binding = _bytes_of(params, "binding")
+        if len(nonce) != NONCE_BYTES or len(client_nonce) != NONCE_BYTES or len(binding) > _BINDING_LIMIT:
+            raise InvalidRequest("a nonce or a binding is of the wrong length")
+        made_s = int.from_bytes(nonce[:_TIME_BYTES], "big") / 1000
+        fresh, seal = nonce[: 2 * _TIME_BYTES], nonce[2 * _TIME_BYTES :]
+        if not is_same(self._seal(fresh), seal) or time.monotonic() - made_s > _DIALOGUE_S:
+            raise AuthenticationError("the proof took too long, or is one of an earlier connection")
+        return nonce, client_nonce, binding
+
     def begin(self, params: JsonObject) -> bytes:
         """Return the proof that we have the token by which a client's nonce was made."""
-        server_nonce, client_nonce, binding = _talk(params)
+        server_nonce, client_nonce, binding = self._talk(params)
         return server_proof(self._token_of(client_nonce).key, server_nonce, client_nonce, binding)
 
     def by_proof(self, params: JsonObject, peer: str) -> Client:
         """Let in whoever proves to have the token of a nonce."""
-        server_nonce, client_nonce, binding = _talk(params)
+        server_nonce, client_nonce, binding = self._talk(params)
         token = self._token_of(client_nonce)
         if not is_same(client_proof(token.key, server_nonce, client_nonce, binding), _bytes_of(params, "proof")):
             raise AuthenticationError(_UNKNOWN)
@@ -108,12 +158,13 @@ class Authority:
             or not is_user_name(names[0])
         ):
             raise AuthenticationError("the certificate has no common name that can be a user's, or more than one")
+        if params.get("is_clients") is not True:
+            raise AuthenticationError("the certificate is not one for clients (extended key usage), or is a CA's")
         if isinstance(not_after, bool) or not isinstance(not_after, int | float) or not_after < time.time():
             raise AuthenticationError("the certificate has expired")
         if params.get("crl") != self.crl_version():
-            raise AuthenticationError(_STALE)
-        self._refresh()
-        role = self._roles.get(names[0], Role.USER)
+            raise Unavailable("the list of revoked certificates has just changed; connect again")
+        role = self._role_of(names[0])
         self._guard_own_name(names[0], role)
         facts = {"k": "certificate", "x": not_after, "c": params.get("crl")}
         return self._let_in(Principal(names[0], role), peer, facts)
@@ -128,21 +179,23 @@ class Authority:
         """Return whose ticket this is, if it still holds."""
         facts = self._open(ticket)
         self._refresh()
-        role = Role(facts["r"])
-        if facts["k"] == "token":
-            token = next((token for token in self._tokens if _mark(token) == facts["t"]), None)
-            if token is None:
-                raise AuthenticationError(_STALE)
-            role = token.role
-        elif facts["k"] == "certificate":
-            if facts["x"] < time.time() or facts["c"] != self.crl_version():
-                raise AuthenticationError(_STALE)
-            role = self._roles.get(facts["u"], Role.USER)
+        role = self._role_by(facts)
+        if role is None or time.monotonic() > facts["a"] + _TICKET_AGE_S:
+            raise AuthenticationError(_STALE)
         groups = None if facts["G"] is None else tuple(facts["G"])
         return Client(Principal(facts["u"], role, facts["i"], facts["g"], groups), facts["p"], ticket)
 
+    def _role_by(self, facts: JsonObject) -> Role | None:
+        """Return the role that a client has by now; None if what let it in does not hold any more."""
+        if facts["k"] == "token":
+            return next((token.role for token in self._tokens if _mark(token) == facts["t"]), None)
+        if facts["k"] == "certificate":
+            is_good = facts["x"] >= time.time() and facts["c"] == self.crl_version()
+            return self._role_of(facts["u"]) if is_good else None
+        return Role(facts["r"])
+
     def once_known(self, ticket: str) -> tuple[str, str | None]:
-        """Return from where and as which user this ticket's client was let in, for the audit; "?" and None if nobody."""
+        """Return from where and as which user a ticket's client was let in, for the audit; "?" and None if nobody."""
         try:
             facts = self._open(ticket)
         except AuthenticationError:
@@ -151,6 +204,7 @@ class Authority:
 
     def _let_in(self, who: Principal, peer: str, facts: JsonObject) -> Client:
         facts |= {"u": who.user, "r": who.role, "i": who.uid, "g": who.gid, "G": who.groups, "p": peer}
+        facts["a"] = time.monotonic()
         body = urlsafe_b64encode(json.dumps(facts, separators=(",", ":")).encode()).decode()
         return Client(who, peer, f"{body}.{self._sign(body)}")
 
@@ -165,7 +219,7 @@ class Authority:
         return facts
 
     def _sign(self, body: str) -> str:
-        return hmac.digest(self._key, body.encode("ascii", "replace"), "sha256").hex()
+        return hmac.digest(self.key, body.encode("ascii", "replace"), "sha256").hex()
 
     def _token_of(self, client_nonce: bytes) -> Token:
         self._expect(Known.TOKEN)
@@ -178,7 +232,20 @@ class Authority:
     def _refresh(self) -> None:
         version = self._store.version()
         if version != self._version:
-            self._tokens, self._roles, self._version = self._store.all(), self._store.roles(), version
+            self._tokens = self._store.all()
+            try:
+                self._roles = self._store.roles()
+            except LevityError as error:
+                say(f"levityd: {error.message}; nobody is let in by a certificate until it is")
+                self._roles = None
+            self._version = version
+
+    def _role_of(self, user: str) -> Role:
+        """Return the role of somebody with a certificate; AuthenticationError if it cannot be known."""
+        self._refresh()
+        if self._roles is None:
+            raise AuthenticationError("levityd cannot read which role its users have")
+        return self._roles.get(user, Role.USER)
 
     def _expect(self, known: Known) -> None:
         if self._access.known is not known:
@@ -190,7 +257,7 @@ class Authority:
             raise AuthenticationError(f"{user} is levityd's own user, and so the name of an administrator only")
 
 
-def ticket_key(path: str = "ticket.key") -> bytes:
+def ticket_key(path: str = TICKET_KEY) -> bytes:
     """Return the key that signs tickets, made when there is none; OSError when the disk does not take it."""
     flags = os.O_NOFOLLOW | os.O_CLOEXEC
     try:
@@ -223,15 +290,6 @@ def file_version(path: str) -> str:
 def _mark(token: Token) -> str:
     """Return what tells a token from a later one of the same name, and nothing about its key."""
     return f"{token.name} {hmac.digest(token.key, b'levity 1 mark', 'sha256').hex()}"
-
-
-def _talk(params: JsonObject) -> tuple[bytes, bytes, bytes]:
-    """Return (server's nonce, client's nonce, binding) of a dialogue."""
-    nonces = _bytes_of(params, "server_nonce"), _bytes_of(params, "client_nonce")
-    binding = _bytes_of(params, "binding")
-    if any(len(nonce) != NONCE_BYTES for nonce in nonces) or len(binding) > _BINDING_LIMIT:
-        raise InvalidRequest("a nonce or a binding is of the wrong length")
-    return *nonces, binding
 
 
 def _bytes_of(params: JsonObject, name: str) -> bytes:

@@ -7,6 +7,7 @@ among the rows of this user.
 from levity.errors import AmbiguousTask, Forbidden, UnknownTask
 from levity.protocol.messages import dump_object
 from levity.states import State
+from supervisor.engine.cursor import open_cursor, seal_cursor
 from supervisor.engine.record import make_brief, make_record
 from supervisor.engine.registry import Registry, Row
 from supervisor.engine.task import LiveTask
@@ -23,10 +24,11 @@ _ID_CHARACTERS = frozenset("0123456789abcdef-")
 class Catalogue:
     """Finds tasks and tells about them. `live` are the live ones by id; `own_user` has those without an owner."""
 
-    def __init__(self, registry: Registry, live: dict[str, LiveTask], own_user: str) -> None:
+    def __init__(self, registry: Registry, live: dict[str, LiveTask], own_user: str, cursor_key: bytes) -> None:
         self._registry = registry
         self._live = live
         self._own_user = own_user
+        self._cursor_key = cursor_key
 
     def find(self, who: Principal, right: Right, prefix: str) -> str:
         """Return the one id that starts with `prefix`, if `who` has that right to its task.
@@ -77,25 +79,26 @@ class Catalogue:
             return len(self._live)
         return sum(self.owner_of(task.spec) == who.user for task in self._live.values())
 
-    def page(self, who: Principal, after: int, limit: int, *, live_only: bool) -> JsonObject:
+    def page(self, who: Principal, cursor: str | None, limit: int, *, live_only: bool) -> JsonObject:
         """Return the reply to a task.list."""
+        after = open_cursor(self._cursor_key, cursor)
         records: list[JsonObject] = []
         size = 0
         self._registry.commit()
         rows = self._registry.page(after, limit, live_only=live_only, owner=None if who.sees_all else who.user)
-        for cursor, row in rows:
+        for number, row in rows:
             task = self._live.get(row.id)
             if live_only and task is None:
-                after = cursor
+                after = number
                 continue  # It has ended, which the disk did not take yet.
             record = task.record() if task else record_of(row)
             size += len(dump_object(record))
             if records and size > _PAGE_BYTES:
                 break
             records.append(record)
-            after = cursor
+            after = number
         more = len(records) < len(rows) or len(rows) == limit
-        return {"tasks": records, "next": after if more else None}
+        return {"tasks": records, "next": seal_cursor(self._cursor_key, after) if more else None}
 
     def _row(self, task_id: str) -> Row:
         row = self._registry.get(task_id)

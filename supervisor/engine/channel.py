@@ -76,6 +76,9 @@ class Channel:
             data = self._pipe.receive()
         except BlockingIOError:
             return
+        except LevityError as error:
+            self._refuse(error)
+            return
         except OSError:
             data = b""
         if not data:
@@ -90,9 +93,12 @@ class Channel:
             frame = self._decoder.next_frame()
             return parse_request(frame.body) if isinstance(frame, Frame) else None
         except LevityError as error:
-            self.close()
-            self._on_nonsense(error)
+            self._refuse(error)
             return None
+
+    def _refuse(self, error: LevityError) -> None:
+        self.close()
+        self._on_nonsense(error)
 
     def _flush(self) -> None:
         try:

@@ -14,11 +14,19 @@ from supervisor.spool.records import JsonObject
 __all__ = ["run_as"]
 
 
-def run_as(who: Principal, wanted: str | None, own_user: str) -> JsonObject | None:
+def run_as(who: Principal, wanted: str | None, own_user: str, frontend_uid: int | None) -> JsonObject | None:
     """Return the key `run_as` of a spec (None: as levityd itself). Forbidden, or InvalidRequest for an unknown user.
 
-    `wanted` is the user that the start names, None if it names none.
+    `wanted` is the user that the start names, None if it names none. Nothing runs as the front-end's user, which could
+    signal that.
     """
+    account = _run_as(who, wanted, own_user)
+    if account is not None and account["uid"] == frontend_uid:
+        raise Forbidden("tasks do not run as the user that levityd's front-end is")
+    return account
+
+
+def _run_as(who: Principal, wanted: str | None, own_user: str) -> JsonObject | None:
     is_wanted_own = wanted in (None, who.user)
     if wanted == own_user and (who.user == own_user or who.role is Role.ADMIN):
         return None
@@ -34,7 +42,12 @@ def run_as(who: Principal, wanted: str | None, own_user: str) -> JsonObject | No
         return None
     if who.uid is not None and who.gid is not None:
         return _not_root(who, of_peer(who.uid, who.gid, who.groups))
-    return _not_root(who, _account(who.user))
+    account = resolve(who.user)
+    if account is None:
+        raise Forbidden(
+            f"this host has no user {who.user!r}, as whom the task would run; an administrator names another (--user)"
+        )
+    return _not_root(who, account)
 
 
 def _account(name: str) -> JsonObject:

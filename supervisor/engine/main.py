@@ -9,7 +9,8 @@ from multiprocessing.connection import Connection
 
 from levity.errors import LevityError
 from levity.protocol.messages import Request, error_frame, result_frame
-from supervisor.child import be_child, receive_peer, receive_word, take_lock, tell
+from supervisor.child import be_child, take_lock
+from supervisor.control import Control
 from supervisor.engine.audit import Audit
 from supervisor.engine.authority import Authority, ticket_key
 from supervisor.engine.channel import Channel
@@ -36,19 +37,20 @@ _COMMIT_RETRY_S = 1.0
 _HINTS_A_TURN = 64
 
 
-def run_engine(control: Connection, pipe: Connection, settings: Settings) -> None:
+def run_engine(connection: Connection, pipe: Connection, settings: Settings) -> None:
     """Be the engine until the arbiter says stop or is gone. Never returns: the process ends here."""
-    be_child("engine", "levity-engine", [control.fileno(), pipe.fileno()])
+    be_child("engine", "levity-engine", [connection.fileno(), pipe.fileno()])
+    control = Control(connection)
     status = 1
     try:
         if refusal := take_lock(LockByte.ENGINE):
-            tell(control, fatal=refusal)
+            control.tell(fatal=refusal)
         else:
             _Engine(control, pipe, settings, open_registry()).run()
         status = 0
     except NewerRegistryError as error:
-        tell(
-            control, fatal=f"registry.db was written by a newer levity ({error}); upgrade levity, or move the file away"
+        control.tell(
+            fatal=f"registry.db was written by a newer levity ({error}); upgrade levity, or move the file away"
         )
     except RegistryCorruptError as error:
         quarantine_registry(error)  # The arbiter starts an engine that makes it anew.
@@ -60,7 +62,7 @@ def run_engine(control: Connection, pipe: Connection, settings: Settings) -> Non
 
 
 class _Engine:
-    def __init__(self, control: Connection, pipe: Connection, settings: Settings, registry: Registry) -> None:
+    def __init__(self, control: Control, pipe: Connection, settings: Settings, registry: Registry) -> None:
         self._control = control
         self._registry = registry
         self._loop = Loop()
@@ -87,11 +89,11 @@ class _Engine:
         for spec in live_specs(self._registry):
             self._tasks.adopt(spec)
         self._janitor.poke()
-        tell(self._control, ready=True, live=len(self._tasks.live))
+        self._control.tell(ready=True, live=len(self._tasks.live))
         self._loop.run(self._plan_commit)
         self._registry.commit()
         self._audit.close()
-        tell(self._control, stopped=True, live=len(self._tasks.live))
+        self._control.tell(stopped=True, live=len(self._tasks.live))
 
     def _ask(self, task_id: str) -> None:
         self._nursery.ask(task_id)
@@ -106,7 +108,7 @@ class _Engine:
     def _mistrust(self, error: LevityError) -> None:
         """Our own front-end sends no such thing: it is broken, or somebody else's by now. Another one is wanted."""
         say(f"levityd: engine: the front-end is not understood and is replaced: {error.message[:200]}")
-        tell(self._control, mistrust=True)
+        self._control.tell(mistrust=True)
 
     def _on_request(self, channel: Channel, request: Request) -> None:
         if self._reception.serves(request.method):
@@ -130,15 +132,19 @@ class _Engine:
             channel.send(result_frame(request.id, result, fd >= 0), fd)
 
     def _on_control(self, _events: int) -> None:
-        word = receive_word(self._control)
-        if word.get("do") == "ping":
-            tell(self._control, pong=True)
-        elif word.get("do") == "peer":
-            self._channel.close()
-            self._operations.forget_waits()
-            self._channel = self._open_channel(receive_peer(self._control))
-        else:
-            self._loop.stop()
+        try:
+            words = self._control.receive()
+        except EOFError:
+            words = [{}]
+        for word in words:
+            if word.get("do") == "ping":
+                self._control.tell(pong=True)
+            elif word.get("do") == "peer":
+                self._channel.close()
+                self._operations.forget_waits()
+                self._channel = self._open_channel(self._control.take_descriptor())
+            else:
+                self._loop.stop()
 
     def _on_hints(self, _events: int) -> None:
         for _turn in range(_HINTS_A_TURN):

@@ -18,6 +18,7 @@ from levity.errors import (
     LevityError,
     Unavailable,
     UnknownMethod,
+    UnknownTask,
 )
 from levity.protocol.messages import PROTOCOL_VERSION, Request
 from levity.version import __version__
@@ -40,6 +41,8 @@ from supervisor.say import say
 from supervisor.spool.records import JsonObject
 
 __all__ = ["Operations"]
+
+_FEEDERS_LIMIT = 1024
 
 # An operation is called with who asks, its parameters, and what to call with its result.
 Call = Callable[[Client, JsonObject, Answer], None]
@@ -74,8 +77,9 @@ class Operations:
         self._state_dir = state_dir
         self._log_cap = log_cap
         self._limits = limits
-        self._catalogue = Catalogue(registry, tasks.live, authority.own_user)
+        self._catalogue = Catalogue(registry, tasks.live, authority.own_user, authority.key)
         self._waits: dict[str, Wait] = {}
+        self._feeders: dict[tuple[str, str], None] = {}  # A set that keeps its order.
         self._table = {
             "task.start": Operation(Right.START, self._start),
             "task.query": Operation(Right.SEE, self._query),
@@ -102,8 +106,10 @@ class Operations:
         try:
             _check_right(client.principal, operation.right)
             operation.call(client, request.params, answer)
-        except Forbidden as error:
-            self._note(request.method, client, request.params.get("id"), refused=error.message)
+        except (Forbidden, UnknownTask) as error:
+            # Whether there is such a task, and of another user, is not told here either.
+            params = request.params
+            self._note(request.method, client, params.get("id"), params.get("argv"), refused=error.message)
             answer(error)
         except LevityError as error:
             answer(error)
@@ -129,33 +135,33 @@ class Operations:
         while self._waits:
             self._waits.popitem()[1].give_up()
 
-    def _note(
-        self, method: str, client: Client, task_id: object, argv: list[str] | None = None, refused: str = ""
-    ) -> None:
+    def _note(self, method: str, client: Client, task_id: object, argv: object = None, refused: str = "") -> None:
         who = client.principal
         self._audit.write(
             method,
             peer=client.peer,
             user=who.user,
             role=who.role,
-            task=task_id if isinstance(task_id, str) else None,
+            task=task_id,
             argv=argv,
             decision="denied" if refused else "allowed",
-            reason=refused,
+            reason=refused or None,
         )
 
     def _start(self, client: Client, params: JsonObject, answer: Answer) -> None:
         spec = check_start(params, time.time_ns(), self._log_cap)
         who = client.principal
         spec["owner"] = who.user
-        spec["run_as"] = run_as(who, user_of(params), self._authority.own_user)
+        spec["run_as"] = run_as(who, user_of(params), self._authority.own_user, self._authority.frontend_uid)
         row = self._registry.get(spec["id"])
         if row is None:
             self._note("task.start", client, spec["id"], spec["argv"])
             self._tasks.start(spec, answer)
             return
         if _differs(row.spec, spec, self._catalogue.owner_of(row.spec)):
-            raise Conflict(f"the id {spec['id']} is in use for another command")
+            error = Conflict(f"the id {spec['id']} is in use for another command")
+            self._note("task.start", client, spec["id"], spec["argv"], refused=error.message)
+            raise error
         task = self._tasks.live.get(row.id)
         if task is None:
             answer(record_of(row))
@@ -199,8 +205,12 @@ class Operations:
         task_id = self.find(client, Right.ACT, params)
         if not self._catalogue.record(task_id)["stdin"]:
             raise InvalidRequest(f"task {task_id} was started without an input to send to")
-        if not piece.offset:
+        if (feeder := (client.ticket, task_id)) not in self._feeders:
+            # Once for each connection and task, not for each piece.
             self._note("task.stdin", client, task_id)
+            self._feeders[feeder] = None
+            while len(self._feeders) > _FEEDERS_LIMIT:
+                del self._feeders[next(iter(self._feeders))]
         try:
             reply = store_input(task_id, piece)
         except OSError as error:

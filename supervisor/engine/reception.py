@@ -7,12 +7,20 @@ audit; nothing else is done.
 import os
 from collections.abc import Callable
 
-from levity.errors import AuthenticationError, HostError, InternalError, InvalidRequest, LevityError
+from levity.errors import (
+    AuthenticationError,
+    Forbidden,
+    HostError,
+    InternalError,
+    InvalidRequest,
+    LevityError,
+    UnknownTask,
+)
 from levity.protocol.messages import Request
 from levity.version import __version__
 from supervisor.engine import directory
 from supervisor.engine.audit import Audit
-from supervisor.engine.authority import Authority, Client, file_version
+from supervisor.engine.authority import Authority, Client, WrongUserError, file_version
 from supervisor.principal import Right
 from supervisor.say import say
 from supervisor.spool.records import JsonObject
@@ -43,6 +51,7 @@ class Reception:
         self._unwait = unwait
         self._table: dict[str, Callable[[Request, int], Answer]] = {
             "auth.peer": self._peer,
+            "auth.nonce": self._make_nonce,
             "auth.begin": self._begin,
             "auth.finish": self._finish,
             "auth.certificate": self._certificate,
@@ -75,6 +84,9 @@ class Reception:
             raise InvalidRequest("the client's socket is missing")
         return self._admit(request, lambda: self._authority.by_peer(fd))
 
+    def _make_nonce(self, _request: Request, _fd: int) -> Answer:
+        return {"nonce": self._authority.make_nonce().hex()}, -1
+
     def _begin(self, request: Request, _fd: int) -> Answer:
         try:
             return {"proof": self._authority.begin(request.params).hex()}, -1
@@ -92,7 +104,7 @@ class Reception:
         try:
             client = decide()
         except (AuthenticationError, InvalidRequest) as error:
-            self._refuse(_peer_of(request), error)
+            self._refuse(error.peer if isinstance(error, WrongUserError) else _peer_of(request), error)
             raise
         who = client.principal
         if request.method != "auth.peer":  # Those of the host are too many, and told apart by what they do.
@@ -123,14 +135,29 @@ class Reception:
         method = str(request.params.get("for"))
         if (right := _BORROWERS.get(method)) is None:
             raise InvalidRequest("a task's directory is not lent for that")
-        task_id = self._find(client, right, request.params)
+        try:
+            task_id = self._find(client, right, request.params)
+        except (Forbidden, UnknownTask) as error:
+            self._note(method, client, request.params.get("id"), refused=error.message)
+            raise
         if method == "task.logs":
-            who = client.principal
-            self._audit.write(method, peer=client.peer, user=who.user, role=who.role, task=task_id, decision="allowed")
+            self._note(method, client, task_id)
         try:
             return {"id": task_id}, directory.lend(task_id, self._spool_gid)
         except FileNotFoundError:
             raise HostError(f"the output of task {task_id} is not stored any more") from None
+
+    def _note(self, method: str, client: Client, task_id: object, refused: str = "") -> None:
+        who, decision = client.principal, "denied" if refused else "allowed"
+        self._audit.write(
+            method,
+            peer=client.peer,
+            user=who.user,
+            role=who.role,
+            task=task_id,
+            decision=decision,
+            reason=refused or None,
+        )
 
     def _end_wait(self, request: Request, _fd: int) -> Answer:
         self._unwait(str(request.params.get("token", "")))
@@ -146,7 +173,7 @@ class Reception:
         except OSError as error:
             # Nobody is let in by a certificate that may be revoked.
             say(f"levityd: {path} cannot be read ({error.strerror}); nobody can connect until it can")
-            raise AuthenticationError("levityd cannot read its list of revoked certificates") from None
+            raise HostError("levityd cannot read its list of revoked certificates; its log says more") from None
 
 
 def _peer_of(request: Request) -> str:

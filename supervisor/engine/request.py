@@ -100,13 +100,14 @@ def _prefix(value: object) -> str:
     return value.lower()
 
 
-def page_of(params: JsonObject) -> tuple[bool, int, int]:
+def page_of(params: JsonObject) -> tuple[bool, str | None, int]:
     """Return (only live tasks, cursor, how many) of a task.list."""
     everything, after, limit = _flag(params, "all"), params.get("after"), params.get("limit", _PAGE_LIMIT)
-    after = 0 if after is None else after
-    if not all(isinstance(number, int) and not isinstance(number, bool) and number >= 0 for number in (after, limit)):
-        raise InvalidRequest("'after' and 'limit' are not whole numbers")
-    return not everything, min(after, 2**63 - 1), max(1, min(limit, _PAGE_LIMIT))
+    if after is not None and not isinstance(after, str):
+        raise InvalidRequest("'after' is not what 'next' of the reply before was")
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
+        raise InvalidRequest("'limit' is not a whole number")
+    return not everything, after, max(1, min(limit, _PAGE_LIMIT))
 
 
 def wait_of(params: JsonObject) -> tuple[list[str], bool, float]:

@@ -4,11 +4,12 @@ The engine decides. Here the client's socket is shown to it, proofs are passed o
 has one deadline. Whoever is not let in gets one refusal at most.
 """
 
-import os
 import time
 from typing import NamedTuple
 
-from levity.errors import LevityError, ProtocolError, Unavailable
+from levity.authentication import is_loopback
+from levity.endpoint import endpoint_binding
+from levity.errors import AuthenticationError, HostError, LevityError, ProtocolError
 from levity.protocol.frames import FRAME_LIMIT, Frame, FrameDecoder
 from levity.protocol.messages import (
     PROTOCOL_VERSION,
@@ -18,10 +19,9 @@ from levity.protocol.messages import (
     parse_request,
     result_frame,
 )
-from levity.protocol.proof import NONCE_BYTES, endpoint_binding
 from levity.version import __version__
 from supervisor.frontend.engine_link import EngineLink
-from supervisor.frontend.secure import Secure, WentAway, client_facts
+from supervisor.frontend.secure import Secure
 from supervisor.frontend.wire import Wire
 from supervisor.settings import Known
 from supervisor.spool.records import JsonObject
@@ -30,6 +30,8 @@ __all__ = ["Caller", "Door", "StrangerError"]
 
 # TLS and authentication together.
 _DEADLINE_S = 10.0
+# Whoever begins TLS does so at once.
+_SILENCE_S = 1.0
 _READ_SIZE = 16 * 1024
 
 
@@ -71,14 +73,15 @@ class Door:
             found = self._know(visit, crl_version)
         except LevityError as error:
             visit.refuse(error)
-            if isinstance(error, ProtocolError):  # What the engine refused it has noted itself.
+            if isinstance(error, ProtocolError | HostError):  # What the engine refused it has noted itself.
                 self._report(peer, error.message)
-            raise StrangerError(error.message, is_failure=not isinstance(error, Unavailable)) from None
+            is_failure = isinstance(error, ProtocolError | AuthenticationError)
+            raise StrangerError(error.message, is_failure=is_failure) from None
         except OSError as error:
             is_late = isinstance(error, TimeoutError)
-            reason = "not known in time" if is_late else getattr(error, "reason", None) or error.strerror or str(error)
+            reason = "not known in time" if is_late else _reason(error)
             # Whoever went away without a word may only have looked whether somebody listens here.
-            has_left = isinstance(error, ConnectionError | WentAway)
+            has_left = isinstance(error, ConnectionError) or (self._secure is not None and self._secure.has_left(error))
             if not has_left:
                 self._report(peer, reason)
             raise StrangerError(reason, is_failure=not has_left and not is_late) from None
@@ -93,11 +96,23 @@ class Door:
         if self._secure is None:
             visit.may_talk = True
             return ""
-        connection, crl_version = self._secure.wrap(visit.wire.connection)
-        visit.wire.secure(connection)
+        if is_loopback(visit.wire.connection.getpeername()[0]) and not visit.wire.is_readable(_SILENCE_S):
+            # Both would wait for the other to begin. From loopback, so nothing leaves the host in the clear.
+            visit.may_talk = True
+            self._report(visit.peer, "silent where TLS is spoken")
+            raise AuthenticationError("this levityd speaks TLS with everybody: add --tls")
+        refusal: LevityError | None = None
+        try:
+            context, crl_version = self._secure.judge(visit.left_s())
+        except LevityError as error:
+            # To be told in TLS.
+            context, crl_version, refusal = self._secure.refusing(), "", error
+        connection = visit.wire.secure(context, self._secure.not_now)
         connection.settimeout(visit.left_s())
         connection.do_handshake()
         visit.may_talk = True
+        if refusal is not None:
+            raise refusal
         return crl_version
 
     def _know(self, visit: "_Visit", crl_version: str) -> JsonObject:
@@ -106,13 +121,14 @@ class Door:
         if self._known is Known.PEER:
             found = visit.ask("auth.peer", {}, enclosed=visit.wire.connection.fileno())
         else:
+            assert self._secure is not None
             assert visit.wire.tls is not None
-            found = visit.ask("auth.certificate", client_facts(visit.wire.tls, crl_version))
+            found = visit.ask("auth.certificate", self._secure.client_facts(visit.wire.tls, crl_version))
         visit.greet(server=f"levityd/{__version__}", auth=self._known, user=found["user"], role=found["role"])
         return found
 
     def _by_token(self, visit: "_Visit") -> JsonObject:
-        nonce = os.urandom(NONCE_BYTES).hex()
+        nonce = visit.ask("auth.nonce", {})["nonce"]
         visit.greet(server="levityd", auth=self._known, nonce=nonce)
         talk: JsonObject = {"server_nonce": nonce, "binding": self._binding(visit).hex()}
         begin = visit.request("auth.begin")
@@ -130,13 +146,19 @@ class Door:
         return endpoint_binding(host, port)
 
 
+def _reason(error: OSError) -> str:
+    """Return what was wrong: with a certificate ("certificate revoked"), with TLS, or with the connection."""
+    of_tls = getattr(error, "verify_message", None) or getattr(error, "reason", None)
+    return str(of_tls or error.strerror or error)
+
+
 class _Visit:
     """One stranger, until it is known: what it sends is bounded, and so is the time that it has."""
 
     def __init__(self, wire: Wire, decoder: FrameDecoder, peer: str, link: EngineLink) -> None:
         self.wire = wire
         self._decoder = decoder
-        self._peer = peer
+        self.peer = peer
         self._link = link
         self._deadline = time.monotonic() + _DEADLINE_S
         self.may_talk = False  # Not before TLS is spoken: nothing goes out in the clear there.
@@ -168,7 +190,7 @@ class _Visit:
         return request
 
     def ask(self, method: str, params: JsonObject, enclosed: int = -1) -> JsonObject:
-        return self._link.call(method, params | {"peer": self._peer}, self.left_s(), enclosed=enclosed)
+        return self._link.call(method, params | {"peer": self.peer}, self.left_s(), enclosed=enclosed)
 
     def refuse(self, error: LevityError) -> None:
         try:

@@ -22,6 +22,8 @@ __all__ = ["EngineLink"]
 
 # A request that is in flight each time the engine dies may be what kills it.
 _SEND_LIMIT = 20
+# What nobody waits for is dropped when the engine has not taken so much: strangers can have any number of it told.
+_TOLD_LIMIT = 1024 * 1024
 # A request is longer here than it came where a client did not escape what is not ASCII, and the engine's answer repeats
 # it with some facts added: neither may be over the limit of a frame.
 _REQUEST_LIMIT = FRAME_LIMIT - 64 * 1024
@@ -132,9 +134,10 @@ class EngineLink:
         return call.reply.result, call.received
 
     def tell(self, method: str, params: JsonObject, *, auth: str = "") -> None:
-        """Tell the engine something, if there is one, and do not wait for what it says to that."""
+        """Tell the engine something, if there is one that takes it, and do not wait for what it says to that."""
         with self._lock:
-            self._put(request_frame(next(self._numbers), method, params, auth))
+            if self._pipe is not None and self._pipe.outbox_bytes < _TOLD_LIMIT:
+                self._put(request_frame(next(self._numbers), method, params, auth))
 
     def connect(self, fd: int) -> None:
         """Use a new pipe from now on."""
@@ -143,6 +146,13 @@ class EngineLink:
 
     def run(self) -> None:
         """Move bytes between the pipe and the callers, for ever. Runs in a thread of its own."""
+        try:
+            self._run()
+        except Exception as error:  # noqa: BLE001 Without this thread nobody is answered: the arbiter shall notice.
+            say(f"levityd: front-end: {type(error).__name__}: {error}")
+        os._exit(1)
+
+    def _run(self) -> None:
         decoder = FrameDecoder()
         while True:
             poller = select.poll()
@@ -167,16 +177,15 @@ class EngineLink:
             with self._lock:
                 self._pipe.flush()
             data = self._pipe.receive()
+            if not data:
+                return False
+            decoder.feed(data)
+            while isinstance(frame := decoder.next_frame(), Frame):
+                self._deliver(parse_reply(frame.body))
         except BlockingIOError:
             return True
         except OSError:
             return False
-        if not data:
-            return False
-        decoder.feed(data)
-        try:
-            while isinstance(frame := decoder.next_frame(), Frame):
-                self._deliver(parse_reply(frame.body))
         except LevityError as error:
             # Our own engine does not send such a thing. Only a new front-end is given a new pipe: make room for it.
             say(f"levityd: front-end: the engine is not understood: {error.message[:200]}")
@@ -214,8 +223,13 @@ class EngineLink:
     def _send(self, call: _Call) -> None:
         if self._pipe is not None:
             call.sent += 1
-            # A copy: the caller's own may be closed, and its number given to another, before this one is sent.
-            self._put(call.make_frame(), os.dup(call.enclosed) if call.enclosed >= 0 else -1)
+            try:
+                # A copy: the caller's own may be closed, and its number given to another, before this one is sent.
+                enclosed = os.dup(call.enclosed) if call.enclosed >= 0 else -1
+            except OSError as error:
+                call.answer(Reply(None, {}, Unavailable(f"levityd has too much to do ({error.strerror}); ask again")))
+                return
+            self._put(call.make_frame(), enclosed)
 
     def _put(self, frame: bytes, fd: int = -1) -> None:
         if self._pipe is None:

@@ -51,8 +51,9 @@ class Logs:
     ) -> JsonObject:
         """Send what is asked for and return the reply; OSError when the client is gone.
 
-        `directory_fd` is closed here. `check` is called now and then while a task is followed, and may raise to end it.
+        `directory_fd` is closed here. `check` is called now and then meanwhile, and may raise to end it.
         """
+        checked = _Checked(wire, request.heartbeat_s, check)
         try:
             reader = SpoolReader(directory_fd, request.streams, exact=request.exact)
         except FileNotFoundError:
@@ -64,9 +65,9 @@ class Logs:
             start = {name: reader.ends[number] for number, name in STREAMS.items()}
             wire.send(notification_frame("log.start", {"id": task_id, **start}))
             if request.follow:
-                self._follow(wire, reader, request, descriptor_path(directory_fd), check)
+                self._follow(checked, reader, request, descriptor_path(directory_fd))
             else:
-                self._send_pieces(wire, reader.pieces(CHUNK_LIMIT, request.until_ns), request.heartbeat_s)
+                self._send_pieces(checked, reader.pieces(CHUNK_LIMIT, request.until_ns))
             # Where a reading began behind the end, something is gone that was there before: the client shall see it.
             is_all = reader.over and not reader.has_later(request.until_ns)
             ends = reader.totals() if is_all else reader.ends
@@ -74,17 +75,12 @@ class Logs:
         finally:
             reader.close()
 
-    def _follow(
-        self, wire: Wire, reader: SpoolReader, request: LogRequest, path: str, check: Callable[[], None]
-    ) -> None:
-        check_at = time.monotonic() + _CHECK_S
+    def _follow(self, checked: "_Checked", reader: SpoolReader, request: LogRequest, path: str) -> None:
         with self._changes.watch(path) as watch:
-            while self._step(wire, reader, request, watch):
-                if time.monotonic() >= check_at:
-                    check()
-                    check_at = time.monotonic() + _CHECK_S
+            while self._step(checked, reader, request, watch):
+                checked.check()
 
-    def _step(self, wire: Wire, reader: SpoolReader, request: LogRequest, watch: Watch) -> bool:
+    def _step(self, checked: "_Checked", reader: SpoolReader, request: LogRequest, watch: Watch) -> bool:
         """Send what has come and wait for more; False when there will be none."""
         is_armed = watch.arm()
         now_ns = time.time_ns()
@@ -92,7 +88,7 @@ class Logs:
             reader.refresh()
         except FileNotFoundError:
             raise OSError("the task's directory was removed") from None
-        has_sent = self._send_pieces(wire, reader.pieces(CHUNK_LIMIT, request.until_ns), request.heartbeat_s)
+        has_sent = self._send_pieces(checked, reader.pieces(CHUNK_LIMIT, request.until_ns))
         if reader.over or (request.until_ns is not None and now_ns > request.until_ns):
             return False
         if has_sent:
@@ -101,12 +97,13 @@ class Logs:
         wait_s = request.heartbeat_s if is_armed else _POLL_S
         if request.until_ns is not None:
             wait_s = min(wait_s, (request.until_ns - now_ns) / 1e9 + 0.001)
-        if wire.wait(watch.fd, request.heartbeat_s, wait_s):
+        if checked.wire.wait(watch.fd, request.heartbeat_s, wait_s):
             watch.clear()
         return True
 
-    def _send_pieces(self, wire: Wire, pieces: Iterable[Piece], heartbeat_s: float) -> bool:
+    def _send_pieces(self, checked: "_Checked", pieces: Iterable[Piece]) -> bool:
         """Send pieces as frames; whether there were any."""
+        wire = checked.wire
         buffer = bytearray()
         has_sent = False
 
@@ -116,9 +113,10 @@ class Logs:
                 buffer.clear()
 
         for piece in pieces:
+            checked.check()
             if piece is None:
                 flush()
-                wire.beat(heartbeat_s)
+                wire.beat(checked.heartbeat_s)
                 continue
             has_sent = True
             if isinstance(piece, Extent) and piece.length > _SMALL:
@@ -130,6 +128,22 @@ class Logs:
                 flush()
         flush()
         return has_sent
+
+
+class _Checked:
+    """One client that is sent output: `check` sees now and then that it may still have it."""
+
+    def __init__(self, wire: Wire, heartbeat_s: float, check: Callable[[], None]) -> None:
+        self.wire = wire
+        self.heartbeat_s = heartbeat_s
+        self._check = check
+        self._check_at = time.monotonic() + _CHECK_S
+
+    def check(self) -> None:
+        """Have it looked at, if that was long ago; raises what ends the reading."""
+        if time.monotonic() >= self._check_at:
+            self._check()
+            self._check_at = time.monotonic() + _CHECK_S
 
 
 def _gone(task_id: str) -> HostError:

@@ -10,14 +10,15 @@ import threading
 import time
 from multiprocessing.connection import Connection
 
-from supervisor.child import be_child, receive_peer, receive_word, take_lock, tell
+from supervisor.child import be_child, show_front_end
+from supervisor.control import Control
 from supervisor.frontend.engine_link import EngineLink
 from supervisor.frontend.server import Server
 from supervisor.frontend.services import Services
 from supervisor.hostos.identity import become
 from supervisor.hostos.kernel import forbid_privileges, preload_libgcc
 from supervisor.say import say
-from supervisor.settings import Access, LockByte
+from supervisor.settings import Access
 
 __all__ = ["run_frontend"]
 
@@ -26,19 +27,17 @@ _FAREWELL_S = 1.0
 _SWITCH_INTERVAL_S = 0.0005
 
 
-def run_frontend(control: Connection, pipe: Connection, listener: socket.socket, access: Access) -> None:
+def run_frontend(connection: Connection, pipe: Connection, listener: socket.socket, access: Access) -> None:
     """Be the front-end until the arbiter says stop or is gone. Never returns: the process ends here."""
-    be_child("front-end", "levity-frontend", [control.fileno(), pipe.fileno(), listener.fileno()])
+    be_child("front-end", "levity-frontend", [connection.fileno(), pipe.fileno(), listener.fileno()])
     status = 1
     try:
+        control = Control(connection)
         preload_libgcc()
         # Reading long logs is work: whoever has a short question shall not wait for many times the usual 5 ms.
         sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL_S))
-        if refusal := take_lock(LockByte.FRONT_END):
-            tell(control, fatal=refusal)
-        else:
-            _drop_privileges(access)
-            _serve(control, pipe, listener, access)
+        show_front_end()
+        _serve(control, pipe, listener, access)
         status = 0
     except Exception as error:  # noqa: BLE001 The outermost boundary: one line; the arbiter starts a new front-end.
         say(f"levityd: front-end: {type(error).__name__}: {error}")
@@ -54,20 +53,22 @@ def _drop_privileges(access: Access) -> None:
     forbid_privileges()
 
 
-def _serve(control: Connection, pipe: Connection, listener: socket.socket, access: Access) -> None:
+def _serve(control: Control, pipe: Connection, listener: socket.socket, access: Access) -> None:
     link = EngineLink()
     link.connect(os.dup(pipe.fileno()))
     pipe.close()
     server = Server(listener, Services(link, access))
+    # Whatever is to be loaded is loaded: the user that it becomes may not be allowed to read our own code.
+    _drop_privileges(access)
     threading.Thread(target=link.run, daemon=True, name="link").start()
     # It is never shut down, it ends with the process; so nothing has to wake it up to look whether it shall.
     threading.Thread(target=server.serve_forever, args=(None,), daemon=True, name="server").start()
-    tell(control, ready=True)
-    while (word := receive_word(control).get("do")) in ("peer", "ping"):
+    control.tell(ready=True)
+    while (word := control.wait().get("do")) in ("peer", "ping"):
         if word == "peer":
-            link.connect(receive_peer(control))
+            link.connect(control.take_descriptor())
         else:
-            tell(control, pong=True)
+            control.tell(pong=True)
     if word == "stop":
         _finish(server)
 

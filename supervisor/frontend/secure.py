@@ -1,22 +1,22 @@
-"""TLS on the way in. Runs in: front-end, all threads. Owns: the context, and in it the server's key."""
+"""TLS on the way in. Runs in: front-end, all threads. Owns: the context, and in it the server's key.
+
+What it is made of is loaded only where TLS is spoken, and before the front-end gives up its privileges.
+"""
 
 import os
-import socket
 import threading
+from typing import TYPE_CHECKING
 
-from levity import tls
+from levity.errors import HostError
 from supervisor.frontend.engine_link import EngineLink
+from supervisor.say import say
 from supervisor.settings import Tls
 from supervisor.spool.records import JsonObject
 
-__all__ = ["NOT_NOW", "Encrypted", "Secure", "WentAway", "client_facts"]
+if TYPE_CHECKING:
+    from levity.tls import SSLContext, SSLSocket
 
-# What a call on a non-blocking connection raises, with TLS and without.
-NOT_NOW = (*tls.WANTS, BlockingIOError)
-Encrypted = tls.SSLSocket
-# A client that closed its connection in the middle of TLS.
-WentAway = tls.SSLEOFError
-_ENGINE_S = 10.0
+__all__ = ["Secure"]
 
 
 class Secure:
@@ -26,41 +26,66 @@ class Secure:
     """
 
     def __init__(self, settings: Tls, link: EngineLink, *, has_crl: bool) -> None:
+        from levity import tls
+
+        self._tls = tls
         self.binding = tls.own_binding(settings.certificate)
+        # What a call on a connection that does not wait raises.
+        self.not_now: tuple[type[OSError], ...] = tls.WANTS
         self._settings = settings
         self._link = link
         self._has_crl = has_crl
         self._lock = threading.Lock()
         self._crl_version = ""  # guarded by self._lock
-        self._context: tls.SSLContext | None = None if has_crl else self._make_context(None)  # guarded by self._lock
+        self._is_broken = False  # guarded by self._lock
+        # With a list, good for nothing before that is read: its version is none.
+        self._context = self._make_context(None)  # guarded by self._lock
 
-    def _make_context(self, crl: bytes | None) -> tls.SSLContext:
+    def _make_context(self, crl: bytes | None) -> "SSLContext":
         its = self._settings
-        return tls.server_context(its.certificate, its.key, its.client_ca, crl)
+        return self._tls.server_context(its.certificate, its.key, its.client_ca, crl)
 
-    def wrap(self, connection: socket.socket) -> tuple[tls.SSLSocket, str]:
-        """Return the connection as one that speaks TLS, and by which list of revoked certificates clients are judged.
+    def has_left(self, error: OSError) -> bool:
+        """Whether that is what a client leaves behind that closes its connection in the middle of TLS."""
+        return isinstance(error, self._tls.SSLEOFError)
 
-        `connection` is used up. What the engine refuses is raised.
+    def client_facts(self, connection: "SSLSocket", crl_version: str) -> JsonObject:
+        """Return what the engine wants to know of a client's certificate, which was verified."""
+        names, not_after, is_clients = self._tls.certificate_facts(connection)
+        return {"names": names, "not_after": not_after, "is_clients": is_clients, "crl": crl_version}
+
+    def judge(self, timeout_s: float) -> "tuple[SSLContext, str]":
+        """Return by what clients are judged now, and the version of the list of revoked certificates in it.
+
+        Raises what the engine refuses, and HostError if the list is no good: nobody is to be let in then. No thread
+        waits for another: each asks for itself.
         """
-        context, version = self._current()
-        return context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False), version
-
-    def _current(self) -> tuple[tls.SSLContext, str]:
         with self._lock:
-            if self._has_crl:
-                found, fd = self._link.fetch("tls.crl", {"known": self._crl_version}, _ENGINE_S)
-                if fd >= 0:
-                    self._context = self._make_context(_read_whole(fd))
-                    self._crl_version = found["version"]
-            assert self._context is not None
-            return self._context, self._crl_version
+            context, version = self._context, self._crl_version
+        if not self._has_crl:
+            return context, version
+        found, fd = self._link.fetch("tls.crl", {"known": version}, timeout_s)
+        if fd >= 0:
+            try:
+                context = self._make_context(_read_whole(fd))
+            except (self._tls.SSLError, ValueError) as error:
+                self._complain(error)
+                raise HostError("levityd cannot use its list of revoked certificates; its log says more") from None
+            version = str(found["version"])
+            with self._lock:
+                self._context, self._crl_version, self._is_broken = context, version, False
+        return context, version
 
+    def refusing(self) -> "SSLContext":
+        """Return what is good enough to refuse a client in TLS."""
+        with self._lock:
+            return self._context
 
-def client_facts(connection: tls.SSLSocket, crl_version: str) -> JsonObject:
-    """Return what the engine wants to know of a certificate that was verified."""
-    names, not_after = tls.certificate_facts(connection)
-    return {"names": names, "not_after": not_after, "crl": crl_version}
+    def _complain(self, error: Exception) -> None:
+        with self._lock:
+            was_broken, self._is_broken = self._is_broken, True
+        if not was_broken:
+            say(f"levityd: the list of revoked certificates is no good ({error}): nobody can connect until it is")
 
 
 def _read_whole(fd: int) -> bytes:

@@ -1,6 +1,8 @@
 """Accept connections, a thread each. Runs in: front-end. Owns: nothing: the listening socket is the arbiter's."""
 
 import errno
+import os
+import resource
 import socket
 import socketserver
 import sys
@@ -16,6 +18,8 @@ __all__ = ["Server"]
 
 _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _PAUSE_S = 0.1
+# Every request needs descriptors, too: so many are left for those who are in already.
+_RESERVE = 256
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
@@ -34,6 +38,8 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.socket = listener
         self.services = services
         self.sessions: set[Session] = set()
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._first_reserved = limit - min(_RESERVE, limit // 3)
 
     @property
     def is_answering(self) -> bool:
@@ -43,7 +49,8 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     def get_request(self) -> tuple[Any, Any]:
         """Accept a connection.
 
-        Out of descriptors, pause: the connection stays in the backlog and would wake us at once.
+        Out of descriptors, pause: the connection stays in the backlog and would wake us at once. OSError when there is
+        none to be served.
         """
         try:
             connection, address = self.socket.accept()
@@ -51,6 +58,10 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
             if error.errno in _OUT_OF_RESOURCES:
                 time.sleep(_PAUSE_S)
             raise
+        if connection.fileno() >= self._first_reserved:  # It has the lowest number that is free.
+            connection.close()
+            time.sleep(_PAUSE_S)
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         connection.setblocking(True)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if connection.family == socket.AF_UNIX:
@@ -68,8 +79,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         try:
             super().process_request(request, client_address)
         except RuntimeError:  # No thread could be started.
-            self.services.gate.leave(request)
-            request.close()
+            self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Serve one connection to its end."""
@@ -82,6 +92,11 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
             self.sessions.discard(request)
             self.services.gate.leave(request)
             request.close()
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection that no thread has; the base class calls it where something goes wrong before."""
+        self.services.gate.leave(request)
+        request.close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 The base class names them.
         """Say in one line what went wrong with one connection; the others go on."""

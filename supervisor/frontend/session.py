@@ -77,7 +77,7 @@ class Session:
                 gate.failed(self.source)
             return
         try:
-            if gate.known(self, self._caller.user, is_exempt=self._caller.role == "admin"):
+            if gate.known(self, _counted(self._caller.user), is_exempt=self._caller.role == "admin"):
                 self._talk()
             else:
                 self._send(error_frame(None, Unavailable(f"{self._caller.user} has too many connections; close some")))
@@ -169,3 +169,8 @@ class Session:
 
     def _send(self, frame: bytes) -> None:
         self._wire.send(frame)
+
+
+def _counted(user: str) -> str:
+    """Return for whom a user's connections are counted: all who have no account are one, for one may have many ids."""
+    return "uid:" if user.startswith("uid:") else user

@@ -9,12 +9,15 @@ import select
 import socket
 import threading
 import time
+from typing import TYPE_CHECKING
 
 from levity.errors import InvalidRequest
 from levity.protocol.messages import notification_frame
-from supervisor.frontend.secure import NOT_NOW, Encrypted
 from supervisor.frontend.turns import Turns
 from supervisor.spool.records import JsonObject
+
+if TYPE_CHECKING:
+    from levity.tls import SSLContext, SSLSocket
 
 __all__ = ["Wire", "heartbeat_of"]
 
@@ -43,31 +46,32 @@ class Wire:
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
-        self.tls: Encrypted | None = None
-        self._fd = connection.fileno()
+        self.tls: SSLSocket | None = None
+        self._not_now: tuple[type[OSError], ...] = (BlockingIOError,)
         self._sent_at = time.monotonic()
+        # Held while the object that has the descriptor changes, or is closed.
         self._lock = threading.Lock()
-        self._is_closed = False  # guarded by self._lock
 
-    def secure(self, connection: Encrypted) -> None:
-        """Speak TLS from now on: `connection` has taken over the descriptor."""
-        self.connection = self.tls = connection
+    def secure(self, context: "SSLContext", not_now: tuple[type[OSError], ...]) -> "SSLSocket":
+        """Speak TLS from now on, which the client is to begin; `not_now` is what is raised in place of waiting."""
+        with self._lock:
+            encrypted = context.wrap_socket(self.connection, server_side=True, do_handshake_on_connect=False)
+            self.connection = self.tls = encrypted
+            self._not_now = not_now
+        return encrypted
 
     def drop(self) -> None:
         """Break the connection, from any thread; its own thread, which sees that, closes it."""
         with self._lock:
-            if not self._is_closed:
-                # By the descriptor: the object that has it changes when TLS begins.
-                with socket.socket(fileno=os.dup(self._fd)) as same:
-                    try:
-                        same.shutdown(socket.SHUT_RDWR)
-                    except OSError:
-                        pass  # It is broken already.
+            try:
+                # Not what a TLS connection makes of it, which is for its own thread.
+                socket.socket.shutdown(self.connection, socket.SHUT_RDWR)
+            except OSError:
+                pass  # It is broken or closed already.
 
     def close(self) -> None:
         """Say goodbye, as far as that is possible at once, and close the connection."""
         with self._lock:
-            self._is_closed = True
             try:
                 self.connection.setblocking(False)
                 if self.tls is not None:
@@ -105,7 +109,7 @@ class Wire:
         while position < end:
             try:
                 sent = send(fd, position, end)
-            except NOT_NOW:
+            except self._not_now:
                 if not self._wait_writable(_PATIENCE_S, must=False):
                     break
                 continue
@@ -121,6 +125,12 @@ class Wire:
     def _encrypt_block(self, fd: int, position: int, end: int) -> int:
         data = os.pread(fd, min(end - position, _BLOCK), position)
         return self.connection.send(data) if data else 0
+
+    def is_readable(self, timeout_s: float) -> bool:
+        """Whether something comes, or the end, within that time."""
+        poller = select.poll()
+        poller.register(self.connection, select.POLLIN)
+        return bool(poller.poll(timeout_s * 1000))
 
     def _wait_writable(self, timeout_s: float, *, must: bool = True) -> bool:
         poller = select.poll()

@@ -1,11 +1,14 @@
-"""Who is at the other end of a unix socket. Runs in: front-end, engine. Owns: nothing."""
+"""Who is at the other end of a unix socket, and what it is. Runs in: front-end, engine. Owns: nothing."""
 
 import errno
+import fcntl
+import os
+import select
 import socket
 import struct
 from functools import cache
 
-__all__ = ["peer_credentials"]
+__all__ = ["has_left", "is_accepted", "peer_credentials"]
 
 # struct ucred (unix(7)): pid, uid, gid; the ids are unsigned.
 _UCRED = struct.Struct("iII")
@@ -14,6 +17,8 @@ _SO_PEERGROUPS = 59
 # What getsockopt in Python takes at most; 256 groups.
 _GROUPS_SIZE = 1024
 _NOBODY = 2**32 - 1
+# linux/un.h (Linux 4.17): open the file that a socket is bound to, with O_PATH. For who has CAP_NET_ADMIN.
+_SIOCUNIXFILE = 0x89E0
 
 
 def peer_credentials(sock: socket.socket) -> tuple[int, int, int, list[int] | None]:
@@ -26,6 +31,40 @@ def peer_credentials(sock: socket.socket) -> tuple[int, int, int, list[int] | No
     if uid in (_NOBODY, _overflow_id("uid")) or gid in (_NOBODY, _overflow_id("gid")):
         raise PermissionError(errno.EPERM, "a user of another user namespace")
     return pid, uid, gid, _groups(sock)
+
+
+def has_left(sock: socket.socket) -> bool:
+    """Whether the other side has closed: the kernel still tells who that was."""
+    poller = select.poll()
+    poller.register(sock, 0)
+    return bool(poller.poll(0))
+
+
+def is_accepted(sock: socket.socket, path: str) -> bool:
+    """Whether this is a connection that the listener bound to `path` has accepted, of a client without a name.
+
+    Of any other socket SO_PEERCRED tells of somebody else: of a listener, who listens; of one that was connected to a
+    service, whose that is; of a pair, who made it. Each of those can be bound to the same name in a mount namespace of
+    one's own, but not to the same file.
+    """
+    if sock.family != socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
+        return False
+    try:
+        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) or sock.getpeername() or sock.getsockname() != path:
+            return False
+    except OSError:
+        return False
+    try:
+        fd = fcntl.ioctl(sock.fileno(), _SIOCUNIXFILE)
+    except OSError as error:
+        # The kernel does not say. ENOENT: there is no such file.
+        return error.errno != errno.ENOENT
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
 
 
 def _groups(sock: socket.socket) -> list[int] | None:

@@ -1,6 +1,6 @@
 """Feed a task's input from its spool to the pipe that it reads. Runs in: shim. Owns: the pipe's writing end.
 
-The front-end writes segments, and a mark once there will be no more; a segment that the task has taken is removed, by
+The engine writes segments, and a mark once there will be no more; a segment that the task has taken is removed, by
 which the front-end sees that there is room. The task may read when it likes, or never: nobody waits for it here.
 
 A pipe and not the FIFO in the directory: that can only be opened while somebody writes to it, so a task that opens

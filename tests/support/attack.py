@@ -199,9 +199,8 @@ class Audit:
     def refused(self) -> int:
         """Return how many refusals there were, also of those too many to be written."""
         lines = self.lines()
-        denied = sum(line["decision"] == "denied" for line in lines)
-        dropped = sum(line.get("dropped", 0) for line in lines)
-        assert isinstance(dropped, int)
+        denied = sum(bool(line["decision"] == "denied") for line in lines)
+        dropped = sum(int(line.get("dropped", 0)) for line in lines)
         return denied + dropped
 
 

@@ -21,7 +21,7 @@ class Asker(Protocol):
     """Somebody who is let in."""
 
     def ask(self, frames: Sequence[bytes], times: int = 1) -> Answers:
-        """Send each frame, wait for its reply; all of it `times` times. Return the last replies and how long each took."""
+        """Send each frame and wait for its reply, `times` times. Return the last replies and how long each took."""
 
 
 class WireUser:

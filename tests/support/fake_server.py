@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
+from levity.endpoint import endpoint_binding
 from levity.errors import LevityError
 from levity.protocol.frames import STDERR, STDOUT, Frame, FrameDecoder, chunk_head
 from levity.protocol.messages import (
@@ -23,7 +24,6 @@ from levity.protocol.messages import (
 )
 from levity.protocol.proof import (
     client_proof,
-    endpoint_binding,
     format_token,
     is_nonce_of,
     is_same,

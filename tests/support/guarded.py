@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from levity import Client
-from levity.protocol.proof import endpoint_binding, parse_token
+from levity.endpoint import endpoint_binding
+from levity.protocol.proof import parse_token
 from levity.tls import certificate_binding
 from supervisor.principal import Role
 from supervisor.tokens import TokenStore, own_name
@@ -84,7 +85,7 @@ class Guarded:
 
 
 class Guards:
-    """Such daemons, each started when it is first asked for. All on loopback: what is special elsewhere is tested there.
+    """Such daemons, each started when first asked for. All on loopback: what is special elsewhere is tested there.
 
     `plain`: tokens; `inside_tls`: tokens in TLS; `mutual`: certificates of `ca`, less those in the list at `crl`.
     """

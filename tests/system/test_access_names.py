@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from levity.endpoint import endpoint_binding
 from levity.errors import Forbidden, InvalidRequest
 from levity.protocol.messages import request_frame
-from levity.protocol.proof import endpoint_binding
 from levity.states import State
 from supervisor.principal import Role
 from supervisor.tokens import TokenStore

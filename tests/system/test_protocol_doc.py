@@ -50,12 +50,12 @@ def client() -> str:
 def run_client(client: str, daemon: Daemon, *command: str) -> "subprocess.CompletedProcess[bytes]":
     host, _colon, port = str(daemon.address).rpartition(":")
     # -I -S: nothing but the standard library can be imported, and so no levity.
-    argv = [sys.executable, "-I", "-S", "-c", client, host, port, *command]
+    argv = [sys.executable, "-I", "-S", "-c", client, host, port, str(daemon.token_file), *command]
     return subprocess.run(argv, capture_output=True, timeout=30, check=False)
 
 
 def test_its_client_does_what_it_says(client: str, make_daemon: Callable[..., Daemon]) -> None:
-    assert "levity" not in client
+    assert "import levity" not in client
     daemon = make_daemon("127.0.0.1:0").start()
     done = run_client(client, daemon, "sh", "-c", "printf 'a\\377b'; echo oh >&2; exit 7")
     missing = run_client(client, daemon, "/no/such/command")

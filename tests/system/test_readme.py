@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -20,7 +21,24 @@ from tests.support.paths import ROOT, clean_environment
 
 PAGE = (ROOT / "README.md").read_text(encoding="utf-8")
 
+# What README calls host.example: an address that is not loopback, in a network and with system directories of our own.
+HOST = "192.0.2.7"
+ELSEWHERE = ["unshare", "--mount", "--net", "bash", "-c"]
+PRELUDE = (
+    "mount -t tmpfs none /run && mount -t tmpfs none /var/lib && "
+    f"ip link set lo up && ip address add {HOST}/32 dev lo || exit 99"
+)
+
 pytestmark = pytest.mark.skipif(not (ROOT / "bin" / "levityd").exists(), reason="needs `make binaries`")
+
+
+def can_unshare() -> bool:
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        return False
+    return subprocess.run([*ELSEWHERE, PRELUDE], capture_output=True, check=False).returncode == 0
+
+
+needs_namespaces = pytest.mark.skipif(not can_unshare(), reason="needs root, and namespaces for mounts and network")
 
 
 def free_port() -> int:
@@ -91,6 +109,49 @@ def test_the_session_that_reads_output(environment: dict[str, str]) -> None:
     assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z ", lines[6])
     assert '"text":"done\\n"' in lines[11]
     assert lines[12:] == ["3", "2", "1"]
+
+
+def run_elsewhere(lines: list[str], environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+    """Run lines of "Who may use it" in a host of their own, and stop the levityd that they start."""
+    listening = "2>said & until grep -q Listening said; do sleep 0.1; done"
+    lines = [line.replace("host.example", HOST).replace("& sleep 1", listening) for line in lines]
+    script = [PRELUDE, 'cd "$HOME"', *lines, "kill %1; wait"]
+    return subprocess.run(
+        [*ELSEWHERE, "\n".join(script)], env=environment, capture_output=True, text=True, timeout=50, check=False
+    )
+
+
+@needs_namespaces
+def test_the_session_of_all_users(environment: dict[str, str]) -> None:
+    del environment["LEVITY_STATE_DIR"]
+    # An account that every host has.
+    lines = [line.replace("--user alice", "--user nobody") for line in sessions("Who may use it")[0]]
+    done = run_elsewhere([*lines, "head -1 said"], environment)
+    assert done.stdout.splitlines() == ["root", "nobody", "Listening on unix:/run/levity/levity.sock"], done.stderr
+
+
+@needs_namespaces
+def test_the_session_with_a_token(environment: dict[str, str]) -> None:
+    host, there = sessions("Who may use it")[1:3]
+    # Not asked for, where there is no terminal. And an account that every host has: root's levityd runs it as that.
+    host = [re.sub("token add alice( .*)?$", "token add nobody >given", line) for line in host]
+    there = [*(re.sub("login$", "login <given", line) for line in there), f"levity -a {HOST}:4321 info | grep user:"]
+    done = run_elsewhere([*host, *there], environment)
+    assert done.stdout.splitlines() == [socket.gethostname(), "user: nobody"], done.stderr
+    assert f"logged in at {HOST}:4321 as nobody, role user" in done.stderr
+
+
+@needs_namespaces
+def test_the_session_with_certificates(environment: dict[str, str]) -> None:
+    lines = [*sessions("Who may use it")[3], *sessions("Who may use it")[4], "levityd certs revoke nobody"]
+    lines += [lines[-2]]
+    for old, new in (("~/.local/state/levity", '"$LEVITY_STATE_DIR"'), ("alice", "nobody")):
+        lines = [line.replace(old, new) for line in lines]
+    # The three files are where alice is.
+    lines.insert(4, "mkdir there; cp ca.pem nobody.* there; cd there")
+    done = run_elsewhere(lines, environment)
+    assert done.stdout.splitlines() == [socket.gethostname()], done.stderr
+    assert f"{HOST}:4321 refuses nobody.pem: it is revoked" in done.stderr
 
 
 def test_the_python_example(make_daemon: Callable[..., Daemon]) -> None:

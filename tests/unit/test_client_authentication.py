@@ -17,11 +17,12 @@ from levity.addresses import Address, parse_address
 from levity.authentication import Dialogue, is_loopback
 from levity.connection import connect
 from levity.credentials import Credentials
+from levity.endpoint import endpoint_binding
 from levity.errors import AuthenticationError, HostError, LevityError, ProtocolError, Unavailable
 from levity.patience import Deadline
 from levity.protocol.frames import JSON, NEED_DATA, STDOUT, Frame, FrameDecoder, chunk_head, json_frame
 from levity.protocol.messages import dump_object, error_frame, notification_frame, parse_request, result_frame
-from levity.protocol.proof import client_proof, endpoint_binding, is_nonce_of, server_proof
+from levity.protocol.proof import client_proof, is_nonce_of, server_proof
 from tests.support.fake_server import FakeServer, Peer, answering, record
 from tests.support.fake_task import FakeTask
 

@@ -121,7 +121,12 @@ def test_a_query_loads_only_what_it_runs() -> None:
 def test_proving_a_token_costs_little_more() -> None:
     with FakeServer(answering(record()), host="127.0.0.1") as server:
         loaded = modules_of("-a", server.address, "query", "3f2a", env=server.environ)
-    assert ours(loaded) == QUERY | {"levity.authentication", "levity.credentials", "levity.protocol.proof"}
+    assert ours(loaded) == QUERY | {
+        "levity.authentication",
+        "levity.credentials",
+        "levity.endpoint",
+        "levity.protocol.proof",
+    }
     # What of it is needed is in C.
     assert not loaded & (FORBIDDEN | {"encodings.idna", "getpass", "hashlib", "hmac", "pwd", "secrets"})
 

@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from levity.errors import InvalidRequest
+from supervisor.engine.cursor import open_cursor, seal_cursor
 from supervisor.engine.request import check_start, grace_of, page_of, prefix_of, wait_of
 
 ID = "3f2a9c1e-0b7d-4e55-9a51-2f0c6d1b8e42"
@@ -126,7 +127,8 @@ def test_anything_is_a_value_or_refused(params: dict[str, Any]) -> None:
             continue
         if ask is page_of:
             assert isinstance(value, tuple)
-            assert 0 <= value[1] < 2**63
+            assert value[1] is None or isinstance(value[1], str)
+            assert isinstance(value[2], int)
             assert 1 <= value[2] <= 500
 
 
@@ -159,3 +161,20 @@ def test_a_wait_is_for_one_id_or_many() -> None:
 def test_a_wait_that_makes_no_sense_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest):
         wait_of({"ids": [ID], "any": False, "within_s": 5, **change})
+
+
+@given(st.binary(min_size=32, max_size=32), st.integers(0, 2**63 - 1))
+def test_a_cursor_is_understood_by_us_alone(key: bytes, number: int) -> None:
+    cursor = seal_cursor(key, number)
+    assert open_cursor(key, cursor) == number
+    # One number is never told from another: each is another text each time.
+    assert seal_cursor(key, number) != cursor
+    assert len(cursor) == len(seal_cursor(key, 0))
+
+
+@given(st.text())
+def test_any_cursor_leads_somewhere_or_is_refused(text: str) -> None:
+    try:
+        assert 0 <= open_cursor(bytes(32), text) < 2**63
+    except InvalidRequest:
+        pass

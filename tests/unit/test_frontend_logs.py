@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from levity.errors import AuthenticationError
 from levity.protocol.frames import JSON
 from levity.protocol.messages import Request, parse_answer
 from levity.protocol.pieces import PieceDecoder
+from supervisor.frontend import logs as logs_module
 from supervisor.frontend.log_request import parse_log_request
 from supervisor.frontend.logs import Logs
 from supervisor.frontend.wire import Wire
@@ -71,3 +73,22 @@ def test_who_is_behind_the_end_is_told_though_it_asks_up_to_a_moment(spool: Path
         assert reply["stdout"] == 3
     # Of what is later than the moment nothing is known to be missing.
     assert ask(until_ns=999, **{"from": {"stdout": 9, "stderr": 0}})[2]["stdout"] == 9
+
+
+def test_a_client_that_may_not_read_any_more_is_cut_off_in_the_middle(
+    spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a log that is there already, and however long it takes to send that."""
+    monkeypatch.setattr(logs_module, "_CHECK_S", 0.0)
+    write(spool, [(1, b"%d\n" % number) for number in range(4)])
+    finish(spool)
+
+    def refuse() -> None:
+        raise AuthenticationError("any more")
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        directory_fd = os.open(task_path(ID), os.O_RDONLY)
+        wanted = parse_log_request({}, now_ns=0)
+        with pytest.raises(AuthenticationError, match="any more"):
+            Logs(Changes()).send(Wire(ours), ID, directory_fd, wanted, refuse)

@@ -1,0 +1,163 @@
+"""What a fuzzer feeds with bytes, one function each. Runs in: contrib/fuzz/run.py, tests. Owns: nothing.
+
+A target takes any bytes and raises only if something is wrong with levity.
+"""
+
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from levity.errors import AuthenticationError, InvalidRequest, ProtocolError
+from levity.protocol.frames import FRAME_LIMIT, NEED_DATA, STRANGER_FRAME_LIMIT, Frame, FrameDecoder
+from levity.protocol.messages import parse_request
+from supervisor.frontend.door import Door, StrangerError
+from supervisor.frontend.engine_link import EngineLink
+from supervisor.frontend.wire import Wire
+from supervisor.pipe import Pipe
+from supervisor.settings import Known
+
+__all__ = ["TARGETS", "FakeLink", "decode", "handshake", "pipe"]
+
+# What the kernel takes of a socket's bytes without a reader, with a margin.
+_AT_ONCE = 32 * 1024
+_STRANGERS_METHODS = {"auth.nonce", "auth.begin", "auth.finish", "auth.rejected"}
+
+
+def decode(data: bytes) -> None:
+    """The frame decoder: the same frames whole and byte by byte, never more held than was fed."""
+    whole, error = _frames([data])
+    pieces, other = _frames([data[i : i + 1] for i in range(len(data))])
+    assert pieces == whole, "pieces make other frames than the whole"
+    assert other == error, "pieces break where the whole does not"
+    for frame in whole:
+        try:
+            parse_request(frame.body)
+        except (ProtocolError, InvalidRequest):
+            pass
+
+
+def _frames(chunks: list[bytes]) -> tuple[list[Frame], str]:
+    decoder, found, fed = FrameDecoder(STRANGER_FRAME_LIMIT), list[Frame](), 0
+    for chunk in chunks:
+        decoder.feed(chunk)
+        fed += len(chunk)
+        try:
+            while isinstance(frame := decoder.next_frame(), Frame):
+                found.append(frame)
+        except ProtocolError as error:
+            assert not decoder.pending
+            return found, error.message
+        assert frame is NEED_DATA
+        assert decoder.pending <= fed
+    return found, ""
+
+
+class FakeLink(EngineLink):
+    """An engine that knows nobody, or everybody where `proof` is what is shown; `asked` is what it was asked."""
+
+    def __init__(self, proof: str | None = None) -> None:
+        self.asked: list[tuple[str, Any]] = []
+        self._proof = proof
+
+    def call(self, method: str, params: Any, *_rest: object, **_more: object) -> dict[str, Any]:
+        """Answer as the engine would."""
+        self.asked.append((method, params))
+        if method == "auth.nonce":
+            return {"nonce": "00" * 32}
+        if self._proof is None or params.get("proof", self._proof) != self._proof:
+            raise AuthenticationError("levityd does not know this token")
+        return {"proof": "00", "ticket": "t", "user": "alice", "role": "user", "server": "levityd"}
+
+    def tell(self, method: str, params: Any, **_more: object) -> None:
+        """Take note."""
+        self.asked.append((method, params))
+
+
+def handshake(data: bytes, proof: str | None = None) -> bool:
+    """The server's dialogue with a stranger that sends these bytes: one refusal, no other call; whether it got in."""
+    ours, theirs = socket.socketpair()
+    link, decoder = FakeLink(proof), FrameDecoder(STRANGER_FRAME_LIMIT)
+    wire = Wire(_Named(fileno=ours.detach()))
+    with theirs:
+        theirs.sendall(data[:_AT_ONCE])
+        theirs.shutdown(socket.SHUT_WR)
+        try:
+            caller = Door(Known.TOKEN, None, link).admit(wire, decoder, "peer")
+        except StrangerError:
+            caller = None
+        wire.close()
+        _check_answers(theirs, is_in=caller is not None)
+    assert {method for method, _params in link.asked} <= _STRANGERS_METHODS, link.asked
+    if caller is None:
+        assert decoder.limit == STRANGER_FRAME_LIMIT
+        assert decoder.pending <= _AT_ONCE
+        return False
+    assert [method for method, _params in link.asked] == ["auth.nonce", "auth.begin", "auth.finish"]
+    assert decoder.limit == FRAME_LIMIT
+    return True
+
+
+class _Named(socket.socket):
+    """A socket that has an address as one of TCP has, to which proofs are bound."""
+
+    def getsockname(self) -> tuple[str, int]:
+        return "127.0.0.1", 1
+
+
+def _check_answers(theirs: socket.socket, *, is_in: bool) -> None:
+    answers, decoder = [], FrameDecoder(STRANGER_FRAME_LIMIT)
+    theirs.settimeout(10)
+    try:
+        while data := theirs.recv(65536):
+            decoder.feed(data)
+    except ConnectionResetError:
+        pass  # What it had sent was not all read.
+    while isinstance(frame := decoder.next_frame(), Frame):
+        answers.append(frame.body)
+    refusals = [body for body in answers if b'"error"' in body]
+    assert len(refusals) <= (not is_in), answers
+    assert not refusals or answers[-1] is refusals[0]
+
+
+def pipe(data: bytes) -> None:
+    """The pipe between front-end and engine: bytes in pieces, with a descriptor here and there.
+
+    The first byte of each piece says how long it is and whether one comes with it.
+    """
+    ours, theirs = socket.socketpair()
+    end = Pipe(ours.detach())
+    held = len(os.listdir("/proc/self/fd"))
+    received, sent, count = b"", b"", 0
+    with theirs:
+        try:
+            while data and len(sent) < _AT_ONCE:
+                length, with_fd = (data[0] >> 1) + 1, data[0] & 1
+                piece, data = data[1 : 1 + length], data[1 + length :]
+                if piece:
+                    socket.send_fds(theirs, [piece], [theirs.fileno()] * with_fd)
+                    sent, count = sent + piece, count + with_fd
+                    received += _receive(end)
+            assert received == sent, "bytes are lost or made up"
+            for _ in range(count):
+                fd = end.take_descriptor()
+                assert fd >= 0, "a descriptor is lost"
+                os.close(fd)
+            assert end.take_descriptor() == -1
+        except ProtocolError:
+            assert count > 64, "refused without need"
+        finally:
+            end.close()
+    assert len(os.listdir("/proc/self/fd")) == held - 2, "descriptors are left open"
+
+
+def _receive(end: Pipe) -> bytes:
+    got = b""
+    try:
+        while True:
+            got += end.receive()
+    except BlockingIOError:
+        return got
+
+
+TARGETS: dict[str, Callable[[bytes], object]] = {"frames": decode, "handshake": handshake, "pipe": pipe}

@@ -1,0 +1,387 @@
+"""A front-end that is somebody else's by now: it runs nothing, it learns nothing, it stops nothing, and is replaced."""
+
+import hmac
+import json
+import os
+import random
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from levity.protocol.frames import json_frame
+from levity.protocol.messages import request_frame
+from levity.protocol.proof import client_proof, make_nonce, parse_token
+from levity.states import State
+from tests.support.daemon import Daemon
+from tests.support.deadline import eventually
+from tests.support.impostor import Impostor, replaced, taken_over, weak_command
+from tests.support.launch import run_levityd
+from tests.support.tasks import client_of, ended, sh
+
+NOT_KNOWN = 40
+
+
+@pytest.fixture(scope="module")
+def weak() -> Iterator[Daemon]:
+    one = Daemon(command=weak_command())
+    try:
+        yield one.start()
+    finally:
+        one.end()
+
+
+@pytest.fixture
+def unharmed(weak: Daemon) -> Iterator[Daemon]:
+    """See that arbiter, engine and tasks are the same afterwards, that nothing new ran, and that clients get in."""
+    pids = {role: weak.pid_of(role) for role in ("arbiter", "engine", "zygote")}
+    with client_of(weak.address) as client:
+        task_id = sh(client, "exec sleep 600")
+        ids = {record.id for record in client.list()}
+        yield weak
+        record = client.query(task_id)
+        assert record.state is State.RUNNING
+        assert {record.id for record in client.list()} == ids
+        assert ended(client, sh(client, "exit 3")).exit_code == 3
+        client.signal(task_id)
+        ended(client, task_id)
+    assert {role: weak.pid_of(role) for role in pids} == pids
+    assert "Traceback" not in weak.stderr_text()
+    assert "Error" not in weak.stderr_text(), weak.stderr_text()
+
+
+# What it says to the engine: nonsense
+
+
+def info_with(value: bytes) -> bytes:
+    return json_frame(b'{"jsonrpc":"2.0","id":1,"method":"server.info","params":{"x":' + value + b"}}")
+
+
+NONSENSE = {
+    "http": b"GET / HTTP/1.1\r\n\r\n",
+    "no length": bytes(5),
+    "an unknown kind": struct.pack(">IB", 10, 7) + bytes(9),
+    "a list": json_frame(b"[]"),
+    "no request": json_frame(b"{}"),
+    "an id that is none": json_frame(b'{"jsonrpc":"2.0","id":[],"method":"auth.check"}'),
+    "deeper": info_with(b"[" * 300_000),
+    "behind a good one": request_frame(1, "auth.check", {}) + json_frame(b"{"),
+}
+
+
+@pytest.mark.parametrize("name", NONSENSE)
+def test_one_that_talks_nonsense_is_replaced(unharmed: Daemon, name: str) -> None:
+    with taken_over(unharmed) as impostor:
+        impostor.send(NONSENSE[name])
+        replaced(unharmed, impostor)
+
+
+def test_one_that_sends_descriptors_and_no_word_is_replaced(unharmed: Daemon) -> None:
+    engine = psutil.Process(unharmed.pid_of("engine"))
+    with taken_over(unharmed) as impostor, open(os.devnull) as null:
+        held = engine.num_fds()
+        frame = request_frame(1, "auth.check", {})
+        for byte in frame * 2:
+            impostor.send(bytes((byte,)), [null.fileno()] * 100)
+        replaced(unharmed, impostor)
+        eventually(lambda: engine.num_fds() <= held, "the descriptors to be closed")
+
+
+@pytest.mark.parametrize("cut", [4, 30])
+def test_half_a_request_is_none(unharmed: Daemon, cut: int) -> None:
+    frame = request_frame(1, "task.start", {"id": str(uuid.uuid4()), "argv": ["true"]})
+    with taken_over(unharmed) as impostor:
+        impostor.send(frame[:cut])
+        impostor.pipe.shutdown(socket.SHUT_RDWR)
+        os.kill(impostor.pid, signal.SIGKILL)
+        replaced(unharmed, impostor)
+
+
+# What it says to the engine: requests of people who are not there
+
+REQUESTS: dict[str, dict[str, Any]] = {
+    "task.start": {"id": "aaaaaaaa-0000-4000-8000-000000000000", "argv": ["true"], "cwd": "/", "env": {}},
+    "task.query": {"id": "a"},
+    "task.signal": {"id": "a"},
+    "task.list": {},
+    "task.wait": {"ids": ["a"]},
+    "task.stdin": {"id": "a", "offset": 0, "data": ""},
+    "server.info": {},
+    "auth.check": {},
+    "spool.open": {"id": "a", "for": "task.logs"},
+    "no.such": {},
+}
+
+
+def forged(ticket: str, chance: random.Random) -> Iterator[str]:
+    """Yield what is not quite this ticket."""
+    body, _dot, signature = ticket.partition(".")
+    yield from ("", ".", "x", body, f"{body}.", f".{signature}", ticket[:-1], f"{ticket}0", f" {ticket}", f"{ticket}\n")
+    yield from (f"{body}={'.'}{signature}", f"{body}.{signature.upper()}", f"{signature}.{body}", "\ud800." + signature)
+    yield from ("\u00e9" * 100, "x" * 1_000_000, f"{body}.{'0' * 64}")
+    for _flip in range(60):
+        data = bytearray(ticket.encode())
+        data[chance.randrange(len(data))] ^= 1 << chance.randrange(7)
+        yield data.decode()
+    for key in (b"", bytes(32), b"\0" * 64):
+        facts = {"k": "peer", "u": "root", "r": "admin", "i": 0, "g": 0, "G": [0], "p": "x"}
+        made = urlsafe_b64encode(json.dumps(facts).encode()).decode()
+        yield f"{made}.{signature}"
+        yield f"{made}.{_signed(key, made)}"
+
+
+def _signed(key: bytes, body: str) -> str:
+    return hmac.digest(key, body.encode(), "sha256").hex()
+
+
+def test_nothing_is_done_for_a_ticket_that_is_not_quite_one(unharmed: Daemon) -> None:
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    with taken_over(unharmed) as impostor:
+        ticket = impostor.ticket()
+        for method, params in REQUESTS.items():
+            for other in forged(ticket, random.Random(seed)):
+                if other != ticket:
+                    assert impostor.ask(method, params, other)["error"]["code"] == NOT_KNOWN, (method, other)
+        assert "result" in impostor.ask("server.info", {}, ticket)
+
+
+def test_another_levityds_ticket_is_none(unharmed: Daemon) -> None:
+    one = Daemon(command=weak_command())
+    try:
+        with taken_over(one.start()) as impostor:
+            ticket = impostor.ticket()
+            assert "result" in impostor.ask("server.info", {}, ticket)
+    finally:
+        one.end()
+    with taken_over(unharmed) as impostor:
+        assert impostor.ask("server.info", {}, ticket)["error"]["code"] == NOT_KNOWN
+        # The two halves of two tickets of different people are not a third.
+        body, _dot, _signature = impostor.ticket().partition(".")
+        swapped = f"{body}.{ticket.partition('.')[2]}"
+        assert impostor.ask("server.info", {}, swapped)["error"]["code"] == NOT_KNOWN
+
+
+def test_the_ticket_of_a_revoked_token_is_none() -> None:
+    one = Daemon("127.0.0.1:0", command=weak_command())
+    try:
+        one.start()
+        where = ["--state-dir", str(one.state_dir)]
+        key = parse_token(run_levityd("token", "add", "bob", *where).stdout)
+        with taken_over(one) as impostor:
+            nonce = make_nonce(key)
+            talk = {"server_nonce": bytes(32).hex(), "client_nonce": nonce.hex(), "binding": "", "peer": "x"}
+            assert "proof" in impostor.ask("auth.begin", talk)["result"]
+            assert impostor.ask("auth.finish", talk | {"proof": bytes(32).hex()})["error"]["code"] == NOT_KNOWN
+            proof = client_proof(key, bytes(32), nonce, b"").hex()
+            ticket = impostor.ask("auth.finish", talk | {"proof": proof})["result"]["ticket"]
+            assert impostor.ask("server.info", {}, ticket)["result"]["user"] == "bob"
+            assert run_levityd("token", "revoke", "bob", *where).returncode == 0
+            assert impostor.ask("server.info", {}, ticket)["error"]["code"] == NOT_KNOWN
+            assert impostor.ask("auth.begin", talk)["error"]["code"] == NOT_KNOWN
+    finally:
+        one.end()
+
+
+HUGE = "ab" * 1_000_000
+ODD: list[object] = [None, 1, -1, 10**300, 1.5e300, True, "", "\ud800", "\0\n\x1b", "zz", HUGE, [], ["a"], {}, [[[[]]]]]
+
+
+def test_no_parameter_of_its_own_requests_brings_the_engine_down(unharmed: Daemon) -> None:
+    names = {
+        "auth.peer": ["peer"],
+        "auth.begin": ["server_nonce", "client_nonce", "binding", "peer"],
+        "auth.finish": ["server_nonce", "client_nonce", "binding", "proof", "peer"],
+        "auth.certificate": ["names", "not_after", "crl", "peer"],
+        "auth.rejected": ["peer", "reason"],
+        "spool.open": ["id", "for"],
+        "task.unwait": ["token"],
+        "tls.crl": ["known"],
+    }
+    with taken_over(unharmed) as impostor:
+        ticket = impostor.ticket()
+        for method, keys in names.items():
+            for key in keys:
+                for value in ODD:
+                    reply = impostor.ask(method, {key: value}, ticket)
+                    assert "error" in reply or method in ("auth.rejected", "task.unwait", "tls.crl"), reply
+                    assert "ticket" not in reply.get("result", {})
+
+
+# Whom it shows
+
+
+def wrong_sockets(impostor: Impostor, directory: Path, undo: ExitStack) -> dict[str, int]:
+    """Return descriptors that are no connection of a client of ours."""
+    service, client, tcp = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX), socket.socket()
+    datagram = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    ours, theirs = socket.socketpair()
+    for sock in (service, client, tcp, datagram, ours, theirs):
+        undo.enter_context(sock)
+    service.bind(str(directory / "service"))
+    service.listen()
+    client.connect(str(directory / "service"))
+    accepted = undo.enter_context(service.accept()[0])
+    connected = undo.enter_context(socket.socket(socket.AF_UNIX))
+    connected.connect(impostor.listener.getsockname())
+    undo.enter_context(impostor.listener.accept()[0])
+    read_end, write_end = os.pipe()
+    undo.callback(os.close, read_end)
+    undo.callback(os.close, write_end)
+    return {
+        # The kernel says of a listener who listens: levityd's own user.
+        "the listener": impostor.listener.fileno(),
+        "the client's end": connected.fileno(),
+        "what the arbiter made": impostor.control.fileno(),
+        "the pipe itself": impostor.pipe.fileno(),
+        "a pair": ours.fileno(),
+        "a service's client": client.fileno(),
+        "a service's connection": accepted.fileno(),
+        "a service": service.fileno(),
+        "datagrams": datagram.fileno(),
+        "tcp": tcp.fileno(),
+        "a pipe": read_end,
+        "a file": undo.enter_context((directory / "file").open("w")).fileno(),
+    }
+
+
+def test_only_a_connection_of_a_client_is_one(unharmed: Daemon, tmp_path: Path) -> None:
+    engine = psutil.Process(unharmed.pid_of("engine"))
+    with taken_over(unharmed) as impostor, ExitStack() as undo:
+        sockets = wrong_sockets(impostor, tmp_path, undo)
+        held = 0
+        for name, fd in [*sockets.items(), *sockets.items()]:
+            reply = impostor.ask("auth.peer", {"peer": "x"}, descriptors=[fd])
+            assert "error" in reply, name
+            held = held or engine.num_fds()
+        assert "error" in impostor.ask("auth.peer", {"peer": "x"})
+        assert "error" in impostor.ask("auth.peer", {"peer": "x"}, fd=True)
+        assert engine.num_fds() <= held
+        assert impostor.ticket()
+
+
+_ELSEWHERE = """
+import os, socket, subprocess, sys
+address, service = sys.argv[1], int(sys.argv[2])
+pair = socket.socket(fileno=service)
+subprocess.run(["mount", "-t", "tmpfs", "none", os.path.dirname(address)], check=True)
+pair.bind(address)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+def test_a_socket_of_the_same_name_elsewhere_is_another(unharmed: Daemon) -> None:
+    """In a mount namespace of its own it can bind anything of root's to our path."""
+    with taken_over(unharmed) as impostor:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            done = subprocess.run(
+                [
+                    "unshare",
+                    "-m",
+                    sys.executable,
+                    "-c",
+                    _ELSEWHERE,
+                    str(unharmed.address)[5:],
+                    str(ours.fileno()),
+                ],
+                pass_fds=[ours.fileno()],
+                check=False,
+            )
+            if done.returncode:
+                pytest.skip("no mount namespaces here")
+            assert ours.getsockname() == impostor.listener.getsockname()
+            assert "error" in impostor.ask("auth.peer", {"peer": "x"}, descriptors=[ours.fileno()])
+
+
+# What it says to the arbiter
+
+
+def goes_on(daemon: Daemon) -> None:
+    """See that the arbiter is not at something else: a child that is killed is replaced."""
+    killed = daemon.kill("engine")
+    eventually(lambda: daemon.pid_of("engine") != killed, "another engine")
+
+
+WORDS: list[dict[str, object]] = [
+    {"fatal": "x" * 5000},
+    {"stopped": True, "live": "many"},
+    {"stopped": True},
+    {"mistrust": True},
+    {"ready": True},
+    {"pong": True},
+    {"do": "stop"},
+    {},
+]
+
+
+@pytest.fixture
+def another() -> Iterator[Daemon]:
+    """One whose engine may be killed."""
+    one = Daemon(command=weak_command())
+    try:
+        yield one.start()
+    finally:
+        one.end()
+
+
+def test_no_word_of_it_moves_the_arbiter(another: Daemon) -> None:
+    arbiter, engine = another.pid, another.pid_of("engine")
+    with taken_over(another) as impostor:
+        for word in WORDS:
+            impostor.say(**word)
+        assert impostor.ticket()
+        assert another.pid_of("front-end") == impostor.pid
+        assert another.pid_of("engine") == engine
+        goes_on(another)
+        assert another.pid == arbiter
+        assert another.stop() == 0
+
+
+BAD_WORDS = {
+    "noise": b"\xff\xff\xff\xff\xff",
+    "deep": json_frame(b'{"x":' + b"[" * 10_000),
+    "a huge length": struct.pack(">I", 2**31),
+}
+
+
+@pytest.mark.parametrize("name", BAD_WORDS)
+def test_one_that_talks_nonsense_to_the_arbiter_is_replaced(unharmed: Daemon, name: str) -> None:
+    with taken_over(unharmed) as impostor:
+        impostor.control.sendall(BAD_WORDS[name])
+        replaced(unharmed, impostor)
+
+
+@pytest.mark.parametrize("cut", [1, 6])
+def test_half_a_word_keeps_nobody_waiting(another: Daemon, cut: int) -> None:
+    with taken_over(another) as impostor:
+        impostor.control.sendall(json_frame(b'{"pong":true}')[:cut])
+        goes_on(another)
+        assert impostor.pid == another.pid_of("front-end")
+
+
+def test_one_that_leaves_a_child_with_all_it_has_is_replaced(another: Daemon) -> None:
+    with taken_over(another) as impostor:
+        impostor.fork()
+        eventually(lambda: len(another.pids()["front-end"]) == 2, "a child of it")
+        os.kill(impostor.pid, signal.SIGKILL)
+
+        def another_one() -> bool:
+            pids = another.pids()["front-end"]
+            return any(psutil.Process(pid).ppid() == another.pid for pid in pids if pid != impostor.pid)
+
+        eventually(another_one, "another front-end")
+        # The child, too, has the listening socket, and accepts nothing.
+        with client_of(another.address) as client:
+            assert client.info()
+        assert another.stop() == 0
