@@ -232,5 +232,8 @@ class Watch:
 
         eventually(look, "the audit")
         assert self.audit.refused() == refused, self.audit.lines()[-3:]
+        self.check_nothing_done()
+
+    def check_nothing_done(self) -> None:
         assert self._look() == self._before
         assert not self._marker.exists()
