@@ -44,7 +44,7 @@ OPERATIONS = (
     *("task.start", "task.query", "task.signal", "task.list", "task.logs", "task.stdin", "task.wait", "server.info"),
 )
 INNER = (
-    *("auth.begin", "auth.finish", "auth.peer", "auth.certificate", "auth.rejected", "auth.check"),
+    *("auth.nonce", "auth.begin", "auth.finish", "auth.peer", "auth.certificate", "auth.rejected", "auth.check"),
     *("spool.open", "task.unwait", "tls.crl"),
 )
 OTHER_NAMES = (

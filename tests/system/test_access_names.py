@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from levity.endpoint import endpoint_binding
-from levity.errors import Forbidden, InvalidRequest
+from levity.errors import Forbidden
 from levity.protocol.messages import request_frame
 from levity.states import State
 from supervisor.principal import Role
@@ -90,7 +90,7 @@ def test_a_name_that_is_somebody_else_s(guards: Guards, guarded: Guarded, cn: st
         )
     assert json.loads(found)["error"]["code"] == 1
     assert json.loads(listed)["result"]["tasks"] == []
-    watch.check(0, guarded.poke)
+    watch.check(1, guarded.poke)
 
 
 @on_mutual
@@ -139,9 +139,9 @@ def test_a_name_without_an_account_runs_nothing(guarded: Guarded, role: Role) ->
     watch = guarded.watch()
     with enter(connect(guarded.address), key, guarded.binding) as sock:
         (reply,), _took = WireUser(sock).ask([request("task.start", guarded.task_id, guarded.marker)])
-    assert json.loads(reply)["error"]["code"] == InvalidRequest.code
+    assert json.loads(reply)["error"]["code"] == Forbidden.code
     guarded.revoke_token("no-such-account")
-    watch.check(0, guarded.poke)
+    watch.check(1, guarded.poke)
 
 
 @needs_root

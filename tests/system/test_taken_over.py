@@ -180,10 +180,11 @@ def test_the_ticket_of_a_revoked_token_is_none() -> None:
         key = parse_token(run_levityd("token", "add", "bob", *where).stdout)
         with taken_over(one) as impostor:
             nonce = make_nonce(key)
-            talk = {"server_nonce": bytes(32).hex(), "client_nonce": nonce.hex(), "binding": "", "peer": "x"}
+            ours = bytes.fromhex(impostor.ask("auth.nonce", {})["result"]["nonce"])
+            talk = {"server_nonce": ours.hex(), "client_nonce": nonce.hex(), "binding": "", "peer": "x"}
             assert "proof" in impostor.ask("auth.begin", talk)["result"]
             assert impostor.ask("auth.finish", talk | {"proof": bytes(32).hex()})["error"]["code"] == NOT_KNOWN
-            proof = client_proof(key, bytes(32), nonce, b"").hex()
+            proof = client_proof(key, ours, nonce, b"").hex()
             ticket = impostor.ask("auth.finish", talk | {"proof": proof})["result"]["ticket"]
             assert impostor.ask("server.info", {}, ticket)["result"]["user"] == "bob"
             assert run_levityd("token", "revoke", "bob", *where).returncode == 0
