@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from contrib.bench import log_measures
+from contrib.bench import log_measures, stranger_measures
 from contrib.bench.scratch import (
     Row,
     Settings,
@@ -234,4 +234,5 @@ MEASURES: dict[str, Callable[[Settings], list[Row]]] = {
     "followers": log_measures.followers,
     "find": log_measures.find,
     "crowd": log_measures.crowd,
+    "strangers": stranger_measures.strangers,
 }
