@@ -1,4 +1,4 @@
-"""A page in a browser on this host, curl and openssl: whatever they send, nothing is done."""
+"""A page in a browser on this host, and programs that speak something else: whatever they send, nothing is done."""
 
 import os
 import shutil
