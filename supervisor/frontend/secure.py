@@ -7,7 +7,7 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from levity.errors import HostError
+from levity.errors import HostError, ProtocolError
 from supervisor.frontend.engine_link import EngineLink
 from supervisor.say import say
 from supervisor.settings import Tls
@@ -50,8 +50,11 @@ class Secure:
         return isinstance(error, self._tls.SSLEOFError)
 
     def client_facts(self, connection: "SSLSocket", crl_version: str) -> JsonObject:
-        """Return what the engine wants to know of a client's certificate, which was verified."""
-        names, not_after, is_clients = self._tls.certificate_facts(connection)
+        """Return what the engine wants to know of a client's certificate, which was verified; ProtocolError."""
+        try:
+            names, not_after, is_clients = self._tls.certificate_facts(connection)
+        except ValueError:
+            raise ProtocolError("the certificate cannot be read") from None
         return {"names": names, "not_after": not_after, "is_clients": is_clients, "crl": crl_version}
 
     def judge(self, timeout_s: float) -> "tuple[SSLContext, str]":
