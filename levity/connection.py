@@ -96,7 +96,11 @@ class Connection:
         self, wrap: "Callable[[_socket.socket], Socket]", explain: "Callable[[OSError], LevityError | None]"
     ) -> "Socket":
         """Go on through what `wrap` makes of the socket, and let `explain` make errors of ours from its own."""
-        sock = wrap(self._socket)
+        try:
+            sock = wrap(self._socket)
+        except OSError as error:
+            # ssl looks at the socket: a connection that was reset by then shows there.
+            raise self._lost(error) from error
         self._socket = sock
         self._explain = explain
         return sock

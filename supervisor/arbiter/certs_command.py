@@ -82,6 +82,13 @@ def _set_role(options: argparse.Namespace) -> None:
         store.set_role(options.name, None if role is Role.USER else role)
 
 
+def _change_role(options: argparse.Namespace) -> None:
+    check_user_name(options.name)
+    _guard_own_name(options)
+    _set_role(options)
+    say(f"levityd: whoever has a certificate with the name {options.name} has the role {options.role} now")
+
+
 def _files(options: argparse.Namespace) -> "Namer":
     return lambda name: shlex.quote(os.path.join(options.state_dir, authority.DIRECTORY, name))
 
@@ -127,7 +134,7 @@ ACTIONS = [
     Action("init", "make a CA, and a certificate for levityd", _add_names, _init),
     Action("user", "make a certificate for a user", _add_user, _user),
     Action("revoke", "add all certificates of a user to the revocation list", _add_name, _revoke),
-    Action("role", "give a user with a certificate, of any CA, another role", _add_name_and_role, _set_role),
+    Action("role", "give a user with a certificate, of any CA, another role", _add_name_and_role, _change_role),
 ]
 
 

@@ -36,7 +36,7 @@ def _run_as(who: Principal, wanted: str | None, own_user: str) -> JsonObject | N
         return None
     if not is_wanted_own:
         if who.role is not Role.ADMIN:
-            raise Forbidden(f"only root starts tasks as somebody else; {who.user} may leave --user away")
+            raise Forbidden(f"only an admin starts tasks as somebody else; {who.user} may leave --user away")
         return _account(str(wanted))
     if who.user == own_user:
         return None

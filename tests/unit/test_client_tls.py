@@ -5,6 +5,7 @@ import os
 import select
 import socket
 import ssl
+import struct
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -17,13 +18,14 @@ from levity.addresses import parse_address
 from levity.cli.main import main
 from levity.connection import Connection, connect
 from levity.credentials import Credentials
+from levity.encryption import encrypt
 from levity.errors import AuthenticationError, BadAddress, InvalidRequest, LevityError, ProtocolError, ServerTimeout
 from levity.patience import ConnectionLost, Deadline
 from levity.protocol.frames import STDOUT
 from levity.protocol.messages import notification_frame
 from levity.tls import server_context
 from tests.support.certificates import Authority, Certificate, make_ca, self_signed
-from tests.support.fake_server import FakeServer, Peer, Script, answering, log_wire, record, serving_log
+from tests.support.fake_server import LIMIT_S, FakeServer, Peer, Script, answering, log_wire, record, serving_log
 
 TIMEOUT_S = 20.0
 Context = Callable[[ssl.SSLContext], None]
@@ -573,3 +575,22 @@ def test_who_takes_nothing_is_given_up_in_time(own: Certificate) -> None:
         ):
             client.start(["echo", "x" * 12_000_000])
         stop.set()
+
+
+# The socket that ssl has made by then, and which only it has, it leaves to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_connection_that_is_reset_before_tls_begins_is_lost() -> None:
+    """As it is when levityd is killed just then: ssl itself looks at the socket, and raises what it finds."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        host, port = server.getsockname()
+        raw = socket.create_connection((host, port))
+        other, _address = server.accept()
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        other.close()
+        poller = select.poll()
+        poller.register(raw, 0)
+        assert poller.poll(LIMIT_S * 1000)
+        connection = Connection(raw, parse_address(f"{host}:{port}"))
+        with pytest.raises(ConnectionLost):
+            encrypt(connection, Credentials(tls=True), Deadline(TIMEOUT_S))
+        connection.close()

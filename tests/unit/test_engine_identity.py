@@ -59,7 +59,7 @@ def test_root_runs_as_root_and_as_anybody() -> None:
 def test_nobody_else_runs_as_somebody_else(who: Principal, wanted: str) -> None:
     if who.user == wanted:
         return
-    with pytest.raises(Forbidden, match="only root"):
+    with pytest.raises(Forbidden, match="only an admin"):
         run_as(who, wanted, ROOT)
 
 
