@@ -72,7 +72,7 @@ def _run(settings: Settings, files: TlsFiles) -> int:
         left_behind = Arbiter(settings, listener).run()
     finally:
         listener.close()
-    _say_farewell(listener.address, settings.state_dir, left_behind)
+    _say_farewell(listener.address, settings, left_behind)
     return 0
 
 
@@ -84,10 +84,14 @@ def _forget_tickets() -> None:
         pass
 
 
-def _say_farewell(address: Address, state_dir: str, left_behind: int | None) -> None:
+def _say_farewell(address: Address, settings: Settings, left_behind: int | None) -> None:
     if left_behind == 0:
         say("levityd: stopped; no task is left running")
         return
     tasks = "tasks may be" if left_behind is None else f"{left_behind} task{'s' * (left_behind != 1)}"
-    again = f"levityd --state-dir {state_dir} {address}, then levity -a {address} list"
+    # Where TLS is spoken, the address is not what clients use, and there may be certificates.
+    if settings.access.tls is None:
+        again = f"levityd --state-dir {settings.state_dir} {address}, then levity -a {address} list"
+    else:
+        again = f"levityd --state-dir {settings.state_dir} {address} with its other options, then levity list as before"
     say(f"levityd: stopped; {tasks} left running; to find them again: {again}")

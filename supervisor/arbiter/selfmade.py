@@ -16,7 +16,7 @@ __all__ = ["EXTRA_IS_MISSING", "host_name", "own_certificate"]
 
 _CERTIFICATE, _KEY = "certificate.pem", "certificate.key"
 _SIZE_LIMIT = 64 * 1024
-EXTRA_IS_MISSING = "the Python package cryptography, which makes certificates, is not there: pip install 'levity[tls]'"
+EXTRA_IS_MISSING = "the Python package cryptography, which makes certificates, is not there: pip install cryptography"
 
 
 def host_name() -> str:
