@@ -276,3 +276,11 @@ def test_the_key_of_tickets_is_made_once_and_for_us_alone(state: Path) -> None:
     assert ticket_key() != key
     path.write_bytes(b"short")
     assert len(ticket_key()) == 32
+
+
+def test_a_token_of_levityds_own_name_is_an_administrators_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`levityd token add` makes none; somebody may have put a file there."""
+    authority = Authority(Access(Known.TOKEN), "x", FakeStore(), KEY)  # type: ignore[arg-type]
+    monkeypatch.setattr(authority, "own_user", "ci")
+    with pytest.raises(AuthenticationError, match="administrator"):
+        authority.by_proof(talk(authority, FakeStore().all()[0]), "x")
