@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["Principal", "Right", "Role", "is_user_name"]
+__all__ = ["Principal", "Right", "Role", "is_user_name", "local_user"]
 
 _USER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 
@@ -65,3 +65,8 @@ class Principal:
 def is_user_name(name: str) -> bool:
     """Whether this can be the name of a token, or in a certificate: ASCII, safe as a file name, up to 64 characters."""
     return _USER_NAME.fullmatch(name) is not None
+
+
+def local_user(account: str, uid: int) -> str:
+    """Return which user a local process is: its account's name, `uid:1234` where there is none that may be."""
+    return account if is_user_name(account) else f"uid:{uid}"

@@ -16,11 +16,11 @@ from typing import Self
 from levity.errors import Conflict, InvalidRequest, LevityError
 from levity.protocol.proof import KEY_BYTES, format_token, is_nonce_of, parse_token
 from supervisor import private
-from supervisor.principal import Role, is_user_name
+from supervisor.principal import Role, is_user_name, local_user
 from supervisor.private import NotPrivateError
 from supervisor.say import say
 
-__all__ = ["TOKENS_LIMIT", "Token", "TokenStore", "check_user_name", "own_name", "user_name_of"]
+__all__ = ["TOKENS_LIMIT", "Token", "TokenStore", "check_user_name", "own_name"]
 
 TOKENS_LIMIT = 1000
 
@@ -37,18 +37,14 @@ _YOUNG_NS = 10**9
 Version = tuple[int, ...]
 
 
-def user_name_of(uid: int) -> str:
-    """Return the user that a local process with this uid is: its account's name, or `uid:1234` where that is none."""
+def own_name() -> str:
+    """Return the user that levityd itself is."""
+    uid = os.geteuid()
     try:
         name = pwd.getpwuid(uid).pw_name
     except (KeyError, OSError):
         name = ""
-    return name if is_user_name(name) else f"uid:{uid}"
-
-
-def own_name() -> str:
-    """Return the user that levityd itself is."""
-    return user_name_of(os.geteuid())
+    return local_user(name, uid)
 
 
 @dataclass(frozen=True)
@@ -139,12 +135,16 @@ class TokenStore:
         own = self.own()
         return [*([] if own is None else [own]), *self._load_others()]
 
-    def by_nonce(self, nonce: bytes) -> Token | None:
-        """Return the token with which a client made its nonce; None if that is none of ours."""
+    def known(self) -> list[Token]:
+        """Return what `all` does; the files are read again only when they have changed."""
         version = self.version()  # Before the files are read: what changes meanwhile is read again.
         if version != self._known_version:
             self._known, self._known_version = self.all(), version
-        return next((token for token in self._known if is_nonce_of(token.key, nonce)), None)
+        return self._known
+
+    def by_nonce(self, nonce: bytes) -> Token | None:
+        """Return the token with which a client made its nonce; None if that is none of ours."""
+        return next((token for token in self.known() if is_nonce_of(token.key, nonce)), None)
 
     def get(self, name: str) -> Token | None:
         """Return the token of a user; None if there is none that can be believed."""

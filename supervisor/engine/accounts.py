@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from levity.protocol.text import bytes_to_text
-from supervisor.principal import is_user_name
+from supervisor.principal import local_user
 from supervisor.spool.records import JsonObject
 
 __all__ = ["Accounts", "of_peer", "resolve", "user_name"]
@@ -74,7 +74,7 @@ class Accounts:
         """Return the name of the account, `uid:1234` where there is none or it is no name for a user of ours."""
         account = self._by_uid.get(uid)
         name = _text(account.pw_name) if account else ""
-        return name if is_user_name(name) else f"uid:{uid}"
+        return local_user(name, uid)
 
     def _groups_of(self, account: pwd.struct_passwd) -> list[int]:
         return list(self._groups.get((account.pw_name, account.pw_gid)) or [])

@@ -2,8 +2,8 @@
 
 The front-end, which talks to strangers, has neither tokens nor the say. It shows a client's socket, passes on proofs,
 and gets a ticket, which it shows with each request of that client: the user in it is signed, so it cannot make one up,
-and what may change (tokens, roles, revocations, dates) is looked up each time. A ticket is good for any engine of this
-state directory, so a connection outlives the engine that let it in.
+and what may change (tokens, roles, revocations, dates) is looked up each time. A ticket is good for every engine of
+this levityd, so a connection outlives the engine that let it in.
 """
 
 import hmac
@@ -16,8 +16,10 @@ from binascii import Error as Base64Error
 from dataclasses import dataclass
 
 from levity.errors import AuthenticationError, InvalidRequest, LevityError, Unavailable
-from levity.protocol.proof import NONCE_BYTES, client_proof, is_nonce_of, is_same, server_proof
+from levity.protocol.proof import NONCE_BYTES, client_proof, is_same, server_proof
+from supervisor import private
 from supervisor.engine.accounts import user_name
+from supervisor.engine.audit import Audit
 from supervisor.hostos.peers import has_left, is_accepted, peer_credentials
 from supervisor.principal import Principal, Role, is_user_name
 from supervisor.say import say
@@ -25,16 +27,16 @@ from supervisor.settings import TICKET_KEY, Access, Known
 from supervisor.spool.records import JsonObject
 from supervisor.tokens import Token, TokenStore
 
-__all__ = ["Authority", "Client", "WrongUserError", "file_version", "ticket_key"]
+__all__ = ["Authority", "Client", "WrongUserError", "file_version", "note", "ticket_key"]
 
 _UNKNOWN = "levityd does not know this token; `levity login` stores another one"
 _STALE = "what let this client in does not hold any more: connect again"
 _BINDING_LIMIT = 256
-# A client that is connected for longer is hung up on and connects again, by itself: levityd's own client does. So what
-# somebody who took over the front-end has seen is of use for a day at most.
 # What a client has for it (supervisor/frontend/door.py), and a little more.
 _DIALOGUE_S = 12.0
 _TIME_BYTES = 8
+# A client that is connected for longer is hung up on and connects again, by itself: levityd's own client does. So what
+# somebody who took over the front-end has seen is of use for a day at most.
 _TICKET_AGE_S = 24 * 3600.0
 _KEY_BYTES = 32
 
@@ -46,6 +48,23 @@ class Client:
     principal: Principal
     peer: str
     ticket: str
+
+
+def note(
+    audit: Audit, client: Client, operation: str, task: object = None, argv: object = None, refused: str = ""
+) -> None:
+    """Write what a client asks for; `refused` says why it does not get it."""
+    who, decision = client.principal, "denied" if refused else "allowed"
+    audit.write(
+        operation,
+        peer=client.peer,
+        user=who.user,
+        role=who.role,
+        task=task,
+        argv=argv,
+        decision=decision,
+        reason=refused or None,
+    )
 
 
 class WrongUserError(AuthenticationError):
@@ -67,8 +86,7 @@ class Authority:
         self._address = address
         self._store = store
         self.key = key
-        self._version: object = None
-        self._tokens: list[Token] = []
+        self._roles_version: object = None
         self._roles: dict[str, Role] | None = {}
         self.crl_path = access.crl_path
         self.frontend_uid = access.frontend_ids[0] if access.frontend_ids else None
@@ -76,7 +94,7 @@ class Authority:
         self.own_user = user_name(self.own_uid)
 
     def __repr__(self) -> str:
-        return f"<Authority {self._access.known}, {len(self._tokens)} tokens>"
+        return f"<Authority {self._access.known}, {self._store!r}>"
 
     # Letting in
 
@@ -178,7 +196,6 @@ class Authority:
     def recognise(self, ticket: str) -> Client:
         """Return whose ticket this is, if it still holds."""
         facts = self._open(ticket)
-        self._refresh()
         role = self._role_by(facts)
         if role is None or time.monotonic() > facts["a"] + _TICKET_AGE_S:
             raise AuthenticationError(_STALE)
@@ -188,7 +205,7 @@ class Authority:
     def _role_by(self, facts: JsonObject) -> Role | None:
         """Return the role that a client has by now; None if what let it in does not hold any more."""
         if facts["k"] == "token":
-            return next((token.role for token in self._tokens if _mark(token) == facts["t"]), None)
+            return next((token.role for token in self._store.known() if _mark(token) == facts["t"]), None)
         if facts["k"] == "certificate":
             is_good = facts["x"] >= time.time() and facts["c"] == self.crl_version()
             return self._role_of(facts["u"]) if is_good else None
@@ -223,26 +240,21 @@ class Authority:
 
     def _token_of(self, client_nonce: bytes) -> Token:
         self._expect(Known.TOKEN)
-        self._refresh()
-        token = next((token for token in self._tokens if is_nonce_of(token.key, client_nonce)), None)
+        token = self._store.by_nonce(client_nonce)
         if token is None:
             raise AuthenticationError(_UNKNOWN)
         return token
 
-    def _refresh(self) -> None:
+    def _role_of(self, user: str) -> Role:
+        """Return the role of somebody with a certificate; AuthenticationError if it cannot be known."""
         version = self._store.version()
-        if version != self._version:
-            self._tokens = self._store.all()
+        if version != self._roles_version:
             try:
                 self._roles = self._store.roles()
             except LevityError as error:
                 say(f"levityd: {error.message}; nobody is let in by a certificate until it is")
                 self._roles = None
-            self._version = version
-
-    def _role_of(self, user: str) -> Role:
-        """Return the role of somebody with a certificate; AuthenticationError if it cannot be known."""
-        self._refresh()
+            self._roles_version = version
         if self._roles is None:
             raise AuthenticationError("levityd cannot read which role its users have")
         return self._roles.get(user, Role.USER)
@@ -257,25 +269,22 @@ class Authority:
             raise AuthenticationError(f"{user} is levityd's own user, and so the name of an administrator only")
 
 
-def ticket_key(path: str = TICKET_KEY) -> bytes:
-    """Return the key that signs tickets, made when there is none; OSError when the disk does not take it."""
-    flags = os.O_NOFOLLOW | os.O_CLOEXEC
+def ticket_key() -> bytes:
+    """Return the key that signs tickets, made when there is none; LevityError or OSError if it cannot be."""
+    fd = private.open_directory(".")
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | flags), "rb") as file:
-            found = os.fstat(file.fileno())
-            key = file.read(_KEY_BYTES + 1)
-        if len(key) == _KEY_BYTES and found.st_uid == os.geteuid() and not found.st_mode & 0o077:
-            return key
-        os.unlink(path)  # Cut off by a full disk, or not ours alone: whoever is connected has to connect again.
-    except FileNotFoundError:
-        pass
-    key = os.urandom(_KEY_BYTES)
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | flags, 0o600)
-    try:
-        os.write(fd, key)
+        try:
+            key = private.read(fd, TICKET_KEY, _KEY_BYTES + 1)
+        except private.NotPrivateError:
+            key = b""
+        if key is None or len(key) != _KEY_BYTES:
+            if key is not None:
+                os.unlink(TICKET_KEY, dir_fd=fd)  # Not what we made: whoever is connected has to connect again.
+            key = os.urandom(_KEY_BYTES)
+            private.create(fd, TICKET_KEY, key)
+        return key
     finally:
         os.close(fd)
-    return key
 
 
 def file_version(path: str) -> str:

@@ -23,7 +23,7 @@ from levity.errors import (
 from levity.protocol.messages import PROTOCOL_VERSION, Request
 from levity.version import __version__
 from supervisor.engine.audit import Audit
-from supervisor.engine.authority import Authority, Client
+from supervisor.engine.authority import Authority, Client, note
 from supervisor.engine.catalogue import Catalogue, record_of
 from supervisor.engine.control import send_command
 from supervisor.engine.identity import run_as
@@ -109,7 +109,7 @@ class Operations:
         except (Forbidden, UnknownTask) as error:
             # Whether there is such a task, and of another user, is not told here either.
             params = request.params
-            self._note(request.method, client, params.get("id"), params.get("argv"), refused=error.message)
+            note(self._audit, client, request.method, params.get("id"), params.get("argv"), refused=error.message)
             answer(error)
         except LevityError as error:
             answer(error)
@@ -135,19 +135,6 @@ class Operations:
         while self._waits:
             self._waits.popitem()[1].give_up()
 
-    def _note(self, method: str, client: Client, task_id: object, argv: object = None, refused: str = "") -> None:
-        who = client.principal
-        self._audit.write(
-            method,
-            peer=client.peer,
-            user=who.user,
-            role=who.role,
-            task=task_id,
-            argv=argv,
-            decision="denied" if refused else "allowed",
-            reason=refused or None,
-        )
-
     def _start(self, client: Client, params: JsonObject, answer: Answer) -> None:
         spec = check_start(params, time.time_ns(), self._log_cap)
         who = client.principal
@@ -155,12 +142,12 @@ class Operations:
         spec["run_as"] = run_as(who, user_of(params), self._authority.own_user, self._authority.frontend_uid)
         row = self._registry.get(spec["id"])
         if row is None:
-            self._note("task.start", client, spec["id"], spec["argv"])
+            note(self._audit, client, "task.start", spec["id"], spec["argv"])
             self._tasks.start(spec, answer)
             return
         if _differs(row.spec, spec, self._catalogue.owner_of(row.spec)):
             error = Conflict(f"the id {spec['id']} is in use for another command")
-            self._note("task.start", client, spec["id"], spec["argv"], refused=error.message)
+            note(self._audit, client, "task.start", spec["id"], spec["argv"], refused=error.message)
             raise error
         task = self._tasks.live.get(row.id)
         if task is None:
@@ -174,7 +161,7 @@ class Operations:
     def _signal(self, client: Client, params: JsonObject, answer: Answer) -> None:
         grace_s = grace_of(params)
         task_id = self.find(client, Right.ACT, params)
-        self._note("task.signal", client, task_id)
+        note(self._audit, client, "task.signal", task_id)
         task = self._tasks.live.get(task_id)
         if task is None:
             answer(self._catalogue.record(task_id))  # It is over: that is what was wanted.
@@ -207,7 +194,7 @@ class Operations:
             raise InvalidRequest(f"task {task_id} was started without an input to send to")
         if (feeder := (client.ticket, task_id)) not in self._feeders:
             # Once for each connection and task, not for each piece.
-            self._note("task.stdin", client, task_id)
+            note(self._audit, client, "task.stdin", task_id)
             self._feeders[feeder] = None
             while len(self._feeders) > _FEEDERS_LIMIT:
                 del self._feeders[next(iter(self._feeders))]

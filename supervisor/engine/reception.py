@@ -20,7 +20,7 @@ from levity.protocol.messages import Request
 from levity.version import __version__
 from supervisor.engine import directory
 from supervisor.engine.audit import Audit
-from supervisor.engine.authority import Authority, Client, WrongUserError, file_version
+from supervisor.engine.authority import Authority, Client, WrongUserError, file_version, note
 from supervisor.principal import Right
 from supervisor.say import say
 from supervisor.spool.records import JsonObject
@@ -108,7 +108,7 @@ class Reception:
             raise
         who = client.principal
         if request.method != "auth.peer":  # Those of the host are too many, and told apart by what they do.
-            self._audit.write("connect", peer=client.peer, user=who.user, role=who.role, decision="allowed")
+            note(self._audit, client, "connect")
         return {"ticket": client.ticket, "user": who.user, "role": who.role, "server": f"levityd/{__version__}"}, -1
 
     def _refuse(self, peer: str, error: LevityError, user: str | None = None) -> None:
@@ -138,26 +138,14 @@ class Reception:
         try:
             task_id = self._find(client, right, request.params)
         except (Forbidden, UnknownTask) as error:
-            self._note(method, client, request.params.get("id"), refused=error.message)
+            note(self._audit, client, method, request.params.get("id"), refused=error.message)
             raise
         if method == "task.logs":
-            self._note(method, client, task_id)
+            note(self._audit, client, method, task_id)
         try:
             return {"id": task_id}, directory.lend(task_id, self._spool_gid)
         except FileNotFoundError:
             raise HostError(f"the output of task {task_id} is not stored any more") from None
-
-    def _note(self, method: str, client: Client, task_id: object, refused: str = "") -> None:
-        who, decision = client.principal, "denied" if refused else "allowed"
-        self._audit.write(
-            method,
-            peer=client.peer,
-            user=who.user,
-            role=who.role,
-            task=task_id,
-            decision=decision,
-            reason=refused or None,
-        )
 
     def _end_wait(self, request: Request, _fd: int) -> Answer:
         self._unwait(str(request.params.get("token", "")))

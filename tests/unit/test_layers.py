@@ -40,7 +40,10 @@ LAYERS: dict[str, set[str]] = {
     "tokens": {"principal", "private", "say"},
     "child": {"hostos", "settings"},
     "control": {"pipe", "spool"},
-    "engine": {"hostos", "spool", "shim", "say", "settings", "child", "control", "principal", "tokens", "pipe"},
+    "engine": {
+        *("hostos", "spool", "shim", "say", "settings", "child", "control", "pipe"),
+        *("principal", "private", "tokens"),
+    },
     "frontend": {"hostos", "spool", "say", "settings", "child", "control", "pipe"},
 }
 

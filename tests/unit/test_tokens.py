@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from levity.errors import Conflict, InvalidRequest, LevityError
 from levity.protocol.proof import format_token, make_nonce
 from supervisor import private
-from supervisor.principal import Role
+from supervisor.principal import Role, local_user
 from supervisor.private import NotPrivateError
-from supervisor.tokens import TOKENS_LIMIT, TokenStore, own_name, user_name_of
+from supervisor.tokens import TOKENS_LIMIT, TokenStore, own_name
 from tests.support.paths import ROOT
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it gives files away")
@@ -390,8 +390,8 @@ def test_damaged_roles_make_nobody_more_than_they_are(store: TokenStore, directo
 
 
 def test_names_of_users() -> None:
-    assert user_name_of(os.geteuid()) == own_name()
-    assert user_name_of(54321) == "uid:54321"
+    assert local_user("alice", 1) == "alice"
+    assert local_user("", 54321) == local_user("a b", 54321) == "uid:54321"
 
 
 def test_a_token_does_not_show_its_key(store: TokenStore) -> None:
