@@ -270,7 +270,18 @@ class Authority:
 
 
 def ticket_key() -> bytes:
-    """Return the key that signs tickets, made when there is none; LevityError or OSError if it cannot be."""
+    """Return the key that signs tickets, made when there is none.
+
+    Where the disk does not take it, it is good for as long as this engine lives: clients connect again after that.
+    """
+    try:
+        return _stored_key()
+    except OSError as error:
+        say(f"levityd: {TICKET_KEY} cannot be stored ({error.strerror}): clients connect again if the engine ends")
+        return os.urandom(_KEY_BYTES)
+
+
+def _stored_key() -> bytes:
     fd = private.open_directory(".")
     try:
         try:

@@ -1,6 +1,7 @@
 """Tickets: what was let in is known again, until it does not hold any more, and nothing else ever is."""
 
 import base64
+import errno
 import json
 import os
 import socket
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from levity.errors import AuthenticationError, InvalidRequest, Unavailable
 from levity.protocol.proof import client_proof, is_nonce_of, make_nonce, server_proof
+from supervisor import private
 from supervisor.engine.authority import Authority, ticket_key
 from supervisor.principal import Principal, Role
 from supervisor.settings import Access, Known
@@ -287,3 +289,15 @@ def test_a_token_of_levityds_own_name_is_an_administrators_only(monkeypatch: pyt
     monkeypatch.setattr(authority, "own_user", "ci")
     with pytest.raises(AuthenticationError, match="administrator"):
         authority.by_proof(talk(authority, FakeStore().known()[0]), "x")
+
+
+def test_a_disk_that_takes_no_key_keeps_nobody_out(
+    state: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(private, "create", full)
+    assert len(ticket_key()) == 32
+    assert "No space left" in capfd.readouterr().err
+    assert list(state.iterdir()) == []
