@@ -74,7 +74,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         """Start the connection's thread, if there may be one more."""
         if not self.services.gate.admit(request, request.source):
-            request.close()
+            self.shutdown_request(request)
             return
         try:
             super().process_request(request, client_address)
@@ -90,11 +90,10 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
             self.handle_error(request, client_address)
         finally:
             self.sessions.discard(request)
-            self.services.gate.leave(request)
-            request.close()
+            self.shutdown_request(request)
 
     def shutdown_request(self, request: Any) -> None:
-        """Close a connection that no thread has; the base class calls it where something goes wrong before."""
+        """Close a connection; the base class calls it, too, where something goes wrong before it has a thread."""
         self.services.gate.leave(request)
         request.close()
 
