@@ -9,7 +9,7 @@ import socket
 import ssl
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 from levity.endpoint import endpoint_binding
@@ -41,7 +41,9 @@ __all__ = [
     "Script",
     "answering",
     "log_wire",
+    "methods",
     "record",
+    "requests_in",
     "serving_log",
 ]
 
@@ -361,3 +363,21 @@ def record(**changes: object) -> JsonObject:
         "merged": False,
         "log_cap": 1 << 30,
     } | changes
+
+
+def methods(data: bytes) -> list[str]:
+    """Return which messages a client sent."""
+    decoder = FrameDecoder()
+    decoder.feed(data)
+    found = []
+    while isinstance(frame := decoder.next_frame(), Frame):
+        found.append(parse_request(frame.body).method)
+    assert decoder.pending == 0
+    return found
+
+
+def requests_in(data: bytes) -> Iterator[dict[str, Any]]:
+    decoder = FrameDecoder()
+    decoder.feed(data)
+    while isinstance(frame := decoder.next_frame(), Frame):
+        yield parse_request(frame.body).params
