@@ -2,7 +2,13 @@
 
 from hypothesis import settings
 
-pytest_plugins = ["tests.support.daemon", "tests.support.guarded", "tests.support.leaks", "tests.support.race"]
+pytest_plugins = [
+    "tests.support.audit",
+    "tests.support.daemon",
+    "tests.support.guarded",
+    "tests.support.leaks",
+    "tests.support.race",
+]
 
 # How long an example takes says more of the machine than of the code.
 settings.register_profile("levity", deadline=None)
