@@ -8,6 +8,7 @@ pytest_plugins = [
     "tests.support.guarded",
     "tests.support.leaks",
     "tests.support.race",
+    "tests.support.registry",
 ]
 
 # How long an example takes says more of the machine than of the code.

@@ -31,6 +31,7 @@ __all__ = [
     "named_in_source",
     "prove",
     "read_all",
+    "read_bytes",
     "read_one",
     "request",
     "secure",
@@ -142,6 +143,17 @@ def _receive(sock: socket.socket) -> bytes:
         raise AssertionError("levityd keeps a stranger's connection open") from None
     except (ConnectionError, ssl.SSLError):
         return b""
+
+
+def read_bytes(sock: socket.socket) -> bytes:
+    """Return all that comes until the end, whatever it is."""
+    found = b""
+    try:
+        while data := sock.recv(65536):
+            found += data
+    except ConnectionError:
+        pass
+    return found
 
 
 def prove(sock: socket.socket, key: bytes, binding: bytes, *, last: bytes = b"") -> list[JsonObject]:

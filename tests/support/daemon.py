@@ -18,7 +18,7 @@ from tests.support import processes
 from tests.support.deadline import eventually
 from tests.support.paths import clean_environment, levityd_command
 
-__all__ = ["LIVE", "Daemon", "daemon", "make_daemon", "shared_daemon", "token_file_of"]
+__all__ = ["LIVE", "Daemon", "daemon", "make_daemon", "shared_daemon", "tcp_daemon", "token_file_of"]
 
 START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 10.0
@@ -256,6 +256,16 @@ def daemon() -> Iterator[Daemon]:
 def shared_daemon() -> Iterator[Daemon]:
     """A levityd for the tests of a module that do it no harm, on the default unix socket."""
     one = Daemon()
+    try:
+        yield one.start()
+    finally:
+        one.end()
+
+
+@pytest.fixture(scope="module")
+def tcp_daemon() -> Iterator[Daemon]:
+    """As shared_daemon, but on loopback."""
+    one = Daemon("127.0.0.1:0")
     try:
         yield one.start()
     finally:

@@ -18,18 +18,8 @@ def refused(
     timeout_s: float = 20,
 ) -> tuple[int, str]:
     """Run a levityd that must not come up; return its exit code and the one line that it says on stderr."""
-    done = subprocess.run(
-        [*(command or levityd_command()), "--state-dir", str(state_dir), *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        env={**clean_environment(), **(env or {})},
-        cwd="/",
-        timeout=timeout_s,
-        check=False,
-    )
+    done = run_levityd("--state-dir", str(state_dir), *arguments, command=command, env=env, timeout_s=timeout_s)
     lines = done.stderr.splitlines()
-    assert "Traceback" not in done.stderr, done.stderr
     assert done.stdout == ""
     assert lines, f"levityd exited with {done.returncode} and said nothing"
     assert lines[-1].startswith("levityd: "), lines

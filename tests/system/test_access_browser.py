@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Sequence
 
@@ -10,7 +9,7 @@ import pytest
 
 from levity.protocol.messages import request_frame
 from levity.protocol.proof import make_nonce
-from tests.support.attack import OPERATIONS, check_refusal, connect, read_all, request
+from tests.support.attack import OPERATIONS, check_refusal, connect, read_all, read_bytes, request
 from tests.support.guarded import Guarded
 from tests.support.paths import clean_environment
 
@@ -63,17 +62,7 @@ def say(guarded: Guarded, data: bytes) -> None:
         if guarded.certificate is None:
             check_refusal(read_all(sock))
         else:
-            assert len(rest(sock)) <= 7  # An alert of TLS (RFC 8446, section 5.1).
-
-
-def rest(sock: socket.socket) -> bytes:
-    found = b""
-    try:
-        while data := sock.recv(65536):
-            found += data
-    except ConnectionError:
-        pass
-    return found
+            assert len(read_bytes(sock)) <= 7  # An alert of TLS (RFC 8446, section 5.1).
 
 
 @both

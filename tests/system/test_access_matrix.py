@@ -21,6 +21,7 @@ from tests.support.attack import (
     named_in_source,
     prove,
     read_all,
+    read_bytes,
     read_one,
     request,
     secure,
@@ -110,18 +111,8 @@ def in_tls_where_none_is(guards: Guards, data: bytes) -> list[JsonObject]:
 def in_the_clear_where_tls_is(guards: Guards, data: bytes) -> list[JsonObject]:
     with connect(guards.inside_tls.address) as sock:
         sock.sendall(data)
-        assert not (reply := _rest(sock)) or reply[0] == 21, reply  # An alert of TLS at most (RFC 8446, 5.1).
+        assert not (reply := read_bytes(sock)) or reply[0] == 21, reply  # An alert of TLS at most (RFC 8446, 5.1).
         return []
-
-
-def _rest(sock: Any) -> bytes:
-    found = b""
-    try:
-        while data := sock.recv(65536):
-            found += data
-    except ConnectionError:
-        pass
-    return found
 
 
 def by_tls_1_2(guards: Guards, data: bytes) -> list[JsonObject]:
@@ -188,7 +179,7 @@ def of_another_ca(guards: Guards) -> Certificate:
 def in_the_clear_where_certificates_are(guards: Guards, data: bytes) -> list[JsonObject]:
     with connect(guards.mutual.address) as sock:
         sock.sendall(data)
-        assert not (reply := _rest(sock)) or reply[0] == 21, reply
+        assert not (reply := read_bytes(sock)) or reply[0] == 21, reply
         return []
 
 

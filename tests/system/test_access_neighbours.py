@@ -3,7 +3,7 @@
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,18 +20,9 @@ from tests.support.tasks import client_of, ended, output, sh
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be other users")
 
 
-@pytest.fixture(scope="module")
-def ours() -> Iterator[Daemon]:
-    one = Daemon("127.0.0.1:0")
-    try:
-        yield one.start()
-    finally:
-        one.end()
-
-
 @pytest.fixture
-def secret(ours: Daemon) -> str:
-    with client_of(ours.address) as client:
+def secret(tcp_daemon: Daemon) -> str:
+    with client_of(tcp_daemon.address) as client:
         task_id = sh(client, "echo secret")
         ended(client, task_id)
         return task_id
@@ -43,8 +34,8 @@ def free_port() -> int:
         return port
 
 
-def test_another_user_reads_nothing(ours: Daemon, secret: str) -> None:
-    state, task = ours.state_dir, ours.state_dir / "tasks" / secret
+def test_another_user_reads_nothing(tcp_daemon: Daemon, secret: str) -> None:
+    state, task = tcp_daemon.state_dir, tcp_daemon.state_dir / "tasks" / secret
     files = [state / name for name in ("token", "ticket.key", "audit.log", "registry.db", "levityd.lock")]
     files += [task / name for name in ("spec.json", "exit.json", "stdout.0000000000000000.log")]
     assert all(file.exists() for file in files)
@@ -57,18 +48,18 @@ def test_another_user_reads_nothing(ours: Daemon, secret: str) -> None:
     assert set(found.values()) == {"EACCES"}, found
 
 
-def test_another_user_signals_and_traces_nothing(ours: Daemon) -> None:
-    with client_of(ours.address) as client:
+def test_another_user_signals_and_traces_nothing(tcp_daemon: Daemon) -> None:
+    with client_of(tcp_daemon.address) as client:
         sh(client, "exec sleep 600")
-        eventually(lambda: any(role.startswith("shim") for role in ours.pids()), "its shim")
-    pids = [pid for found in ours.pids().values() for pid in found]
+        eventually(lambda: any(role.startswith("shim") for role in tcp_daemon.pids()), "its shim")
+    pids = [pid for found in tcp_daemon.pids().values() for pid in found]
     found = attempts(
         {f"kill {pid}": f"os.kill({pid}, 9)" for pid in pids}
         | {f"environ {pid}": f"open('/proc/{pid}/environ', 'rb').read()" for pid in pids}
         | {f"mem {pid}": f"open('/proc/{pid}/mem', 'rb').read(1)" for pid in pids}
     )
     assert set(found.values()) <= {"EPERM", "EACCES"}, found
-    assert [pid for found in ours.pids().values() for pid in found] == pids
+    assert [pid for found in tcp_daemon.pids().values() for pid in found] == pids
 
 
 # Not create_connection(): that loads a codec, from where another user may not read.
@@ -86,8 +77,8 @@ result = came.decode("latin-1")
 """
 
 
-def test_another_user_at_the_port_is_told_nothing(ours: Daemon, secret: str, tmp_path: Path) -> None:
-    port = int(str(ours.address).rpartition(":")[2])
+def test_another_user_at_the_port_is_told_nothing(tcp_daemon: Daemon, secret: str, tmp_path: Path) -> None:
+    port = int(str(tcp_daemon.address).rpartition(":")[2])
     marker = tmp_path / "marker"
     for method, params in (
         ("task.list", {"all": True}),
@@ -127,12 +118,12 @@ def listens(port: int) -> bool:
     )
 
 
-def test_who_has_taken_the_port_first_gets_a_nonce(ours: Daemon) -> None:
+def test_who_has_taken_the_port_first_gets_a_nonce(tcp_daemon: Daemon) -> None:
     port = free_port()
     with ThreadPoolExecutor(1) as pool:
         squatter = pool.submit(as_stranger, _SQUAT.format(port=port, answer=_WRONG_PROOF))
         eventually(lambda: listens(port), "the squatter")
-        known = {"LEVITY_TOKEN_FILE": str(ours.token_file)}
+        known = {"LEVITY_TOKEN_FILE": str(tcp_daemon.token_file)}
         done = levity(f"127.0.0.1:{port}", "start", "-D", "PASSWORD=hunter2", "secret-command", env=known)
         came = squatter.result()
     assert done.returncode == 255
@@ -140,7 +131,7 @@ def test_who_has_taken_the_port_first_gets_a_nonce(ours: Daemon) -> None:
     asked = json.loads(came[5:])
     assert set(asked) == {"jsonrpc", "id", "method", "params"}
     assert (asked["method"], set(asked["params"])) == ("auth.begin", {"nonce"})
-    assert ours.token_file.read_text().strip().removeprefix("levity_") not in came
+    assert tcp_daemon.token_file.read_text().strip().removeprefix("levity_") not in came
 
 
 _RELAY = """
@@ -167,13 +158,13 @@ result = came.decode("latin-1")
 """
 
 
-def test_nothing_is_passed_on_from_another_port(ours: Daemon, tmp_path: Path) -> None:
+def test_nothing_is_passed_on_from_another_port(tcp_daemon: Daemon, tmp_path: Path) -> None:
     """Though both ends have the same token, and the relay changes nothing."""
-    port, target = free_port(), int(str(ours.address).rpartition(":")[2])
+    port, target = free_port(), int(str(tcp_daemon.address).rpartition(":")[2])
     with ThreadPoolExecutor(1) as pool:
         relay = pool.submit(as_stranger, _RELAY.format(port=port, target=target))
         eventually(lambda: listens(port), "the relay")
-        known = {"LEVITY_TOKEN_FILE": str(ours.token_file)}
+        known = {"LEVITY_TOKEN_FILE": str(tcp_daemon.token_file)}
         done = levity(f"127.0.0.1:{port}", "start", "touch", str(tmp_path / "marker"), env=known)
         came = relay.result()
     assert done.returncode == 255
@@ -182,9 +173,9 @@ def test_nothing_is_passed_on_from_another_port(ours: Daemon, tmp_path: Path) ->
     assert "auth.finish" not in came
 
 
-def test_exactly_the_address_that_was_asked_for_listens(ours: Daemon) -> None:
-    host, _colon, port = str(ours.address).rpartition(":")
-    mine = {pid for pids in ours.pids().values() for pid in pids}
+def test_exactly_the_address_that_was_asked_for_listens(tcp_daemon: Daemon) -> None:
+    host, _colon, port = str(tcp_daemon.address).rpartition(":")
+    mine = {pid for pids in tcp_daemon.pids().values() for pid in pids}
     listening = [one for one in psutil.net_connections("inet") if one.status == psutil.CONN_LISTEN]
     found = {tuple(one.laddr) for one in listening if one.pid in mine}
     assert found == {(host, int(port))}

@@ -19,15 +19,6 @@ from tests.support.tasks import client_of, ended, sh
 INFO = request_frame(1, "server.info", {})
 
 
-@pytest.fixture(scope="module")
-def tcp_daemon() -> Iterator[Daemon]:
-    one = Daemon("127.0.0.1:0")
-    try:
-        yield one.start()
-    finally:
-        one.end()
-
-
 @pytest.fixture
 def healthy(tcp_daemon: Daemon) -> Iterator[Daemon]:
     """See that the very same front-end and engine go on, that they hold nothing more, and said nothing bad."""

@@ -6,12 +6,12 @@ import sqlite3
 from binascii import crc32
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from supervisor.engine.registry import Logs, Registry, RegistryCorruptError, Row
+from tests.support.registry import ids
 
 SPEC: dict[str, Any] = {"argv": ["ls"], "grace_s": 5.0}
 
@@ -29,22 +29,6 @@ PRAGMA application_id=1818588777;
 PRAGMA user_version=1;
 PRAGMA journal_mode=WAL;
 """
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> str:
-    return str(tmp_path / "registry.db")
-
-
-@pytest.fixture
-def registry(path: str) -> Iterator[Registry]:
-    one = Registry(path)
-    yield one
-    one.close()
-
-
-def ids(count: int) -> list[str]:
-    return [f"{number:08x}-0000-4000-8000-000000000000" for number in range(count)]
 
 
 def ended(ended_ns: int, **more: object) -> dict[str, Any]:
@@ -66,16 +50,18 @@ def in_order(registry: Registry) -> list[tuple[str, int]]:
     return found
 
 
-def kept(path: str) -> tuple[int, list[tuple[str, int]]]:
+def kept(registry_path: str) -> tuple[int, list[tuple[str, int]]]:
     """Return the sum and the logs, oldest first, as a registry has them that is opened anew, and leave it unchanged."""
-    other = Registry(path)
+    other = Registry(registry_path)
     result = other.logs_bytes, in_order(other)
     other.close()
     return result
 
 
 @pytest.mark.parametrize("commits", [False, True])
-def test_the_oldest_end_comes_first_whether_committed_or_not(registry: Registry, path: str, commits: bool) -> None:
+def test_the_oldest_end_comes_first_whether_committed_or_not(
+    registry: Registry, registry_path: str, commits: bool
+) -> None:
     first, second, third, *_rest = ids(3)
     for task_id, ended_ns in ((second, 20), (third, 30), (first, 10)):
         registry.put(Row(task_id, SPEC, ended(ended_ns, stored_bytes=ended_ns * 100)))
@@ -87,12 +73,12 @@ def test_the_oldest_end_comes_first_whether_committed_or_not(registry: Registry,
     assert registry.logs_bytes == 5000
     assert oldest(registry).id == second
     registry.commit()
-    assert kept(path) == (5000, [(second, 2000), (third, 3000)])
+    assert kept(registry_path) == (5000, [(second, 2000), (third, 3000)])
     # The tasks themselves stay.
     assert registry.all_ids() == {first, second, third}
 
 
-def test_a_live_task_and_one_without_output_have_no_logs(registry: Registry, path: str) -> None:
+def test_a_live_task_and_one_without_output_have_no_logs(registry: Registry, registry_path: str) -> None:
     live, silent = ids(2)
     registry.put(Row(live, SPEC, None))
     registry.put(Row(silent, SPEC, ended(1, stored_bytes=0)))
@@ -100,7 +86,7 @@ def test_a_live_task_and_one_without_output_have_no_logs(registry: Registry, pat
     registry.commit()
     assert registry.logs_bytes == 0
     assert registry.oldest_logs() is None
-    assert kept(path) == (0, [])
+    assert kept(registry_path) == (0, [])
 
 
 def test_an_end_that_is_told_twice_counts_once(registry: Registry) -> None:
@@ -110,16 +96,16 @@ def test_an_end_that_is_told_twice_counts_once(registry: Registry) -> None:
     assert registry.logs_bytes == 70
 
 
-def test_what_was_counted_is_believed_rather_than_the_record(registry: Registry, path: str) -> None:
+def test_what_was_counted_is_believed_rather_than_the_record(registry: Registry, registry_path: str) -> None:
     first, second = ids(2)
     registry.put(Row(first, SPEC, ended(1, stored_bytes=70)), 50)
     registry.put(Row(second, SPEC, ended(2, stored_bytes=70)), 0)
     registry.commit()
     assert registry.logs_bytes == 50
-    assert kept(path) == (50, [(first, 50)])
+    assert kept(registry_path) == (50, [(first, 50)])
 
 
-def test_what_cannot_be_removed_goes_to_the_end_of_the_row(registry: Registry, path: str) -> None:
+def test_what_cannot_be_removed_goes_to_the_end_of_the_row(registry: Registry, registry_path: str) -> None:
     for number, task_id in enumerate(ids(3)):
         registry.put(Row(task_id, SPEC, ended(number, stored_bytes=10)))
     registry.commit()
@@ -127,17 +113,17 @@ def test_what_cannot_be_removed_goes_to_the_end_of_the_row(registry: Registry, p
     assert registry.logs_bytes == 30
     assert oldest(registry).id == ids(3)[1]
     registry.commit()
-    assert kept(path) == (30, [(task_id, 10) for task_id in (ids(3)[1], ids(3)[2], ids(3)[0])])
+    assert kept(registry_path) == (30, [(task_id, 10) for task_id in (ids(3)[1], ids(3)[2], ids(3)[0])])
 
 
-def test_while_nothing_can_be_committed_the_order_holds(registry: Registry, path: str) -> None:
+def test_while_nothing_can_be_committed_the_order_holds(registry: Registry, registry_path: str) -> None:
     """A full disk is when logs are removed."""
     for number, task_id in enumerate(ids(20)):
         registry.put(Row(task_id, SPEC, ended(number, stored_bytes=1)))
         if number == 9:
             registry.commit()
     registry._db.execute("PRAGMA busy_timeout = 0")
-    stranger = sqlite3.connect(path, isolation_level=None)
+    stranger = sqlite3.connect(registry_path, isolation_level=None)
     stranger.execute("BEGIN IMMEDIATE")
     assert not registry.commit()
     assert [task_id for task_id, _bytes in in_order(registry)] == ids(20)
@@ -145,7 +131,7 @@ def test_while_nothing_can_be_committed_the_order_holds(registry: Registry, path
     stranger.execute("ROLLBACK")
     stranger.close()
     assert registry.commit()
-    assert kept(path) == (0, [])
+    assert kept(registry_path) == (0, [])
 
 
 class Counting(dict[str, Logs | None]):
@@ -166,14 +152,14 @@ class Counting(dict[str, Logs | None]):
         return super().values()
 
 
-def test_each_removal_costs_the_same_while_nothing_can_be_committed(registry: Registry, path: str) -> None:
+def test_each_removal_costs_the_same_while_nothing_can_be_committed(registry: Registry, registry_path: str) -> None:
     count = 1000
     for number, task_id in enumerate(ids(count)):
         registry.put(Row(task_id, SPEC, ended(number, stored_bytes=1)))
         if number == count // 2:
             registry.commit()
     registry._db.execute("PRAGMA busy_timeout = 0")
-    with closing(sqlite3.connect(path, isolation_level=None)) as stranger:
+    with closing(sqlite3.connect(registry_path, isolation_level=None)) as stranger:
         stranger.execute("BEGIN IMMEDIATE")
         registry._logs_queue = queue = Counting(registry._logs_queue)
         assert [task_id for task_id, _bytes in in_order(registry)] == ids(count)
@@ -181,7 +167,7 @@ def test_each_removal_costs_the_same_while_nothing_can_be_committed(registry: Re
     assert queue.looks < 10 * count
 
 
-def test_what_is_put_after_a_search_is_found_though_it_is_older(registry: Registry, path: str) -> None:
+def test_what_is_put_after_a_search_is_found_though_it_is_older(registry: Registry, registry_path: str) -> None:
     """A task may be known to have ended long after it has: its shim had stored that while there was no engine."""
     first, second, third, fourth = ids(4)
     registry.put(Row(third, SPEC, ended(30, stored_bytes=1)))
@@ -195,20 +181,22 @@ def test_what_is_put_after_a_search_is_found_though_it_is_older(registry: Regist
     registry.commit()
     registry.put(Row(fourth, SPEC, ended(5, stored_bytes=1)))
     registry.put_off_logs(oldest(registry), 25)
-    assert kept(path) == (2, [(first, 1), (second, 1)])
+    assert kept(registry_path) == (2, [(first, 1), (second, 1)])
     assert [task_id for task_id, _bytes in in_order(registry)] == [first, second, fourth]
 
 
 @pytest.mark.parametrize(
     "odd", [{}, {"stored_bytes": -1}, {"stored_bytes": "9"}, {"stored_bytes": 2**70}, {"stored_bytes": [1]}], ids=str
 )
-def test_a_record_that_tells_nonsense_counts_for_nothing(registry: Registry, path: str, odd: dict[str, Any]) -> None:
+def test_a_record_that_tells_nonsense_counts_for_nothing(
+    registry: Registry, registry_path: str, odd: dict[str, Any]
+) -> None:
     registry.put(Row(ids(1)[0], SPEC, {"state": "Finished", "ended_ns": "then", **odd}))
     assert registry.commit()
-    assert kept(path) == (0, [])
+    assert kept(registry_path) == (0, [])
 
 
-def test_any_number_of_logs_keeps_order_and_sum(registry: Registry, path: str) -> None:
+def test_any_number_of_logs_keeps_order_and_sum(registry: Registry, registry_path: str) -> None:
     chance = random.Random(5)
     wanted = {}
     for task_id in ids(300):
@@ -225,7 +213,7 @@ def test_any_number_of_logs_keeps_order_and_sum(registry: Registry, path: str) -
         assert registry.logs_bytes == sum(stored for _ended_ns, stored in wanted.values())
     registry.commit()
     order = sorted(wanted, key=lambda one: wanted[one][0])
-    assert kept(path) == (registry.logs_bytes, [(task_id, wanted[task_id][1]) for task_id in order])
+    assert kept(registry_path) == (registry.logs_bytes, [(task_id, wanted[task_id][1]) for task_id in order])
 
 
 # Damage
@@ -243,23 +231,25 @@ def test_any_number_of_logs_keeps_order_and_sum(registry: Registry, path: str) -
         "ALTER TABLE logs RENAME COLUMN bytes TO octets",
     ],
 )
-def test_an_account_that_was_changed_is_found_when_it_is_opened(registry: Registry, path: str, damage: str) -> None:
+def test_an_account_that_was_changed_is_found_when_it_is_opened(
+    registry: Registry, registry_path: str, damage: str
+) -> None:
     registry.put(Row(ids(1)[0], SPEC, ended(3, stored_bytes=64)))
     registry.commit()
     registry.close()
-    stranger = sqlite3.connect(path)
+    stranger = sqlite3.connect(registry_path)
     stranger.execute(damage)
     stranger.commit()
     stranger.close()
     with pytest.raises(RegistryCorruptError):
-        Registry(path)
+        Registry(registry_path)
 
 
 # Version 1
 
 
-def version_1(path: str, outcomes: dict[str, dict[str, Any] | None]) -> None:
-    database = sqlite3.connect(path, isolation_level=None)
+def version_1(registry_path: str, outcomes: dict[str, dict[str, Any] | None]) -> None:
+    database = sqlite3.connect(registry_path, isolation_level=None)
     database.executescript(VERSION_1)
     for task_id, outcome in outcomes.items():
         over, spec, text = int(outcome is not None), json.dumps(SPEC), outcome and json.dumps(outcome)
@@ -268,10 +258,10 @@ def version_1(path: str, outcomes: dict[str, dict[str, Any] | None]) -> None:
     database.close()
 
 
-def test_a_registry_of_version_1_is_upgraded_in_its_place(path: str) -> None:
+def test_a_registry_of_version_1_is_upgraded_in_its_place(registry_path: str) -> None:
     late, live, early, silent = ids(4)
     version_1(
-        path,
+        registry_path,
         {
             late: ended(20, stdout_bytes=5, stderr_bytes=6),
             live: None,
@@ -280,21 +270,21 @@ def test_a_registry_of_version_1_is_upgraded_in_its_place(path: str) -> None:
         },
     )
     for _ in range(2):
-        registry = Registry(path)
+        registry = Registry(registry_path)
         assert registry.logs_bytes == 18
         assert [row.id for row in registry.live()] == [live]
         assert registry.all_ids() == {late, live, early, silent}
         assert registry._db.execute("PRAGMA user_version").fetchone() == (3,)
         registry.close()
-    assert kept(path) == (18, [(early, 7), (late, 11)])
+    assert kept(registry_path) == (18, [(early, 7), (late, 11)])
 
 
-def test_a_row_of_version_1_that_is_damaged_stops_the_upgrade_and_leaves_the_file(path: str) -> None:
-    version_1(path, {ids(1)[0]: ended(20, stdout_bytes=5, stderr_bytes=6)})
-    stranger = sqlite3.connect(path, isolation_level=None)
+def test_a_row_of_version_1_that_is_damaged_stops_the_upgrade_and_leaves_the_file(registry_path: str) -> None:
+    version_1(registry_path, {ids(1)[0]: ended(20, stdout_bytes=5, stderr_bytes=6)})
+    stranger = sqlite3.connect(registry_path, isolation_level=None)
     stranger.execute("UPDATE tasks SET outcome = replace(outcome, '5', '4')")
     with pytest.raises(RegistryCorruptError):
-        Registry(path)
+        Registry(registry_path)
     assert stranger.execute("PRAGMA user_version").fetchone() == (1,)
     assert not stranger.execute("SELECT 1 FROM sqlite_master WHERE name = 'logs'").fetchone()
     stranger.close()

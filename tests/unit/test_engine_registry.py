@@ -15,32 +15,17 @@ from supervisor.engine.registry import (
     Row,
     set_aside,
 )
+from tests.support.registry import ids
 
 SPEC: dict[str, Any] = {"argv": ["ls"], "grace_s": 5.0}
 OVER: dict[str, Any] = {"state": "Finished", "exit_code": 3}
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> str:
-    return str(tmp_path / "registry.db")
+def reopened(registry_path: str) -> Registry:
+    return Registry(registry_path)
 
 
-@pytest.fixture
-def registry(path: str) -> Iterator[Registry]:
-    one = Registry(path)
-    yield one
-    one.close()
-
-
-def ids(count: int) -> list[str]:
-    return [f"{number:08x}-0000-4000-8000-000000000000" for number in range(count)]
-
-
-def reopened(path: str) -> Registry:
-    return Registry(path)
-
-
-def test_what_is_queued_answers_before_and_after_the_commit(registry: Registry, path: str) -> None:
+def test_what_is_queued_answers_before_and_after_the_commit(registry: Registry, registry_path: str) -> None:
     (task_id,) = ids(1)
     registry.put(Row(task_id, SPEC, None))
     for _ in range(2):
@@ -49,19 +34,19 @@ def test_what_is_queued_answers_before_and_after_the_commit(registry: Registry, 
         assert (row.spec, row.outcome) == (SPEC, None)
         assert registry.ids_from(task_id[:9], 3) == [task_id]
         assert registry.commit()
-    other = reopened(path)
+    other = reopened(registry_path)
     assert [row.id for row in other.live()] == [task_id]
     other.close()
 
 
-def test_an_outcome_takes_a_task_out_of_the_live_ones(registry: Registry, path: str) -> None:
+def test_an_outcome_takes_a_task_out_of_the_live_ones(registry: Registry, registry_path: str) -> None:
     (task_id,) = ids(1)
     registry.put(Row(task_id, SPEC, None))
     registry.commit()
     registry.put(Row(task_id, SPEC, OVER))
     registry.commit()
     assert list(registry.live()) == []
-    other = reopened(path)
+    other = reopened(registry_path)
     row = other.get(task_id)
     assert row is not None
     assert row.outcome == OVER
@@ -110,11 +95,11 @@ def test_pages_hold_everything_once_in_the_order_of_acceptance(registry: Registr
 @pytest.mark.parametrize(
     "damage", ["spec = 'x'", "outcome = '{}'", "over = 1", "spec = replace(spec, 'ls', 'rm')", "crc = 0"]
 )
-def test_a_row_that_was_changed_is_found(registry: Registry, path: str, damage: str) -> None:
+def test_a_row_that_was_changed_is_found(registry: Registry, registry_path: str, damage: str) -> None:
     (task_id,) = ids(1)
     registry.put(Row(task_id, SPEC, None))
     registry.commit()
-    stranger = sqlite3.connect(path)
+    stranger = sqlite3.connect(registry_path)
     stranger.execute(f"UPDATE tasks SET {damage}")
     stranger.commit()
     stranger.close()
@@ -122,19 +107,19 @@ def test_a_row_that_was_changed_is_found(registry: Registry, path: str, damage: 
         registry.get(task_id)
 
 
-def test_a_newer_registry_is_no_damaged_one(registry: Registry, path: str) -> None:
+def test_a_newer_registry_is_no_damaged_one(registry: Registry, registry_path: str) -> None:
     registry.close()
-    stranger = sqlite3.connect(path)
+    stranger = sqlite3.connect(registry_path)
     stranger.execute("PRAGMA user_version = 4")
     stranger.close()
     with pytest.raises(NewerRegistryError):
-        Registry(path)
+        Registry(registry_path)
 
 
-def test_noise_is_damage(path: str) -> None:
-    Path(path).write_bytes(b"noise " * 1000)
+def test_noise_is_damage(registry_path: str) -> None:
+    Path(registry_path).write_bytes(b"noise " * 1000)
     with pytest.raises(RegistryCorruptError):
-        Registry(path)
+        Registry(registry_path)
 
 
 def test_a_place_that_cannot_be_used_is_no_damage(tmp_path: Path) -> None:
@@ -142,9 +127,9 @@ def test_a_place_that_cannot_be_used_is_no_damage(tmp_path: Path) -> None:
         Registry(str(tmp_path / "no" / "such" / "directory"))
 
 
-def test_a_strangers_lock_fails_the_commit_and_keeps_the_queue(registry: Registry, path: str) -> None:
+def test_a_strangers_lock_fails_the_commit_and_keeps_the_queue(registry: Registry, registry_path: str) -> None:
     registry._db.execute("PRAGMA busy_timeout = 0")  # Two seconds otherwise.
-    stranger = sqlite3.connect(path, isolation_level=None)
+    stranger = sqlite3.connect(registry_path, isolation_level=None)
     stranger.execute("BEGIN EXCLUSIVE")
     (task_id,) = ids(1)
     registry.put(Row(task_id, SPEC, None))
@@ -156,13 +141,13 @@ def test_a_strangers_lock_fails_the_commit_and_keeps_the_queue(registry: Registr
 
 
 @pytest.fixture
-def full(registry: Registry, path: str) -> Iterator[Registry]:
+def full(registry: Registry, registry_path: str) -> Iterator[Registry]:
     """A registry of which the first 5 of ids(15) are stored, and nothing more can be."""
     for task_id in ids(5):
         registry.put(Row(task_id, SPEC, None))
     assert registry.commit()
     registry._db.execute("PRAGMA busy_timeout = 0")
-    stranger = sqlite3.connect(path, isolation_level=None)
+    stranger = sqlite3.connect(registry_path, isolation_level=None)
     stranger.execute("BEGIN IMMEDIATE")
     for task_id in ids(15)[5:]:
         registry.put(Row(task_id, SPEC, None))
@@ -193,10 +178,10 @@ def test_a_task_that_the_disk_does_not_take_is_listed_once(full: Registry, limit
     assert found == [*ids(13), ids(15)[14]]
 
 
-def test_set_aside_overwrites_nothing(path: str) -> None:
+def test_set_aside_overwrites_nothing(registry_path: str) -> None:
     kept = []
     for number in range(3):
-        Path(path).write_text(str(number))
-        kept.append(set_aside(path))
+        Path(registry_path).write_text(str(number))
+        kept.append(set_aside(registry_path))
     assert [Path(name).read_text() for name in kept] == ["0", "1", "2"]
-    assert not Path(path).exists()
+    assert not Path(registry_path).exists()

@@ -3,7 +3,7 @@
 import json
 import sqlite3
 from binascii import crc32
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +11,12 @@ import pytest
 
 from supervisor.engine.registry import NewerRegistryError, Registry, RegistryCorruptError, Row
 from tests.support.paths import ROOT
+from tests.support.registry import ids
 
 OVER: dict[str, Any] = {"state": "Finished", "exit_code": 3, "stored_bytes": 8, "ended_ns": 5}
 VERSION_2 = (ROOT / "tests" / "data" / "registry-v2.sql").read_text()
 # The tasks of that file, in the order of their start.
 OLD_IDS = [f"{number:08x}-5555-4555-8555-555555555555" for number in (7, 3, 9, 1)]
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> str:
-    return str(tmp_path / "registry.db")
-
-
-@pytest.fixture
-def registry(path: str) -> Iterator[Registry]:
-    one = Registry(path)
-    yield one
-    one.close()
-
-
-def ids(count: int) -> list[str]:
-    return [f"{number:08x}-0000-4000-8000-000000000000" for number in range(count)]
 
 
 def row_of(task_id: str, owner: str | None, outcome: dict[str, Any] | None = None) -> Row:
@@ -50,8 +35,8 @@ def walk(registry: Registry, owner: str | None, *, live_only: bool = False, limi
     return found
 
 
-def execute(path: str, statement: str) -> None:
-    stranger = sqlite3.connect(path)
+def execute(registry_path: str, statement: str) -> None:
+    stranger = sqlite3.connect(registry_path)
     stranger.execute(statement)
     stranger.commit()
     stranger.close()
@@ -61,14 +46,14 @@ OWNERS = ["alice", "bob", "", None, "bob", "alice", "alice", "bob"]
 
 
 @pytest.mark.parametrize("stored", [0, 4, 8])
-def test_each_owner_finds_what_is_ones_own(registry: Registry, path: str, stored: int) -> None:
+def test_each_owner_finds_what_is_ones_own(registry: Registry, registry_path: str, stored: int) -> None:
     """Whether it is stored or queued, or cannot be stored now."""
     order = sorted(ids(8), reverse=True)
     for task_id, owner in list(zip(order, OWNERS, strict=True))[:stored]:
         registry.put(row_of(task_id, owner))
     assert registry.commit()
     registry._db.execute("PRAGMA busy_timeout = 0")
-    stranger = sqlite3.connect(path, isolation_level=None)
+    stranger = sqlite3.connect(registry_path, isolation_level=None)
     stranger.execute("BEGIN IMMEDIATE")
     for task_id, owner in list(zip(order, OWNERS, strict=True))[stored:]:
         registry.put(row_of(task_id, owner))
@@ -110,10 +95,10 @@ def test_what_is_removed_hides_nothing_else(registry: Registry) -> None:
 
 
 @pytest.mark.parametrize("owner", ["uid:1234", 'a"b\\c', "m\u00fcller", "m\udcfcller", "\0", "x" * 5000])
-def test_an_owner_may_have_any_name(registry: Registry, path: str, owner: str) -> None:
+def test_an_owner_may_have_any_name(registry: Registry, registry_path: str, owner: str) -> None:
     registry.put(row_of(ids(1)[0], owner))
     assert registry.commit()
-    other = Registry(path)
+    other = Registry(registry_path)
     assert walk(other, owner) == other.ids_from("", 3, owner) == ids(1)
     assert walk(other, owner[:-1]) == []
     row = other.get(ids(1)[0])
@@ -206,10 +191,10 @@ def test_many_that_are_over_cost_a_page_of_live_ones_nothing(registry: Registry)
 
 
 @pytest.mark.parametrize("owner", ["alice", "", None])
-def test_an_owner_that_is_not_the_specs_is_found(registry: Registry, path: str, owner: str | None) -> None:
+def test_an_owner_that_is_not_the_specs_is_found(registry: Registry, registry_path: str, owner: str | None) -> None:
     registry.put(row_of(ids(1)[0], owner))
     registry.commit()
-    execute(path, "UPDATE tasks SET owner = 'mallory'")
+    execute(registry_path, "UPDATE tasks SET owner = 'mallory'")
     questions: list[Callable[[], object]] = [
         lambda: registry.get(ids(1)[0]),
         lambda: registry.page(0, 9, live_only=False),
@@ -222,22 +207,22 @@ def test_an_owner_that_is_not_the_specs_is_found(registry: Registry, path: str, 
 
 
 @pytest.mark.parametrize("version", [1, 2, 3])
-def test_a_version_and_a_table_that_do_not_go_together_are_damage(path: str, version: int) -> None:
-    Registry(path).close()
+def test_a_version_and_a_table_that_do_not_go_together_are_damage(registry_path: str, version: int) -> None:
+    Registry(registry_path).close()
     if version == 3:
         for index in ("owners_tasks", "owners_live_tasks", "owners_ids"):
-            execute(path, f"DROP INDEX {index}")
-        execute(path, "ALTER TABLE tasks DROP COLUMN owner")
-    execute(path, f"PRAGMA user_version = {version}")
+            execute(registry_path, f"DROP INDEX {index}")
+        execute(registry_path, "ALTER TABLE tasks DROP COLUMN owner")
+    execute(registry_path, f"PRAGMA user_version = {version}")
     with pytest.raises(RegistryCorruptError):
-        Registry(path)
+        Registry(registry_path)
 
 
 # Older files
 
 
-def make_old(path: str, script: str) -> None:
-    database = sqlite3.connect(path, isolation_level=None)
+def make_old(registry_path: str, script: str) -> None:
+    database = sqlite3.connect(registry_path, isolation_level=None)
     database.executescript(script)
     database.close()
 
@@ -256,8 +241,8 @@ def version_1() -> str:
 SCRIPTS = {1: version_1(), 2: VERSION_2}
 
 
-def schema_of(path: str) -> set[tuple[str, str]]:
-    database = sqlite3.connect(path)
+def schema_of(registry_path: str) -> set[tuple[str, str]]:
+    database = sqlite3.connect(registry_path)
     found = {(name, sql) for name, sql in database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index'")}
     columns = {(name, kind) for _n, name, kind, *_more in database.execute("PRAGMA table_info(tasks)")}
     database.close()
@@ -265,10 +250,10 @@ def schema_of(path: str) -> set[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("version", SCRIPTS)
-def test_an_older_registry_is_upgraded_in_its_place(path: str, tmp_path: Path, version: int) -> None:
-    make_old(path, SCRIPTS[version])
+def test_an_older_registry_is_upgraded_in_its_place(registry_path: str, tmp_path: Path, version: int) -> None:
+    make_old(registry_path, SCRIPTS[version])
     for _ in range(2):
-        registry = Registry(path)
+        registry = Registry(registry_path)
         assert walk(registry, None) == OLD_IDS
         assert walk(registry, "") == OLD_IDS[:3]
         assert walk(registry, "alice") == OLD_IDS[3:]
@@ -281,24 +266,24 @@ def test_an_older_registry_is_upgraded_in_its_place(path: str, tmp_path: Path, v
         registry.close()
     new = str(tmp_path / "new.db")
     Registry(new).close()
-    assert schema_of(path) == schema_of(new)
+    assert schema_of(registry_path) == schema_of(new)
 
 
 @pytest.mark.parametrize("version", SCRIPTS)
-def test_a_damaged_row_stops_the_upgrade_and_leaves_the_file(path: str, version: int) -> None:
-    make_old(path, SCRIPTS[version])
-    execute(path, f"UPDATE tasks SET outcome = replace(outcome, '70', '71') WHERE id = '{OLD_IDS[0]}'")
-    before = Path(path).read_bytes()
+def test_a_damaged_row_stops_the_upgrade_and_leaves_the_file(registry_path: str, version: int) -> None:
+    make_old(registry_path, SCRIPTS[version])
+    execute(registry_path, f"UPDATE tasks SET outcome = replace(outcome, '70', '71') WHERE id = '{OLD_IDS[0]}'")
+    before = Path(registry_path).read_bytes()
     with pytest.raises(RegistryCorruptError):
-        Registry(path)
-    assert Path(path).read_bytes() == before
+        Registry(registry_path)
+    assert Path(registry_path).read_bytes() == before
 
 
 @pytest.mark.parametrize("version", SCRIPTS)
-def test_an_upgrade_that_fails_at_any_step_leaves_the_file(path: str, version: int) -> None:
+def test_an_upgrade_that_fails_at_any_step_leaves_the_file(registry_path: str, version: int) -> None:
     """As by a full disk: each statement in its turn is not allowed, and then the same file is upgraded after all."""
-    make_old(path, SCRIPTS[version])
-    before = Path(path).read_bytes()
+    make_old(registry_path, SCRIPTS[version])
+    before = Path(registry_path).read_bytes()
     connect = sqlite3.connect
     refused_at = 0
     while True:
@@ -318,36 +303,36 @@ def test_an_upgrade_that_fails_at_any_step_leaves_the_file(path: str, version: i
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sqlite3, "connect", guarded)
             try:
-                Registry(path).close()
+                Registry(registry_path).close()
             except Exception:  # noqa: BLE001 What a refusal is called does not matter here.
-                reopened = connect(path)
+                reopened = connect(registry_path)
                 version_now = reopened.execute("PRAGMA user_version").fetchone()[0]
                 reopened.close()
-                assert version_now == 3 or Path(path).read_bytes() == before
+                assert version_now == 3 or Path(registry_path).read_bytes() == before
                 continue
         break
     assert refused_at > 30
-    registry = Registry(path)
+    registry = Registry(registry_path)
     assert walk(registry, "alice") == OLD_IDS[3:]
     assert registry.logs_bytes == 100
     registry.close()
 
 
 @pytest.mark.parametrize("damage", ["DROP TABLE logs", "ALTER TABLE logs RENAME COLUMN bytes TO octets"])
-def test_version_2_without_its_account_of_logs_is_damaged(path: str, damage: str) -> None:
-    make_old(path, VERSION_2)
-    execute(path, damage)
+def test_version_2_without_its_account_of_logs_is_damaged(registry_path: str, damage: str) -> None:
+    make_old(registry_path, VERSION_2)
+    execute(registry_path, damage)
     with pytest.raises(RegistryCorruptError):
-        Registry(path)
+        Registry(registry_path)
 
 
-def test_the_next_version_is_refused_and_the_file_left_alone(path: str) -> None:
-    Registry(path).close()
-    execute(path, "PRAGMA user_version = 4")
-    before = Path(path).read_bytes()
+def test_the_next_version_is_refused_and_the_file_left_alone(registry_path: str) -> None:
+    Registry(registry_path).close()
+    execute(registry_path, "PRAGMA user_version = 4")
+    before = Path(registry_path).read_bytes()
     with pytest.raises(NewerRegistryError):
-        Registry(path)
-    assert Path(path).read_bytes() == before
+        Registry(registry_path)
+    assert Path(registry_path).read_bytes() == before
 
 
 def test_the_checked_in_file_is_what_it_says() -> None:
