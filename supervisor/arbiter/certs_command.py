@@ -53,7 +53,8 @@ def _user(options: argparse.Namespace) -> None:
         f"levityd: made a certificate for {name}, for {options.days} days, role {options.role}\n"
         f"take to the client's side, where nobody else can read the key:  {file('ca.pem')} {file(f'{name}.pem')} "
         f"{file(f'{name}.key')}\n"
-        f"then, there:  levity --ca ca.pem -c {name}.pem -k {name}.key -a {host_name()}:4321 list"
+        f"then, there:  levity --ca ca.pem -c {name}.pem -k {name}.key -a HOST:4321 list\n"
+        f"HOST: a name that levityd's certificate has, {host_name()} or one that was given to init"
     )
 
 

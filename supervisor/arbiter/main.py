@@ -27,13 +27,21 @@ __all__ = ["main"]
 
 def main(argv: list[str] | None = None) -> int:
     """Run levityd until it is told to stop, or one of its commands; return the exit status."""
-    arguments = sys.argv[1:] if argv is None else argv
-    # No address: those have a colon.
+    arguments = _command_first(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in COMMANDS:
         return _refusing(lambda: run_command(arguments))
     options = parser().parse_args(arguments)
     normalise_standard_streams()
     return _refusing(lambda: _run(*settings_of(options)))
+
+
+def _command_first(arguments: list[str]) -> list[str]:
+    """Return the words with the command, if there is one, before the state directory: people write it either way."""
+    count = 2 if arguments[:1] == ["--state-dir"] else 1 if arguments and arguments[0].startswith("--state-dir=") else 0
+    # No address is a command: those have a colon.
+    if count and len(arguments) > count and arguments[count] in COMMANDS:
+        return [*arguments[count:], *arguments[:count]]
+    return arguments
 
 
 def _refusing(action: Callable[[], int]) -> int:

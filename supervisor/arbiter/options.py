@@ -91,6 +91,8 @@ def _seconds(text: str) -> float:
 
 def state_dir_of(options: argparse.Namespace) -> str:
     """Return the state directory, an absolute path; BadAddress if none is known."""
+    if options.state_dir == "":
+        raise InvalidRequest("--state-dir is empty: name a directory, or leave it out")
     return os.path.abspath(options.state_dir) if options.state_dir else state_directory(os.environ)
 
 

@@ -106,6 +106,18 @@ def test_what_makes_no_sense(levityd: Run, arguments: str) -> None:
     assert "_server_name" not in line
 
 
+@pytest.mark.parametrize("form", ["--state-dir {}", "--state-dir={}"])
+def test_the_state_directory_may_come_first(place: Path, form: str) -> None:
+    done = run_levityd(*form.format(place).split(), "token", "list")
+    assert (done.returncode, done.stdout.split()) == (0, ["NAME", "ROLE", "CREATED"])
+
+
+def test_an_empty_state_directory_is_a_mistake() -> None:
+    """A variable that is not set, in a script: not to be the default one."""
+    for words in (["--state-dir", ""], ["token", "list", "--state-dir="]):
+        assert "--state-dir is empty" in failed(run_levityd(*words), 2)
+
+
 def test_a_token_that_is_there_already(levityd: Run) -> None:
     first = fine(levityd("token", "add", "alice"))
     assert "revoke alice" in failed(levityd("token", "add", "alice", "--role", "admin"), FAILED)
