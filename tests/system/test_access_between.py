@@ -190,10 +190,10 @@ def test_what_is_sent_before_tls_is_never_read_as_if_it_came_after(guarded: Daem
         if end == "reset":
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         if end == "half":
-            sock.shutdown(socket.SHUT_WR)
             try:
+                sock.shutdown(socket.SHUT_WR)
                 assert b"{" not in sock.recv(4096)
-            except ConnectionResetError:
+            except OSError:  # levityd may have been the first to end it.
                 pass
     with client_at(guarded, port_of(guarded)) as client:
         client.info()
