@@ -1,13 +1,35 @@
 """Run levityd where it is expected to refuse, or under odd conditions. Owns: nothing."""
 
+import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.support.paths import ROOT, clean_environment, levityd_command
 
-__all__ = ["refused", "run_levityd", "under_shell", "without"]
+__all__ = [
+    "CONFIGURATION",
+    "ELSEWHERE",
+    "FAILED",
+    "TOKEN",
+    "USAGE",
+    "Run",
+    "failed",
+    "fine",
+    "refused",
+    "run_levityd",
+    "under_shell",
+    "without",
+]
+
+# levityd's exit codes (docs/protocol.md names them).
+FAILED, USAGE, CONFIGURATION = 1, 2, 78
+TOKEN = re.compile(r"levity_[0-9a-f]{64}\n")
+# Nobody has it (RFC 5737), so what would listen there is set up, and does not.
+ELSEWHERE = "192.0.2.1:4321"
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def refused(
@@ -59,3 +81,17 @@ def without(module: str) -> list[str]:
         "from supervisor.arbiter.main import main; sys.exit(main())"
     )
     return [sys.executable, "-I", "-c", code]
+
+
+def fine(done: "subprocess.CompletedProcess[str]") -> str:
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def failed(done: "subprocess.CompletedProcess[str]", status: int) -> str:
+    """Return the one line that says why; nothing else is said."""
+    assert done.returncode == status, done.stderr
+    assert done.stdout == ""
+    assert done.stderr.startswith("levityd: ")
+    assert done.stderr.count("\n") == 1
+    return done.stderr
