@@ -261,7 +261,8 @@ def test_whatever_a_file_holds_nothing_is_raised_or_shown(content: bytes) -> Non
     os.dup2(write_end, 2)
     os.close(write_end)
     try:
-        with private_directory() as directory, TokenStore(str(directory)) as store:
+        with tempfile.TemporaryDirectory() as name, TokenStore(name) as store:
+            directory = Path(name)
             for path in (directory / "token", directory / "tokens" / "alice", directory / "roles.json"):
                 write(path, content)
             found = store.all()
@@ -284,15 +285,6 @@ def refusal(ask: Callable[[], object]) -> str:
     except LevityError as error:
         return f"{error} {error.__cause__}"
     return ""
-
-
-class private_directory:  # noqa: N801 - a context manager, as tempfile's
-    def __enter__(self) -> Path:
-        self._path = Path(tempfile.mkdtemp())
-        return self._path
-
-    def __exit__(self, *_exception: object) -> None:
-        shutil.rmtree(self._path)
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o601, 0o666])
