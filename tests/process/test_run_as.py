@@ -4,6 +4,7 @@ import errno
 import os
 import resource
 import signal
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -185,6 +186,15 @@ def test_it_may_enter_and_execute_what_its_user_may(zygote: Zygote, home: Path) 
     assert zygote.output(record["id"])[0] == f"{UID}\n".encode()
 
 
+@pytest.fixture
+def neighbour() -> Iterator[None]:
+    """A process of that user's: setresuid(2) compares the limit with the processes that the user already has."""
+    with subprocess.Popen(["sleep", "infinity"], user=UID, group=GID, extra_groups=[]) as process:
+        yield
+        process.kill()
+
+
+@pytest.mark.usefixtures("neighbour")
 def test_the_limit_on_its_user_s_processes_holds(tmp_path: Path) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
     with Zygote(tmp_path, prelude=f"import resource; resource.setrlimit(resource.RLIMIT_NPROC, (0, {hard}))") as zygote:
