@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from levity.protocol.frames import FRAME_LIMIT, STRANGER_FRAME_LIMIT
 from levity.protocol.messages import request_frame
 from levity.protocol.proof import make_nonce
 from tests.support.attack import OPERATIONS, check_refusal, connect, read_all, read_bytes, request
@@ -95,6 +96,18 @@ def test_four_bytes_are_enough(guarded: Guarded) -> None:
             sock.sendall(data)
             check_refusal(read_all(sock))
     watch.check(len(beginnings), guarded.poke)
+
+
+@plain
+def test_the_length_of_what_a_stranger_may_not_say_is_enough(guarded: Guarded) -> None:
+    watch = guarded.watch()
+    lengths = (STRANGER_FRAME_LIMIT + 1, FRAME_LIMIT, FRAME_LIMIT + 1)
+    for length in lengths:
+        with connect(guarded.address) as sock:
+            sock.settimeout(5)  # Less than what a stranger has for all that he wants to say.
+            sock.sendall(length.to_bytes(4, "big"))
+            check_refusal(read_all(sock))
+    watch.check(len(lengths), guarded.poke)
 
 
 def run(command: Sequence[str], data: bytes) -> bytes:

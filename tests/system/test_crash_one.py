@@ -5,6 +5,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -70,7 +71,7 @@ def waiting_on(role: str, daemon: Daemon, work: Callable[[], None]) -> Failures:
         eventually(lambda: frontend.num_threads() > threads, "the front-end to serve the client")
         daemon.kill(role)
     finally:
-        if engine.is_running():
+        with suppress(psutil.NoSuchProcess):  # It may have been the one to be killed, or have died with it.
             engine.resume()
     worker.join(30)
     assert not worker.is_alive(), "the client never got its answer"

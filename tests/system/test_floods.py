@@ -21,7 +21,7 @@ from tests.support.daemon import Daemon
 from tests.support.deadline import eventually
 from tests.support.launch import under_shell
 from tests.support.paths import ROOT, clean_environment, levityd_command
-from tests.support.tasks import client_of
+from tests.support.tasks import client_of, output, sh
 
 FLOOD = 500
 HELD_AT_MOST = 64
@@ -105,13 +105,15 @@ def test_out_of_descriptors_it_waits_and_does_not_spin(make_daemon: Callable[...
     daemon = make_daemon("127.0.0.1:0", command=under_shell("ulimit -n 40;")).start()
     frontend = psutil.Process(daemon.pid_of("front-end"))
     with client_of(daemon.address) as client:
-        client.info()
+        task_id = sh(client, "echo here; exec sleep 600")
+        eventually(lambda: output(client, task_id)[0], "the task's output")
         with flood(daemon, 200):
             eventually(lambda: frontend.num_fds() >= 27, "the descriptors for connections to be in use")
             before = frontend.cpu_times()
             end = time.monotonic() + 1.0
             while time.monotonic() < end:
-                client.info()
+                # For which it needs descriptors, too.
+                assert output(client, task_id) == (b"here\n", b"")
                 time.sleep(0.1)
             used = frontend.cpu_times()
             assert used.user + used.system - before.user - before.system < 0.5

@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
+from levity.errors import Forbidden, UnknownTask
 from levity.protocol.frames import json_frame
 from levity.protocol.messages import request_frame
 from levity.protocol.proof import client_proof, make_nonce, parse_token
@@ -172,26 +173,58 @@ def test_another_levityds_ticket_is_none(unharmed: Daemon) -> None:
         assert impostor.ask("server.info", {}, swapped)["error"]["code"] == NOT_KNOWN
 
 
-def test_the_ticket_of_a_revoked_token_is_none() -> None:
+@pytest.fixture
+def by_token() -> Iterator[Daemon]:
     one = Daemon("127.0.0.1:0", command=weak_command())
     try:
-        one.start()
-        where = ["--state-dir", str(one.state_dir)]
-        key = parse_token(run_levityd("token", "add", "bob", *where).stdout)
-        with taken_over(one) as impostor:
-            nonce = make_nonce(key)
-            ours = bytes.fromhex(impostor.ask("auth.nonce", {})["result"]["nonce"])
-            talk = {"server_nonce": ours.hex(), "client_nonce": nonce.hex(), "binding": "", "peer": "x"}
-            assert "proof" in impostor.ask("auth.begin", talk)["result"]
-            assert impostor.ask("auth.finish", talk | {"proof": bytes(32).hex()})["error"]["code"] == NOT_KNOWN
-            proof = client_proof(key, ours, nonce, b"").hex()
-            ticket = impostor.ask("auth.finish", talk | {"proof": proof})["result"]["ticket"]
-            assert impostor.ask("server.info", {}, ticket)["result"]["user"] == "bob"
-            assert run_levityd("token", "revoke", "bob", *where).returncode == 0
-            assert impostor.ask("server.info", {}, ticket)["error"]["code"] == NOT_KNOWN
-            assert impostor.ask("auth.begin", talk)["error"]["code"] == NOT_KNOWN
+        yield one.start()
     finally:
         one.end()
+
+
+def add_token(daemon: Daemon, name: str, *options: str) -> bytes:
+    added = run_levityd("token", "add", name, *options, "--state-dir", str(daemon.state_dir))
+    return parse_token(added.stdout)
+
+
+def begun(impostor: Impostor, key: bytes) -> dict[str, str]:
+    """Return what there is of a dialogue with who has a token, before the proof."""
+    ours = impostor.ask("auth.nonce", {})["result"]["nonce"]
+    return {"server_nonce": ours, "client_nonce": make_nonce(key).hex(), "binding": "", "peer": "x"}
+
+
+def proved(impostor: Impostor, key: bytes, talk: dict[str, str]) -> str:
+    """Return the ticket for it."""
+    ours, theirs = bytes.fromhex(talk["server_nonce"]), bytes.fromhex(talk["client_nonce"])
+    proof = client_proof(key, ours, theirs, b"").hex()
+    return str(impostor.ask("auth.finish", talk | {"proof": proof})["result"]["ticket"])
+
+
+def test_the_ticket_of_a_revoked_token_is_none(by_token: Daemon) -> None:
+    key = add_token(by_token, "bob")
+    with taken_over(by_token) as impostor:
+        talk = begun(impostor, key)
+        assert "proof" in impostor.ask("auth.begin", talk)["result"]
+        assert impostor.ask("auth.finish", talk | {"proof": bytes(32).hex()})["error"]["code"] == NOT_KNOWN
+        ticket = proved(impostor, key, talk)
+        assert impostor.ask("server.info", {}, ticket)["result"]["user"] == "bob"
+        assert run_levityd("token", "revoke", "bob", "--state-dir", str(by_token.state_dir)).returncode == 0
+        assert impostor.ask("server.info", {}, ticket)["error"]["code"] == NOT_KNOWN
+        assert impostor.ask("auth.begin", talk)["error"]["code"] == NOT_KNOWN
+
+
+def test_for_who_may_only_look_it_is_lent_nothing_to_feed(by_token: Daemon) -> None:
+    keys = {role: add_token(by_token, f"a-{role}", "--role", role) for role in ("viewer", "user")}
+    with client_of(by_token.address) as client:
+        task_id = sh(client, "exec sleep 600", stdin=True)
+    with taken_over(by_token) as impostor:
+        tickets = {role: proved(impostor, key, begun(impostor, key)) for role, key in keys.items()}
+        borrowed = {"id": task_id, "for": "task.logs"}
+        assert impostor.ask("spool.open", borrowed, tickets["viewer"], fd=True)["result"]["id"] == task_id
+        assert impostor.ask("spool.open", borrowed, tickets["user"])["error"]["code"] == UnknownTask.code
+        borrowed["for"] = "task.stdin"
+        assert impostor.ask("spool.open", borrowed, tickets["viewer"])["error"]["code"] == Forbidden.code
+        assert impostor.ask("spool.open", borrowed, tickets["user"])["error"]["code"] == UnknownTask.code
 
 
 HUGE = "ab" * 1_000_000

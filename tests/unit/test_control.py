@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from levity.protocol.frames import json_frame
+from levity.protocol.frames import STRANGER_FRAME_LIMIT, json_frame
 from supervisor.arbiter.children import Child
 from supervisor.control import Control
 
@@ -56,7 +56,15 @@ def test_half_a_word_is_not_waited_for(data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"\xff" * 5, bytes(5), json_frame(b"x"), json_frame(b"[]"), json_frame(b'{"x":' + b"[" * 5000)]
+    "data",
+    [
+        b"\xff" * 5,
+        bytes(5),
+        (STRANGER_FRAME_LIMIT + 1).to_bytes(4, "big"),
+        json_frame(b"x"),
+        json_frame(b"[]"),
+        json_frame(b'{"x":' + b"[" * 5000),
+    ],
 )
 def test_what_nobody_of_ours_says_is_the_end(ends: tuple[Control, socket.socket], data: bytes) -> None:
     control, other = ends

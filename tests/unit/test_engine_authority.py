@@ -75,6 +75,18 @@ def test_nothing_of_a_dialogue_can_be_changed(store: TokenStore, field: str) -> 
         authority.by_proof(said | {field: data.hex()}, "x")
 
 
+def test_only_our_own_nonces_are_the_beginning_of_a_dialogue(store: TokenStore) -> None:
+    """Whoever passes them on could else choose one, and use for ever what a client once answered to it."""
+    authority, other = by_token(store), by_token(store, bytes([1]) * 32)
+    # All of it is right, the time as well, but who made the nonce.
+    said = talk(other, store.add("ci", Role.USER))
+    with pytest.raises(AuthenticationError, match="earlier connection"):
+        authority.begin(said)
+    with pytest.raises(AuthenticationError, match="earlier connection"):
+        authority.by_proof(said, "x")
+    assert other.by_proof(said, "x").principal.user == "ci"
+
+
 @given(st.dictionaries(st.sampled_from(["server_nonce", "client_nonce", "binding", "proof"]), st.text() | st.none()))
 def test_any_parameters_are_refused(params: dict[str, Any]) -> None:
     authority = Authority(Access(Known.TOKEN), "x", FakeStore(), KEY)  # type: ignore[arg-type]
