@@ -50,9 +50,9 @@ def is_accepted(sock: socket.socket, path: str) -> bool:
     if sock.family != socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
         return False
     try:
-        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) or sock.getpeername() or sock.getsockname() != path:
+        if sock.getpeername() or sock.getsockname() != path:
             return False
-    except OSError:
+    except OSError:  # ENOTCONN: a listener has no peer.
         return False
     try:
         fd = fcntl.ioctl(sock.fileno(), _SIOCUNIXFILE)

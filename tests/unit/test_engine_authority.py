@@ -268,6 +268,19 @@ def test_only_a_connection_that_was_accepted_here_shows_who_it_is(store: TokenSt
         os.close(file)
 
 
+def test_what_was_connected_to_somebody_elses_service_is_not_accepted_here(store: TokenStore, tmp_path: Path) -> None:
+    """Even if it is bound to our address itself: at its far end is whoever runs that service."""
+    path = str(tmp_path / "s")
+    authority = Authority(Access(Known.PEER), f"unix:{path}", store, KEY)
+    with socket.socket(socket.AF_UNIX) as service, socket.socket(socket.AF_UNIX) as client:
+        service.bind(str(tmp_path / "service"))
+        service.listen()
+        client.bind(path)
+        client.connect(str(tmp_path / "service"))
+        with pytest.raises(AuthenticationError, match="no connection to this levityd"):
+            authority.by_peer(client.fileno())
+
+
 def test_each_way_in_is_closed_where_another_is_meant(store: TokenStore) -> None:
     said = talk(by_token(store), store.add("ci", Role.USER))
     shown = {"names": ["alice"], "not_after": 4e9, "is_clients": True, "crl": ""}
