@@ -284,8 +284,9 @@ def test_it_is_signalled_and_killed_with_its_whole_tree(zygote: Zygote) -> None:
     zygote.signal(task_id)
     record = zygote.exit(task_id)
     assert (record["state"], record["signal"]) == (State.FINISHED, "SIGTERM")
-    script = "trap '' TERM; setsid sleep 600 & setsid sleep 600 & while :; do sleep 0.02; done"
+    script = "trap '' TERM; setsid sleep 600 & setsid sleep 600 & echo ready; while :; do sleep 0.02; done"
     task_id = zygote.sh(script, run_as=other, grace_s=0.2)
+    eventually((zygote.path(task_id) / "stdout.0000000000000000.log").read_bytes, "its trap")
     zygote.signal(task_id)
     assert zygote.exit(task_id)["state"] == State.BRUTALLY_KILLED
     assert not _processes_of(UID + 1)

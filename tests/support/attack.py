@@ -228,7 +228,7 @@ class Watch:
         self.audit = Audit(daemon)
         self._before = self._look()
 
-    def _look(self) -> object:
+    def _look(self) -> tuple[dict[str, list[int]], dict[str, tuple[int, int, int, int]]]:
         tasks = self._daemon.state_dir / TASKS
         found = {str(path): os.lstat(path) for path in tasks.rglob("*")}
         files = {path: (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_mode) for path, stat in found.items()}

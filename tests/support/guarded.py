@@ -20,7 +20,7 @@ from tests.support.certificates import Authority, Certificate, make_ca
 from tests.support.daemon import Daemon
 from tests.support.deadline import eventually
 from tests.support.paths import levityd_command
-from tests.support.tasks import output, sh
+from tests.support.tasks import sh
 
 __all__ = ["Guarded", "Guards", "guarded", "guards"]
 
@@ -35,7 +35,8 @@ class Guarded:
         self.marker = daemon.state_dir.parent / "marker"
         with self.client() as client:
             self.task_id = sh(client, "echo secret; exec sleep 600", user="root" if os.geteuid() == 0 else None)
-            eventually(lambda: output(client, self.task_id)[0] == b"secret\n", "its output")
+            # Bytes without a time are not in the index yet, whose file changes once more then.
+            eventually(lambda: [bool(time) for _, time, _ in client.logs(self.task_id)] == [True], "its output's time")
 
     def client(self) -> Client:
         return self.make_client(self.address)
@@ -81,7 +82,12 @@ class Guarded:
             client.info()
 
     def watch(self) -> Watch:
+        """Look how all is, once tasks of earlier tests are gone."""
+        eventually(lambda: self._shims() == [f"shim {self.task_id}"], "an end of all other tasks")
         return Watch(self.daemon, self.marker)
+
+    def _shims(self) -> list[str]:
+        return [role for role in self.daemon.pids() if role.startswith("shim ")]
 
 
 class Guards:

@@ -57,8 +57,8 @@ def test_run_of_what_cannot_be_executed(shared_daemon: Daemon, tmp_path: Path) -
     assert b"/no/such/directory" in done.stderr
 
 
-# Has `levity run` in 250 processes, one after the other, that are forked where Python and the client are loaded already:
-# that is most of what so short a command costs.
+# `levity run` in 250 processes, one after the other. They are forked from one that has loaded Python and the client,
+# which is most of what so short a command costs.
 _ONE_AFTER_THE_OTHER = f"""
 import os, sys
 sys.path.insert(0, {str(ROOT)!r})

@@ -259,10 +259,11 @@ def test_a_tree_that_ignores_sigterm_is_killed_and_its_leaders_code_stays(client
     assert not alive(child)
 
 
-def test_finished_means_that_the_log_is_complete(client: Client) -> None:
+def test_finished_means_that_the_log_is_complete(client: Client, tmp_path: Path) -> None:
     """What a child writes after its leader has exited belongs to the task, too."""
-    script = "sh -c 'trap \"echo last; exit\" TERM; echo first; while :; do sleep 0.02; done' & "
-    task_id = sh(client, script + "sleep 0.3; exit 0")
+    up = tmp_path / "up"
+    script = f"sh -c 'trap \"echo last; exit\" TERM; echo first; touch {up}; while :; do sleep 0.02; done' & "
+    task_id = sh(client, script + f"while [ ! -e {up} ]; do sleep 0.02; done; exit 0")
     record = ended(client, task_id)
     assert (record.state, record.exit_code) == (State.FINISHED, 0)
     stdout, stderr = output(client, task_id)
