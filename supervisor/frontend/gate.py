@@ -11,9 +11,9 @@ from collections.abc import Callable
 from ipaddress import IPv4Address, ip_address, ip_network
 from typing import Protocol
 
-__all__ = ["Gate", "source_of"]
+__all__ = ["STRANGERS_LIMIT", "Gate", "source_of"]
 
-_STRANGERS_LIMIT = 64
+STRANGERS_LIMIT = 64
 _KNOWN_LIMIT = 1024
 _USER_LIMIT = 256
 _SOURCES_LIMIT = 4096
@@ -51,9 +51,10 @@ def source_of(address: object) -> str | None:
 class Gate:
     """Decides who gets in, from any thread. `clock()` is monotonic, in seconds.
 
-    Strangers are few at a time. For one more, one is dropped, of the source that has most of them: a flood drops its
-    own. It may be any of that source, the new one too: were it always the oldest, a flood would push out whoever needs
-    a moment to say who it is; were it always the newest, 64 that say nothing would keep everybody out.
+    Strangers are few at a time, `strangers_limit` at most. For one more, one is dropped, of the source that has most of
+    them: a flood drops its own. It may be any of that source, the new one too: were it always the oldest, a flood would
+    push out whoever needs a moment to say who it is; were it always the newest, those that say nothing would keep
+    everybody out.
 
     A source whose authentications fail is refused for a while. This host is not (source None): its one address is that
     of every local user, and to have the rightful one locked out by wrong tokens would be the attack.
@@ -61,8 +62,14 @@ class Gate:
     Users cannot take the room of strangers. Those who are exempt can: they must get in when everybody else is too many.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, chance: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        chance: random.Random | None = None,
+        strangers_limit: int = STRANGERS_LIMIT,
+    ) -> None:
         self._clock = clock
+        self._strangers_limit = strangers_limit
         # Nobody shall know which one goes.
         self._chance = chance or random.SystemRandom()
         self._lock = threading.Lock()
@@ -82,7 +89,7 @@ class Gate:
             if self._is_penalized(source):
                 return False
             self._strangers[connection] = source
-            room = min(_STRANGERS_LIMIT, _STRANGERS_LIMIT + _KNOWN_LIMIT - len(self._known))
+            room = self._strangers_limit + min(0, _KNOWN_LIMIT - len(self._known))
             victim = self._choose_victim() if len(self._strangers) > room else None
             if victim is not None:
                 del self._strangers[victim]

@@ -1,14 +1,18 @@
 """What all sessions share. Runs in: front-end. Owns: nothing."""
 
+import resource
+
 from supervisor.frontend.door import Door
 from supervisor.frontend.engine_link import EngineLink
-from supervisor.frontend.gate import Gate
+from supervisor.frontend.gate import STRANGERS_LIMIT, Gate
 from supervisor.frontend.logs import Logs
 from supervisor.frontend.secure import Secure
 from supervisor.hostos.changes import Changes
 from supervisor.settings import Access
 
 __all__ = ["Services"]
+
+_DESCRIPTORS_A_STRANGER = 8
 
 
 class Services:
@@ -18,6 +22,8 @@ class Services:
         secure = None if access.tls is None else Secure(access.tls, link, has_crl=access.crl_path is not None)
         self.link = link
         self.door = Door(access.known, secure, link)
-        self.gate = Gate()
+        # Strangers shall leave most of the descriptors to those who are known, however few there are.
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self.gate = Gate(strangers_limit=max(1, min(STRANGERS_LIMIT, descriptors // _DESCRIPTORS_A_STRANGER)))
         self.changes = Changes()
         self.logs = Logs(self.changes)

@@ -102,6 +102,14 @@ def test_so_many_strangers_and_no_more(gate: Gate) -> None:
     assert not one_more.is_dropped
 
 
+@pytest.mark.parametrize("limit", [1, 5])
+def test_they_can_be_told_to_be_fewer(clock: Clock, limit: int) -> None:
+    gate = Gate(clock, random.Random(5), strangers_limit=limit)
+    came = [Connection() for _ in range(STRANGERS)]
+    is_in = [gate.admit(connection, None) for connection in came]
+    assert sum(in_ and not connection.is_dropped for connection, in_ in zip(came, is_in, strict=True)) == limit
+
+
 def test_it_may_be_any_of_them_that_is_dropped(gate: Gate) -> None:
     """Neither always the first, nor always the last, nor always the new one."""
     gone: set[int] = set()
