@@ -102,7 +102,7 @@ def test_the_time_is_kept_though_the_engine_dies(daemon: Daemon) -> None:
         thread.join(2)  # Most of the time.
         daemon.kill("engine")
         thread.join(20)
-        assert 3 <= took[0] < 4.5
+        assert 3 <= took[0] < 10
 
 
 def test_who_leaves_while_waiting_leaves_nothing_in_the_engine(daemon: Daemon) -> None:

@@ -108,7 +108,7 @@ def test_a_wait_without_a_sign_of_life() -> None:
         peer.notify("something.new")
         peer.wait_gone()
 
-    with FakeServer(silent) as server, Client(server.address, timeout=0.2) as client, pytest.raises(ServerTimeout):
+    with FakeServer(silent) as server, Client(server.address, timeout=0.5) as client, pytest.raises(ServerTimeout):
         client.wait("a")
 
 
