@@ -157,7 +157,9 @@ def _read_token(path: str, must_exist: bool) -> bytes | None:
     except (FileNotFoundError, NotADirectoryError) as error:
         if not must_exist:
             return None
-        raise AuthenticationError(f"the token's file {path} is not there ({error.strerror})") from error
+        raise AuthenticationError(
+            f"the token's file {path} is not there ({error.strerror}): set {TOKEN_VARIABLE} to another"
+        ) from error
     except (OSError, ValueError) as error:
         why = str(error) if isinstance(error, ValueError) else error.strerror
         if isinstance(error, OSError) and error.errno == errno.ELOOP:
@@ -173,13 +175,15 @@ def _read_token(path: str, must_exist: bool) -> bytes | None:
     try:
         return parse_token(text.decode("ascii", "replace"))
     except InvalidRequest as error:
-        raise AuthenticationError(f"{path} holds no token: {error.message}") from None
+        raise AuthenticationError(
+            f"{path} holds no token: {error.message}; `levity login` stores one, `levityd token show` tells it"
+        ) from None
 
 
 def _check_private(fd: int, path: str) -> None:
     found = os.fstat(fd)
     if not S_ISREG(found.st_mode):
-        raise AuthenticationError(f"the token's file {path} is no regular file")
+        raise AuthenticationError(f"the token's file {path} is no regular file: name another one")
     if found.st_uid != os.geteuid():
         raise AuthenticationError(
             f"the token's file {path} is not yours (its owner has uid {found.st_uid}): whoever that is could change it;"

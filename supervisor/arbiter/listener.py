@@ -20,6 +20,7 @@ from supervisor.settings import Access
 __all__ = ["Listener", "Place", "find_place"]
 
 _BACKLOG = 1024
+_ANOTHER = "give another address"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def find_place(address: Address) -> Place:
         )[0]
     except (OSError, UnicodeError) as error:
         raise RefusedError(
-            f"cannot listen on {address}: {address.host!r} is no address of this host ({error})"
+            f"cannot listen on {address}: {address.host!r} is no address of this host ({error}); {_ANOTHER}"
         ) from error
     return Place(address, family, where)
 
@@ -132,15 +133,19 @@ def _lock_socket(address: Address) -> int:
     """Take the lock beside a unix socket: the file alone does not tell whether somebody listens there."""
     try:
         if os.path.lexists(address.path) and not _is_socket(address.path):
-            raise RefusedError(f"cannot listen on {address}: a file that is no socket is there", CONFIGURATION)
+            raise RefusedError(
+                f"cannot listen on {address}: a file that is no socket is there; {_ANOTHER}", CONFIGURATION
+            )
         fd = os.open(address.path + ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise _refused(address, error) from error
     if not try_lock(fd):
-        raise RefusedError(f"cannot listen on {address}: another levityd (process {lock_holder(fd)}) does")
+        raise RefusedError(
+            f"cannot listen on {address}: another levityd (process {lock_holder(fd)}) does; stop it, or {_ANOTHER}"
+        )
     if _is_listening(address.path):
         os.close(fd)
-        raise RefusedError(f"cannot listen on {address}: another program does; stop it, or give another address")
+        raise RefusedError(f"cannot listen on {address}: another program does; stop it, or {_ANOTHER}")
     return fd
 
 
@@ -179,8 +184,6 @@ def _real_address(tcp: socket.socket) -> Address:
 
 def _refused(address: Address, error: OSError) -> RefusedError:
     if error.errno == errno.EADDRINUSE:
-        return RefusedError(
-            f"cannot listen on {address}: {port_holder(address.port)} does; stop it, or give another address"
-        )
+        return RefusedError(f"cannot listen on {address}: {port_holder(address.port)} does; stop it, or {_ANOTHER}")
     status = CONFIGURATION if error.errno in (errno.EADDRNOTAVAIL, errno.ENOENT, errno.EACCES) else FAILED
     return RefusedError(f"cannot listen on {address}: {os.strerror(error.errno or 0)}", status)

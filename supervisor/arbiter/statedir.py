@@ -11,6 +11,7 @@ from supervisor.settings import FRONT_END_LOCK_FILE, LOCK_FILE, LockByte
 __all__ = ["enter_state_dir", "lock_state_dir"]
 
 _REMNANT_WAIT_S = 5.0
+_ANOTHER = "give another one with --state-dir or LEVITY_STATE_DIR"
 
 
 def enter_state_dir(path: str) -> None:
@@ -25,7 +26,7 @@ def enter_state_dir(path: str) -> None:
         os.chdir(path)
     except OSError as error:
         raise RefusedError(
-            f"state directory {path}: {error.strerror}; give another one with --state-dir or LEVITY_STATE_DIR",
+            f"state directory {path}: {error.strerror}; {_ANOTHER}",
             CONFIGURATION,
         ) from error
 
@@ -35,16 +36,16 @@ def _make_parents(path: str) -> None:
     try:
         os.makedirs(parent, mode=0o755, exist_ok=True)
     except FileExistsError:
-        raise RefusedError(f"state directory {path}: {parent} is not a directory", CONFIGURATION) from None
+        raise RefusedError(f"state directory {path}: {parent} is not a directory; {_ANOTHER}", CONFIGURATION) from None
 
 
 def _check(path: str) -> None:
     found = os.lstat(path)
     wrong = ""
     if not stat.S_ISDIR(found.st_mode):
-        wrong = "is a symbolic link" if stat.S_ISLNK(found.st_mode) else "is not a directory"
+        wrong = f"{'is a symbolic link' if stat.S_ISLNK(found.st_mode) else 'is not a directory'}; {_ANOTHER}"
     elif found.st_uid != os.geteuid():
-        wrong = f"belongs to user {found.st_uid}, not to {os.geteuid()} who runs levityd"
+        wrong = f"belongs to user {found.st_uid}, not to {os.geteuid()} who runs levityd; {_ANOTHER}"
     elif found.st_mode & 0o077:
         wrong = (
             f"has mode {stat.S_IMODE(found.st_mode):04o}; others could read tasks and their output: chmod 700 {path}"
@@ -61,9 +62,7 @@ def lock_state_dir(path: str) -> int:
     fd = os.open(LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     if not try_lock(fd, LockByte.ARBITER):
         holder = lock_holder(fd, LockByte.ARBITER)
-        raise RefusedError(
-            f"another levityd (process {holder}) has the state directory {path}; stop it, or give another one"
-        )
+        raise RefusedError(f"another levityd (process {holder}) has the state directory {path}; stop it, or {_ANOTHER}")
     _wait_for_remnants(fd)
     return fd
 

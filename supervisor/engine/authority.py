@@ -175,11 +175,15 @@ class Authority:
             or not isinstance(names[0], str)
             or not is_user_name(names[0])
         ):
-            raise AuthenticationError("the certificate has no common name that can be a user's, or more than one")
+            raise AuthenticationError(
+                "the certificate has no common name that can be a user's, or more than one: have another one made"
+            )
         if params.get("is_clients") is not True:
-            raise AuthenticationError("the certificate is not one for clients (extended key usage), or is a CA's")
+            raise AuthenticationError(
+                "the certificate is not one for clients (extended key usage), or is a CA's: have another one made"
+            )
         if isinstance(not_after, bool) or not isinstance(not_after, int | float) or not_after < time.time():
-            raise AuthenticationError("the certificate has expired")
+            raise AuthenticationError("the certificate has expired: have a new one made")
         if params.get("crl") != self.crl_version():
             raise Unavailable("the list of revoked certificates has just changed; connect again")
         role = self._role_of(names[0])

@@ -22,7 +22,7 @@ def run_as(who: Principal, wanted: str | None, own_user: str, frontend_uid: int 
     """
     account = _run_as(who, wanted, own_user)
     if account is not None and account["uid"] == frontend_uid:
-        raise Forbidden("tasks do not run as the user that levityd's front-end is")
+        raise Forbidden("tasks do not run as the user that levityd's front-end is; name another one (--user)")
     return account
 
 
@@ -32,7 +32,9 @@ def _run_as(who: Principal, wanted: str | None, own_user: str) -> JsonObject | N
         return None
     if os.geteuid() != 0:
         if not is_wanted_own:
-            raise Forbidden(f"tasks run as {own_user} here: only a levityd that root runs can start them as others")
+            raise Forbidden(
+                f"tasks run as {own_user} here, omit --user: only a levityd that root runs can start them as others"
+            )
         return None
     if not is_wanted_own:
         if who.role is not Role.ADMIN:
@@ -53,7 +55,7 @@ def _run_as(who: Principal, wanted: str | None, own_user: str) -> JsonObject | N
 def _account(name: str) -> JsonObject:
     account = resolve(name)
     if account is None:
-        raise InvalidRequest(f"this host has no user {name!r} to run a task as")
+        raise InvalidRequest(f"this host has no user {name!r} to run a task as; name another one (--user)")
     return account
 
 

@@ -225,7 +225,9 @@ class Operations:
 
 def _check_right(who: Principal, right: Right) -> None:
     if not who.may(right):
-        raise Forbidden(f"{who.user} has the role {who.role}, which may only look at tasks")
+        raise Forbidden(
+            f"{who.user} has the role {who.role}, which may only look at tasks; an administrator can change that"
+        )
 
 
 def _differs(known: JsonObject, asked: JsonObject, owner: str) -> bool:
