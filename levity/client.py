@@ -92,7 +92,9 @@ class Client:
     def another(self) -> "Client":
         """Return a client for the same levityd, with a connection of its own."""
         ca, cert, key, tls, token_file = self._given
-        return Client(self.address, self.timeout_s, ca=ca, cert=cert, key=key, tls=tls, token_file=token_file)
+        client = Client(self.address, self.timeout_s, ca=ca, cert=cert, key=key, tls=tls, token_file=token_file)
+        client.met = self.met
+        return client
 
     def abort(self) -> None:
         """Make the request that another thread waits in fail with ConnectionLost, and every later one."""
@@ -280,14 +282,14 @@ class Client:
         from levity.selection import log_params
 
         params = log_params(_named(task_id)["id"], self.timeout_s, **wanted)
-        return LogReader(self.address, self.timeout_s, params, self.credentials)
+        return LogReader(self.address, self.timeout_s, params, self.credentials, met=self.met)
 
     def _call(self, method: str, params: "JsonObject | Callable[[], JsonObject]") -> "JsonObject":
         """Send a request, again where the connection breaks, and return its result or raise its error.
 
         `params` may be called for them, each time anew.
         """
-        patience = Patience(self.timeout_s, connected=self._connection is not None)
+        patience = Patience(self.timeout_s, connected=self.met)
         while True:
             self._last_request += 1
             frame = request_frame(self._last_request, method, params() if callable(params) else params)

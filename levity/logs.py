@@ -83,16 +83,24 @@ class LogReader:
     """Reads one task's log once; `timeout_s` bounds how long nothing may come, not how long all of it takes.
 
     `params` are those of `task.logs`. `on_wait(fd, timeout_s)`, if set, is called before each wait for more, and may
-    wait itself until `fd` is readable, or raise. Only `abort` is for other threads.
+    wait itself until `fd` is readable, or raise. `met` says whether a levityd ever answered there, and so may be waited
+    for if it does not now. Only `abort` is for other threads.
     """
 
     def __init__(
-        self, address: "Address", timeout_s: float, params: "JsonObject", credentials: "Credentials | None" = None
+        self,
+        address: "Address",
+        timeout_s: float,
+        params: "JsonObject",
+        credentials: "Credentials | None" = None,
+        *,
+        met: bool = False,
     ) -> None:
         self._address = address
         self._credentials = credentials
         self._timeout_s = timeout_s
         self._params = params
+        self.met = met
         self.on_wait: Callable[[int, float], object] | None = None
         self._asked_at: float | None = None
         self._selected = params.get("streams") or STREAMS
@@ -119,7 +127,7 @@ class LogReader:
 
     def chunks(self) -> "Iterator[LogChunk]":
         """Yield the log until the server says that this was all, and check that it was."""
-        patience = Patience(self._timeout_s)
+        patience = Patience(self._timeout_s, connected=self.met)
         while True:
             self._started = self._got_on = False
             try:

@@ -196,6 +196,7 @@ class _Attached:
         try:
             self._client.submit(**self._task, stdin=self._file is not None)
             self._events.put(_Started())
+            self._reader.met = True
             show = PlainShow()
             for chunk in self._reader.chunks():
                 show.take(chunk)

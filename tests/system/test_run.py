@@ -104,7 +104,7 @@ def test_run_survives_sigkill_of_levityd(daemon: Daemon, role: str, tmp_path: Pa
         for step in range(3):
             wait_for_size(tmp_path / "out", (step + 1) * 200_000)
             daemon.kill_and_revive(role)
-        assert process.wait(60) == 0
+        assert process.wait(60) == 0, (tmp_path / "err").read_bytes()[-300:]
     found = {"stdout": (tmp_path / "out").read_bytes(), "stderr": (tmp_path / "err").read_bytes()}
     assert {name: digest_of(data) for name, data in found.items()} == noise(5, size)
 

@@ -8,7 +8,8 @@ import pytest
 from levity import Client
 from levity.errors import LevityError, ProtocolError, ServerTimeout, ServerUnreachable, Unavailable, UnknownTask
 from levity.patience import ConnectionLost, Patience
-from tests.support.fake_server import FakeServer, Peer, answering, record
+from levity.protocol.frames import STDOUT
+from tests.support.fake_server import FakeServer, Peer, answering, record, serving_log
 
 TIMEOUT_S = 20.0
 # In the last moments the time may be over in the middle of a try.
@@ -111,6 +112,28 @@ def test_a_levityd_that_was_there_before_this_request_is_waited_for(monkeypatch:
         with Client(server.address, TIMEOUT_S) as client:
             client.query("3f2a")
             client.query("3f2a")
+    assert len(pauses.taken) == 3
+
+
+@pytest.mark.parametrize("what", ["request", "log"])
+def test_one_that_another_connection_met_is_waited_for(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That levityd dies between a task's start and the first look at its log, by another connection, is no error."""
+
+    def dies(peer: Peer) -> None:
+        peer.hello()
+        request = peer.request()
+        peer.server.stop_listening()
+        peer.reply(request, record())
+
+    then = {"request": answering(record()), "log": serving_log([(STDOUT, b"abc")])}
+    with FakeServer(dies, then[what]) as server, Client(server.address, TIMEOUT_S) as client:
+        client.query("3f2a")
+        pauses = Pauses(monkeypatch, at=3, act=server.listen)
+        if what == "log":
+            assert [chunk.data for chunk in client.logs("3f2a")] == [b"abc"]
+        else:
+            with client.another() as other:
+                assert other.query("3f2a").id == record()["id"]
     assert len(pauses.taken) == 3
 
 
