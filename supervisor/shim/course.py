@@ -22,7 +22,7 @@ class Action(Enum):
     TERM_GROUP = "SIGTERM, then SIGCONT, to the process group of the leader"
     TERM_TREE = "SIGTERM, then SIGCONT, to everything that is left"
     KILL_TREE = "SIGKILL to everything that is left"
-    SEAL = "stop reading output"
+    SEAL = "read what is there of the output, and no more"
 
 
 class Course:
@@ -59,7 +59,7 @@ class Course:
         return [Action.TERM_TREE]
 
     def tree_gone(self, now: float) -> None:
-        """No process is left; from now on only a stranger can hold a pipe open."""
+        """No process is left; only a stranger can hold a pipe open, and the time for that begins, or begins anew."""
         self._leader_gone = self._tree_gone = True
         self.deadline = now + self._drain_s
 
@@ -69,13 +69,16 @@ class Course:
             return []
         if self._tree_gone:
             self.deadline = now + self._drain_s if blocked else None
-            self.sealed = not blocked
             return [] if blocked else [Action.SEAL]
         self.killed = True
         self.killed_leader |= not self._leader_gone
         self.deadline = now + self._round_s
         self._round_s = min(self._round_s * 2, _LAST_ROUND_S)
         return [Action.KILL_TREE]
+
+    def cut(self) -> None:
+        """A stranger held a pipe open for too long: what may still come of it is not waited for."""
+        self.sealed = True
 
     def _be_called_by(self, deadline: float) -> None:
         self.deadline = deadline if self.deadline is None else min(self.deadline, deadline)

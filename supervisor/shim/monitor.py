@@ -184,6 +184,9 @@ class Monitor:
         if was_blocked:
             unlock(self._lock_fd, NO_SPACE_BYTE)
             unlock(self._lock_fd, DISK_ERROR_BYTE)
+            if self._tree_gone:
+                # Nobody was listened to meanwhile.
+                self.course.tree_gone(time.monotonic())
         self._hint.send(time.monotonic())
         for fd in self._streams:
             # Not modify(fd, 0): poll(2) reports the end of a pipe nevertheless, again and again.
@@ -264,13 +267,22 @@ class Monitor:
         elif action is Action.KILL_TREE:
             kill_tree(self.leader)
         else:
-            for fd in list(self._streams):
-                left = _available(fd)
-                while left > 0 and fd in self._streams and not self.writer.is_blocked:
-                    self._read(fd, min(left, self._read_size[fd]))
-                    left -= self._read_size[fd]
-                if fd in self._streams:
-                    self._close(fd)
+            self._seal()
+
+    def _seal(self) -> None:
+        for fd in list(self._streams):
+            left = _available(fd)
+            while left > 0 and not self.writer.is_blocked:
+                self._read(fd, min(left, self._read_size[fd]))
+                left -= self._read_size[fd]
+            self._read(fd, 1)  # Its end, if nobody has it open.
+        if self.writer.is_blocked:
+            # Nothing may be left in a pipe: once more, when the disk has taken what was read.
+            self.course.tree_gone(time.monotonic())
+            return
+        for fd in list(self._streams):
+            self.course.cut()
+            self._close(fd)
 
     def _tell(self) -> None:
         """Store the facts and have the engine look at them. A full disk must not hinder the task: try again later."""

@@ -1,5 +1,6 @@
 """A task's output: every byte, in order, whatever the task, its relatives or the disk do."""
 
+import fcntl
 import os
 import random
 import signal
@@ -119,6 +120,22 @@ def test_a_pipe_that_a_stranger_holds_is_sealed(hasty_zygote: Zygote) -> None:
     assert record["stdout_bytes"] == 11
 
 
+def test_nothing_is_cut_where_the_stranger_has_left_by_the_time(hasty_zygote: Zygote) -> None:
+    zygote = hasty_zygote
+    task_id = zygote.sh("while [ ! -e go ]; do sleep 0.01; done", cwd=str(zygote.directory))
+    pid, shim = zygote.facts(task_id)["task_pid"], zygote.shim(task_id)
+    with open(f"/proc/{pid}/fd/1", "wb", buffering=0) as pipe:
+        (zygote.directory / "go").touch()
+        eventually(lambda: not alive(pid), "the leader to exit")
+        time.sleep(0.1)  # For the shim to see that, or the rest is no test, but passes.
+        os.kill(shim, signal.SIGSTOP)
+        pipe.write(b"late\n")
+    time.sleep(0.6)  # Longer than the shim waits for a stranger.
+    os.kill(shim, signal.SIGCONT)
+    assert "output cut" not in zygote.exit(task_id)["reason"]
+    assert zygote.output(task_id)[0] == b"late\n"
+
+
 # A disk that is full
 
 
@@ -168,6 +185,30 @@ def test_a_task_that_waits_for_a_full_disk_can_be_signalled(tight_zygote: Zygote
     assert len(stdout) == record["stdout_bytes"] > 900_000
     assert set(stdout.splitlines()) <= {b"y"}
     assert "output cut" not in record["reason"]
+
+
+def test_what_a_stranger_wrote_waits_for_room_and_is_not_cut(tight_zygote: Zygote) -> None:
+    """The time for it is over while more is in its pipe than the disk takes."""
+    zygote = tight_zygote
+    task_id = zygote.sh("while [ ! -e go ]; do sleep 0.01; done", cwd=str(zygote.directory))
+    pid, shim = zygote.facts(task_id)["task_pid"], zygote.shim(task_id)
+    with open(f"/proc/{pid}/fd/1", "wb", buffering=0) as pipe:
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 512 * 1024)
+        (zygote.directory / "go").touch()
+        eventually(lambda: not alive(pid), "the leader to exit")
+        time.sleep(0.1)  # For the shim to see that, or the rest is no test, but passes.
+        os.kill(shim, signal.SIGSTOP)
+        assert pipe.write(b"x" * 400_000) == 400_000
+        ballast = fill(zygote)
+        os.truncate(ballast, ballast.stat().st_size - 200_000)
+        time.sleep(0.4)  # Longer than the shim waits for a stranger.
+        os.kill(shim, signal.SIGCONT)
+        eventually(lambda: os.statvfs(zygote.directory).f_bavail == 0, "the disk to be full")
+        time.sleep(0.4)
+        ballast.unlink()
+        record = zygote.exit(task_id)
+    assert "output cut" in record["reason"]
+    assert zygote.output(task_id)[0] == b"x" * 400_000
 
 
 def test_the_exit_record_waits_for_room(tight_zygote: Zygote) -> None:
