@@ -244,6 +244,9 @@ def connect(address: "Address", deadline: Deadline, credentials: "Credentials | 
     ProtocolError when it is no levityd or one of another version, BadAddress, and AuthenticationError when either side
     is not who it should be.
     """
+    if credentials is not None and credentials.tls:
+        # 30 ms, and more where the processors are busy: levityd waits a second for who is to begin TLS on loopback.
+        import levity.encryption  # noqa: F401 - for authenticate()
     connection = Connection(_connect_any(address, deadline), address)
     try:
         if address.is_unix:

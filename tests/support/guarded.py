@@ -82,7 +82,8 @@ class Guarded:
             client.info()
 
     def watch(self) -> Watch:
-        """Look how all is, once tasks of earlier tests are gone."""
+        """Look how all is, once tasks of earlier tests are gone, and what was refused before is in the audit."""
+        self.poke()
         eventually(lambda: self._shims() == [f"shim {self.task_id}"], "an end of all other tasks")
         return Watch(self.daemon, self.marker)
 

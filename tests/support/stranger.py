@@ -20,6 +20,7 @@ sys.path.insert(0, {root!r})
 from supervisor.hostos.changes import Changes
 from supervisor.hostos.identity import become
 from supervisor.hostos.kernel import forbid_privileges
+import levity.protocol.messages
 
 def attempt(action):
     try:

@@ -6,11 +6,12 @@ from pathlib import Path
 import psutil
 
 from levity import Client
+from levity.errors import ServerUnreachable
 from levity.task import TaskRecord
 from tests.support.daemon import token_file_of
 from tests.support.deadline import eventually
 
-__all__ = ["alive", "client_of", "ended", "output", "running_in", "sh"]
+__all__ = ["alive", "client_of", "ended", "output", "pid_at", "running_in", "sh"]
 
 # Programs that run until they are told to quit.
 END_TIMEOUT_S = 30.0
@@ -20,6 +21,15 @@ def client_of(address: str | None, timeout_s: float = 30.0) -> Client:
     """Return a client of the levityd that listens at `address` (that of a started Daemon)."""
     assert address is not None
     return Client(address, timeout_s, token_file=token_file_of(address))
+
+
+def pid_at(address: str) -> int | None:
+    """Return the pid of the levityd that listens there; None if none does yet."""
+    try:
+        with client_of(address) as client:
+            return int(client.info()["pid"])
+    except ServerUnreachable:
+        return None
 
 
 def sh(client: Client, script: str, **options: object) -> str:

@@ -16,6 +16,7 @@ import pytest
 from levity.protocol.messages import request_frame
 from tests.support.certificates import make_ca
 from tests.support.daemon import Daemon
+from tests.support.deadline import eventually
 from tests.support.paths import levityd_command
 
 NETWORK = 'ip link set lo up && ip address add 192.0.2.7/24 dev lo && exec "$@"'
@@ -85,4 +86,5 @@ def test_every_port_off_loopback_wants_to_know(
         assert '"auth":"token"' in secure
         assert secure.count("jsonrpc") <= 2
     assert not marker.exists()
-    assert (daemon.state_dir / "audit.log").read_text().count('"decision":"denied"') == 2
+    audit = daemon.state_dir / "audit.log"
+    eventually(lambda: audit.read_text().count('"decision":"denied"') == 2, "both refusals in the audit")

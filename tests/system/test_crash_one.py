@@ -64,6 +64,8 @@ def waiting_on(role: str, daemon: Daemon, work: Callable[[], None]) -> Failures:
     """Stop the engine, have `work` run into it, then kill `role` and see that the work comes to its end."""
     failures: Failures = []
     engine, frontend = psutil.Process(daemon.pid_of("engine")), psutil.Process(daemon.pid_of("front-end"))
+    # Those of connections that were closed just now are on their way out: the others are the main one and two more.
+    eventually(lambda: frontend.num_threads() <= 3, "the threads of earlier connections to end")
     threads = frontend.num_threads()
     engine.suspend()
     try:

@@ -69,7 +69,9 @@ def test_a_child_that_ignores_signals_and_has_no_mark_dies_in_its_session(daemon
 
 def test_a_shim_killed_during_the_grace(daemon: Daemon, tmp_path: Path) -> None:
     with client_of(daemon.address) as client:
-        task_id, tree = start_family(client, tmp_path, "trap '' TERM; while :; do sleep 0.05; done")
+        rest = f"trap '' TERM; echo $$ > {tmp_path}/deaf; while :; do sleep 0.05; done"
+        task_id, tree = start_family(client, tmp_path, rest)
+        running_in(tmp_path, "deaf")
         client.signal(task_id, grace_s=60)
         daemon.kill(f"shim {task_id}")
         record = ended(client, task_id)

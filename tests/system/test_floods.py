@@ -141,23 +141,27 @@ def is_greeted(source):
     except OSError:
         return False
 
+def fail(source):
+    with socket.create_connection(("10.77.0.1", port), 10, (source, 0)) as bad:
+        try:
+            bad.sendall(b"GET / HTTP/1.1\\r\\n\\r\\n")
+            while bad.recv(100):
+                pass
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+
 daemon = Daemon("10.77.0.1:0").start()
 try:
     port = int(daemon.address.rpartition(":")[2])
     assert is_greeted("10.77.0.2")
-    for _ in range(9):
-        with socket.create_connection(("10.77.0.1", port), 10, ("10.77.0.2", 0)) as bad:
-            bad.sendall(b"GET / HTTP/1.1\\r\\n\\r\\n")
-            try:
-                while bad.recv(100):
-                    pass
-            except ConnectionResetError:
-                pass
-    assert not is_greeted("10.77.0.2"), "not refused after failures"
+    for _ in range(6):
+        fail("10.77.0.2")
+    # The first penalty is a second, and each failure after that makes it longer.
+    eventually(lambda: fail("10.77.0.2") or not is_greeted("10.77.0.2"), "a penalty for failures")
     assert is_greeted("10.77.0.3"), "another one is refused, too"
     with Client(daemon.address, token_file=daemon.token_file) as client:
         client.info()
-    eventually(lambda: is_greeted("10.77.0.2"), "the penalty to end", 20)
+    eventually(lambda: is_greeted("10.77.0.2"), "the penalty to end", 40)
 finally:
     daemon.end()
 """

@@ -172,7 +172,8 @@ def test_a_task_whose_shim_was_killed_counts_too(make_daemon: Make) -> None:
     daemon = make_daemon(command=with_options("--log-quota", "1M")).start()
     with client_of(daemon.address) as client:
         lost = sh(client, f"{writer(500_000)}; exec sleep 600")
-        eventually(lambda: stored(daemon, lost) > 500_000, "its output")
+        files = (daemon.state_dir / "tasks" / lost).glob
+        eventually(lambda: sum(file.stat().st_size for file in files("stdout.*")) == 500_000, "its output")
         daemon.kill(f"shim {lost}")
         assert ended(client, lost).state is State.INTERNAL_SERVER_ERROR
         check_account(daemon, [lost])

@@ -96,8 +96,8 @@ def test_a_line_is_delivered_while_the_task_goes_on(shared_daemon: Daemon) -> No
 def test_following_ends_only_when_the_task_is_over(shared_daemon: Daemon, tmp_path: Path) -> None:
     """The leader exits, and a child still writes."""
     with client_of(shared_daemon.address) as client:
-        child = "trap '' TERM; touch up; sleep 0.5; echo last"
-        script = f'sh -c "{child}" & while [ ! -e up ]; do sleep 0.01; done; echo first; exit 3'
+        child = "trap '' TERM; touch up; while [ ! -e said ]; do sleep 0.01; done; sleep 0.5; echo last"
+        script = f'sh -c "{child}" & while [ ! -e up ]; do sleep 0.01; done; echo first; touch said; exit 3'
         task_id = sh(client, script, grace_s=20, cwd=str(tmp_path))
         text = b"".join(chunk.data for chunk in client.logs(task_id, follow=True))
         assert text == b"first\nlast\n"
@@ -184,7 +184,10 @@ def test_the_last_lines_and_then_what_comes(shared_daemon: Daemon) -> None:
 
 def test_since_and_until_by_the_hosts_clock(shared_daemon: Daemon) -> None:
     with client_of(shared_daemon.address) as client:
-        task_id = sh(client, "for n in 1 2 3 4 5; do echo $n; sleep 0.03; done")
+        task_id = sh(client, "while read line; do echo $line; done", stdin=True)
+        for number in range(1, 6):
+            send(client, task_id, b"%d\n" % number, 2 * (number - 1), end=number == 5)
+            wait_for_size(client, task_id, 2 * number)
         chunks = list(client.logs(task_id, follow=True, exact_times=True))
         times = [chunk.time_ns for chunk in chunks]
         assert times == sorted(times)
@@ -198,9 +201,9 @@ def test_since_and_until_by_the_hosts_clock(shared_daemon: Daemon) -> None:
 def test_following_until_a_moment_ends_there(shared_daemon: Daemon) -> None:
     with client_of(shared_daemon.address) as client:
         task_id = sh(client, "while :; do echo tick; sleep 0.02; done")
-        began = time.time()
-        text = _text(client.logs(task_id, follow=True, until=began + 0.5))
-        assert b"tick\n" in text
+        eventually(lambda: _text(client.logs(task_id)), "the first of them")
+        text = _text(client.logs(task_id, follow=True, until=time.time() + 0.5))
+        assert b"tick\n" in b"".join(text)
         assert client.query(task_id).state is State.RUNNING
         client.signal(task_id)
 
@@ -267,7 +270,7 @@ def test_silent_followers_do_not_slow_others(daemon: Daemon) -> None:
     """Though there are many of them."""
     with client_of(daemon.address) as client:
         silent = sh(client, "echo here; exec sleep 600")
-        idle = [client.logs(silent, follow=True) for _ in range(120)]
+        idle = [client.logs(silent, follow=True) for _ in range(200)]
         for follower in idle:
             next(follower)
         code = "import os, time\nfor n in range(60): os.write(1, b'%d\\n' % time.time_ns()); time.sleep(0.02)\n"
@@ -276,8 +279,8 @@ def test_silent_followers_do_not_slow_others(daemon: Daemon) -> None:
         for chunk in client.logs(task_id, follow=True):
             now = time.time_ns()
             late += [(now - int(line)) / 1e6 for line in chunk.data.split()]
-        # With a rest for each of them it would be 60 ms.
-        assert sorted(late)[len(late) // 2] < 30
+        # With a rest for each of them it would be 100 ms.
+        assert sorted(late)[len(late) // 2] < 80
         for follower in idle:
             follower.close()  # type: ignore[attr-defined]
         client.signal(silent)
@@ -338,14 +341,14 @@ def test_many_followers_lose_nothing(daemon: Daemon) -> None:
 
 
 def test_silence_is_told_from_death(shared_daemon: Daemon) -> None:
-    """A client that would wait no longer than a third of a second for a sign of life follows a silent task."""
-    with client_of(shared_daemon.address, 0.3) as client:
-        task_id = sh(client, "sleep 1; echo late")
-        assert _text(client.logs(task_id, follow=True)) == [b"late\n"]
+    """A client that would wait no longer than two seconds for a sign of life follows a silent task."""
+    with client_of(shared_daemon.address) as client, client_of(shared_daemon.address, 2) as impatient:
+        task_id = sh(client, "sleep 4; echo late")
+        assert _text(impatient.logs(task_id, follow=True)) == [b"late\n"]
 
 
 def test_a_removed_directory_ends_the_following(daemon: Daemon) -> None:
-    with Client(daemon.address, timeout=2) as client:
+    with client_of(daemon.address) as client:
         task_id = sh(client, "exec sleep 600")
         chunks = client.logs(task_id, follow=True)
         remover = threading.Thread(target=shutil.rmtree, args=[daemon.state_dir / "tasks" / task_id])
@@ -388,12 +391,14 @@ def test_a_shim_killed_while_it_writes_leaves_what_it_had_written(daemon: Daemon
     with client_of(daemon.address) as client:
         for _ in range(4):
             task_id = client.start(["seq", "100000000"], log_cap=log_cap)
+            shim = client.query(task_id).shim_pid
+            assert shim is not None
             chunks = client.logs(task_id, follow=True)
             size = 0
             while size < 3 * MIB:
                 chunk = next(chunks)
                 size += len(chunk.data) + chunk.dropped
-            daemon.kill(f"shim {task_id}")
+            os.kill(shim, signal.SIGKILL)  # At once: seq does not wait for anybody.
             collections.deque(chunks, maxlen=0)
             assert client.query(task_id).state is State.INTERNAL_SERVER_ERROR
             found = [(chunk.data, chunk.dropped) for chunk in client.logs(task_id)]

@@ -77,6 +77,7 @@ def sessions(title: str) -> list[list[str]]:
 def run(lines: list[str], environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
     # Enough for a person at a terminal, not for a machine that runs other tests meanwhile.
     lines = [line.replace("& sleep 1", "& until levity info; do sleep 0.1; done >/dev/null 2>&1") for line in lines]
+    lines = [line.replace("sleep 1;", "sleep 5;").replace("sleep 2;", "levity wait $id;") for line in lines]
     return subprocess.run(
         ["bash", "-c", "\n".join(lines)], env=environment, capture_output=True, text=True, timeout=50, check=False
     )

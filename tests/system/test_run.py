@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from levity import State
+from levity import Client, State
 from tests.support.cli import levity, spawn_levity
 from tests.support.daemon import Daemon
 from tests.support.deadline import eventually
@@ -140,7 +140,7 @@ def test_a_second_ctrl_c_leaves_the_task(daemon: Daemon, tmp_path: Path) -> None
 
 
 def test_a_levityd_that_is_gone_for_good(daemon: Daemon, tmp_path: Path) -> None:
-    with spawn_levity(daemon, "-t", "1", "run", "-d", str(tmp_path), "sh", "-c", "echo $$ > pid; sleep 600") as process:
+    with spawn_levity(daemon, "-t", "3", "run", "-d", str(tmp_path), "sh", "-c", "echo $$ > pid; sleep 600") as process:
         running_in(tmp_path, "pid")
         daemon.kill_all()
         stderr = process.communicate(timeout=30)[1]
@@ -150,8 +150,13 @@ def test_a_levityd_that_is_gone_for_good(daemon: Daemon, tmp_path: Path) -> None
     assert stderr.count(b"\n") == 1
     daemon.start()
     with client_of(daemon.address) as client:
-        assert client.query(found[0].decode()).state is State.RUNNING
+        is_running(client, found[0])
         client.signal(found[0].decode())
+
+
+def is_running(client: Client, task_id: bytes) -> None:
+    # It may write before its shim has told that it runs.
+    eventually(lambda: client.query(task_id.decode()).state is State.RUNNING, "the task to run")
 
 
 def test_a_reader_that_leaves_does_not_take_the_task_along(daemon: Daemon, tmp_path: Path) -> None:
@@ -167,7 +172,7 @@ def test_a_reader_that_leaves_does_not_take_the_task_along(daemon: Daemon, tmp_p
         found = ID.search(process.stderr.read())
     assert found
     with client_of(daemon.address) as client:
-        assert client.query(found[0].decode()).state is State.RUNNING
+        is_running(client, found[0])
         client.signal(found[0].decode())
 
 
@@ -182,7 +187,7 @@ def test_run_that_is_ended_says_where_its_task_is(daemon: Daemon, tmp_path: Path
     found = ID.search(stderr)
     assert found
     with client_of(daemon.address) as client:
-        assert client.query(found[0].decode()).state is State.RUNNING
+        is_running(client, found[0])
         client.signal(found[0].decode())
 
 
@@ -356,4 +361,5 @@ def test_query_says_why_a_task_waits(make_daemon: Callable[..., Daemon], tmp_pat
             assert text == b"".join(b"%d\n" % number for number in range(1, 400_001))
     finally:
         daemon.end()
-        subprocess.run(["umount", tmp_path], check=True)
+        # The last of its processes may still be on its way out.
+        eventually(lambda: not subprocess.run(["umount", tmp_path], check=False).returncode, "the disk to be unmounted")

@@ -18,7 +18,8 @@ from tests.support.daemon import Daemon
 from tests.support.deadline import eventually
 from tests.support.tasks import alive, client_of, ended, sh
 
-WITHIN_S = 5.0
+# It waits four seconds for a child that is stuck.
+WITHIN_S = 9.0
 
 
 def stop(daemon: Daemon, *numbers: int) -> float:
@@ -41,7 +42,8 @@ def test_a_signal_ends_levityd_and_no_task(daemon: Daemon, numbers: tuple[int, .
         pids = [client.query(task_id).pid for task_id in tasks]
         assert stop(daemon, *numbers) < WITHIN_S
         assert all(alive(pid or 0) for pid in pids)
-        assert set(daemon.pids()) == {f"shim {task_id}" for task_id in tasks}
+        # A zygote that was just started leaves when it has rehearsed.
+        eventually(lambda: set(daemon.pids()) == {f"shim {task_id}" for task_id in tasks}, "all but shims to be gone")
         daemon.start()
         assert [client.query(task_id).state for task_id in tasks] == [State.RUNNING] * 3
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -21,7 +22,7 @@ from tests.support.launch import under_shell
 from tests.support.paths import ROOT, levityd_command
 from tests.support.raw import Raw
 from tests.support.stranger import as_stranger
-from tests.support.tasks import alive, client_of, ended, output, running_in, sh
+from tests.support.tasks import alive, client_of, ended, output, pid_at, running_in, sh
 
 OTHER_USER = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"]
 # The environment's own interpreter may be in root's home, where nobody else may go.
@@ -76,8 +77,7 @@ def test_with_standard_streams_closed(make_daemon: Make, closed: str, tmp_path: 
     argv = [*command, "--state-dir", str(tmp_path / "state"), address]
     with subprocess.Popen(argv, env=environment) as process:
         try:
-            with client_of(address) as client:
-                eventually(lambda: os.path.exists(f"{tmp_path}/s") and client.info()["pid"] == process.pid, "an answer")
+            eventually(lambda: pid_at(address) == process.pid, "an answer")
             works_at(address)
         finally:
             process.terminate()
@@ -264,9 +264,10 @@ def test_as_process_1_it_reaps_strays(container: Daemon, tmp_path: Path) -> None
     """Whose parent dies becomes a child of process 1: here shims of a killed engine, and their tasks' ends."""
     arbiter = pid_1(container)
     with client_of(container.address) as client:
-        tasks = [sh(client, "sleep 0.2; exit 3") for _ in range(5)]
+        tasks = [sh(client, f"while [ ! -e {tmp_path}/go ]; do sleep 0.02; done; exit 3") for _ in range(5)]
         container.kill("engine")
         eventually(lambda: len(arbiter.children()) > 3, "shims to become children of process 1")
+        (tmp_path / "go").touch()
         assert [ended(client, task_id).exit_code for task_id in tasks] == [3] * 5
         stray = sh(client, f"(setsid sh -c 'echo $$ > {tmp_path}/pid; exec sleep 0.5' & ) ; exec sleep 600")
         running_in(tmp_path, "pid")
@@ -274,6 +275,10 @@ def test_as_process_1_it_reaps_strays(container: Daemon, tmp_path: Path) -> None
         assert ended(client, stray).state is State.INTERNAL_SERVER_ERROR
 
     def zombies() -> list[psutil.Process]:
-        return [child for child in arbiter.children() if child.status() == psutil.STATUS_ZOMBIE]
+        found = []
+        for child in arbiter.children():
+            with suppress(psutil.NoSuchProcess):
+                found += [child] if child.status() == psutil.STATUS_ZOMBIE else []
+        return found
 
     eventually(lambda: not zombies() and len(arbiter.children()) == 2, "process 1 to have reaped all strays")

@@ -62,8 +62,8 @@ def test_waiting_across_sigkill(daemon: Daemon, role: str) -> None:
 
 
 def test_who_waits_for_long_is_not_given_up(shared_daemon: Daemon) -> None:
-    with client_of(shared_daemon.address, 0.3) as client:
-        assert client.wait(sh(client, "sleep 1; exit 4"))[0].exit_code == 4
+    with client_of(shared_daemon.address) as client, client_of(shared_daemon.address, 2) as impatient:
+        assert impatient.wait(sh(client, "sleep 4; exit 4"))[0].exit_code == 4
 
 
 @pytest.mark.race
