@@ -119,11 +119,12 @@ class Connection:
                 f"what answers at {self.address} is no levityd ({error}){hint}; check the address"
             ) from error
         except (ServerTimeout, ConnectionLost) as error:
-            waited_s = before - deadline.left()
+            # With no time left, all of the time that was given, of which some went by before.
+            waited_s = before - deadline.left() if deadline.left() > 0 else deadline.timeout_s
             if isinstance(error, ConnectionLost) and (waited_s < SILENCE_S or self._decoder.pending):
                 raise
             raise ServerTimeout(
-                f"no levityd greeted at {self.address} within {min(waited_s, deadline.timeout_s):.3g} s; it is stopped"
+                f"no levityd greeted at {self.address} within {waited_s:.3g} s; it is stopped"
                 f" or overloaded, or something else listens there{hint}"
             ) from None
         if (version := hello.params.get("protocol")) != PROTOCOL_VERSION:

@@ -21,8 +21,8 @@ def zygote(tmp_path: Path) -> Iterator[Zygote]:
 
 @pytest.fixture
 def hasty_zygote(tmp_path: Path) -> Iterator[Zygote]:
-    """One whose shims wait only half a second for a pipe that a stranger holds."""
-    one = Zygote(tmp_path, drain_s=0.5)
+    """One whose shims wait only two seconds for a pipe that a stranger holds."""
+    one = Zygote(tmp_path, drain_s=2.0)
     yield one
     one.close()
     assert one.crash_log() == ""

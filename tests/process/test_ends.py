@@ -80,7 +80,7 @@ def test_the_default_grace_is_five_seconds(zygote: Zygote) -> None:
 def test_the_grace_of_a_call_wins_and_a_later_call_can_only_shorten_it(zygote: Zygote) -> None:
     task_id = stubborn(zygote, grace_s=60)
     zygote.signal(task_id, 30)
-    zygote.signal(task_id, 0.3)
+    zygote.signal(task_id, 2)
     zygote.signal(task_id, 50)
     asked = time.monotonic()
     assert zygote.exit(task_id)["state"] == State.BRUTALLY_KILLED

@@ -130,7 +130,7 @@ def test_nothing_is_cut_where_the_stranger_has_left_by_the_time(hasty_zygote: Zy
         time.sleep(0.1)  # For the shim to see that, or the rest is no test, but passes.
         os.kill(shim, signal.SIGSTOP)
         pipe.write(b"late\n")
-    time.sleep(0.6)  # Longer than the shim waits for a stranger.
+    time.sleep(2.1)  # Longer than the shim waits for a stranger.
     os.kill(shim, signal.SIGCONT)
     assert "output cut" not in zygote.exit(task_id)["reason"]
     assert zygote.output(task_id)[0] == b"late\n"
@@ -159,7 +159,7 @@ def test_while_the_disk_is_full_the_task_waits_and_nothing_is_lost(tight_zygote:
     # It neither fails nor spins, and still obeys.
     used = sum(shim.cpu_times()[:2])
     time.sleep(0.5)  # The one thing to see here is that nothing happens.
-    assert sum(shim.cpu_times()[:2]) - used < 0.1
+    assert sum(shim.cpu_times()[:2]) - used < 0.3
     assert alive(zygote.facts(task_id)["task_pid"])
     assert zygote.record(task_id, "exit.json") is None
     subprocess.run(["mount", "-o", "remount,size=8m", zygote.directory], check=True)
@@ -177,7 +177,7 @@ def test_a_task_that_waits_for_a_full_disk_can_be_signalled(tight_zygote: Zygote
     shim = psutil.Process(zygote.shim(task_id))
     used = sum(shim.cpu_times()[:2])
     time.sleep(1.0)  # Longer than the drain: what is in the pipe must not be given up for lack of room.
-    assert sum(shim.cpu_times()[:2]) - used < 0.1
+    assert sum(shim.cpu_times()[:2]) - used < 0.5
     subprocess.run(["mount", "-o", "remount,size=8m", zygote.directory], check=True)
     record = zygote.exit(task_id)
     assert (record["state"], record["signal"]) == (State.FINISHED, "SIGTERM")
@@ -225,6 +225,7 @@ def test_the_exit_record_waits_for_room(tight_zygote: Zygote) -> None:
 
 def test_a_start_on_a_full_disk_fails_and_leaves_nothing(tight_zygote: Zygote) -> None:
     zygote = tight_zygote
+    zygote.run(["true"])  # By then its rehearsal has left.
     task_id = zygote.prepare(["true"])
     ballast = fill(zygote)
     zygote.ask(task_id)

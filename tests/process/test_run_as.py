@@ -24,6 +24,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become 
 
 # Nobody's account.
 UID, GID, GROUP = 54321, 54322, 54323
+# One that no other test has processes of.
+UNIQUE_UID = 54396
 NOBODY: dict[str, Any] = {
     "uid": UID,
     "gid": GID,
@@ -231,7 +233,8 @@ def test_it_gets_its_input_and_can_open_it_again(zygote: Zygote, run_as: dict[st
 def test_it_has_exactly_three(zygote: Zygote, stdin: bool) -> None:
     task_id = zygote.start(["sleep", "600"], run_as=NOBODY, stdin=stdin)
     pid = zygote.facts(task_id)["task_pid"]
-    assert sorted(os.listdir(f"/proc/{pid}/fd")) == ["0", "1", "2"]
+    # While sleep(1) is being loaded it has a library or a locale open for moments.
+    eventually(lambda: sorted(os.listdir(f"/proc/{pid}/fd")) == ["0", "1", "2"], "no other descriptor")
     with open(f"/proc/{pid}/oom_score_adj") as task, open("/proc/self/oom_score_adj") as own:
         assert task.read() == own.read()
 
@@ -274,12 +277,12 @@ def test_it_dies_with_its_shim(zygote: Zygote) -> None:
     zygote.process.kill()  # It would kill what a shim leaves behind.
     zygote.process.wait()
     os.kill(shim, signal.SIGKILL)
-    eventually(lambda: not alive(pid), "the leader to die", 5)
+    eventually(lambda: not alive(pid), "the leader to die")
     assert zygote.record(task_id, EXIT) is None
 
 
 def test_it_is_signalled_and_killed_with_its_whole_tree(zygote: Zygote) -> None:
-    other = NOBODY | {"uid": UID + 1}
+    other = NOBODY | {"uid": UNIQUE_UID}
     task_id = zygote.start(["sleep", "600"], run_as=other)
     zygote.signal(task_id)
     record = zygote.exit(task_id)
@@ -289,7 +292,7 @@ def test_it_is_signalled_and_killed_with_its_whole_tree(zygote: Zygote) -> None:
     eventually((zygote.path(task_id) / "stdout.0000000000000000.log").read_bytes, "its trap")
     zygote.signal(task_id)
     assert zygote.exit(task_id)["state"] == State.BRUTALLY_KILLED
-    assert not _processes_of(UID + 1)
+    assert not _processes_of(UNIQUE_UID)
 
 
 def _processes_of(uid: int) -> list[str]:

@@ -133,7 +133,7 @@ def test_a_zygote_that_cannot_fork_says_so(tmp_path: Path) -> None:
     """The next start works once there are processes to be had again."""
     if os.geteuid() != 0:
         pytest.skip("only root may become another user")
-    user = 54321
+    user = 54397  # No other test has processes of this user.
     # All imports first: an ordinary user may not be allowed to read this checkout.
     prelude = (
         f"import os, resource, supervisor.shim.zygote; os.setgid({user}); os.setuid({user}); "

@@ -41,10 +41,10 @@ def test_a_killed_task_takes_an_escaped_child_along(zygote: Zygote) -> None:
 
 def test_what_a_leader_leaves_behind_gets_sigterm_at_once(zygote: Zygote) -> None:
     began = time.monotonic()
-    record = zygote.run(["/bin/sh", "-c", script(zygote, STAY, "exit 4")])
+    record = zygote.run(["/bin/sh", "-c", script(zygote, STAY, "exit 4")], grace_s=60)
     assert (record["state"], record["exit_code"], record["signalled_ns"]) == (State.FINISHED, 4, None)
     assert not alive(running_in(zygote.directory, "child"))
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 30
 
 
 def test_what_a_leader_leaves_behind_is_killed_after_the_grace(zygote: Zygote) -> None:
@@ -83,7 +83,7 @@ def test_a_thousand_zombies_are_reaped(zygote: Zygote) -> None:
         "while True: os.read(0, 1) or __import__('signal').pause()\n"
     )
     task_id = zygote.start([sys.executable, "-I", "-S", "-c", code])
-    eventually(lambda: zygote.output(task_id)[0] == b"done\n", "a thousand orphans")
+    eventually(lambda: zygote.output(task_id)[0] == b"done\n", "a thousand orphans", 40)
     shim = zygote.shim(task_id)
     with open(f"/proc/{shim}/task/{shim}/children") as file:
         eventually(lambda: file.seek(0) == 0 and len(file.read().split()) == 1, "only the leader to be left")

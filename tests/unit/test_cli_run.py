@@ -123,7 +123,7 @@ def started_id(server: FakeServer) -> str:
 
 def test_a_connection_lost_for_good_names_the_task(capfdbinary: Captured) -> None:
     with FakeServer(after_start(Peer.begin, lambda peer: peer.server.stop_listening())) as server:
-        assert main(["-a", server.address, "-t", "0.2", "run", "ls"]) == 255
+        assert main(["-a", server.address, "-t", "2", "run", "ls"]) == 255
     err = capfdbinary.readouterr().err.decode()
     assert err.startswith("levity: ")
     assert err.endswith(f"; {GOES_ON.format(id=started_id(server))}")
@@ -137,7 +137,7 @@ def test_a_start_without_an_answer_names_the_task(capfdbinary: Captured) -> None
         peer.wait_gone()
 
     with FakeServer(silent) as server:
-        assert main(["-a", server.address, "-t", "0.2", "run", "ls"]) == 255
+        assert main(["-a", server.address, "-t", "2", "run", "ls"]) == 255
     expected = f"; if the task was started already, its id is {started_id(server)}\n"
     assert capfdbinary.readouterr().err.decode().endswith(expected)
 

@@ -19,6 +19,7 @@ from levity.patience import Deadline
 from levity.protocol.frames import STDOUT, chunk_head
 from levity.protocol.messages import error_frame, notification_frame, result_frame
 from levity.protocol.proof import is_nonce_of, server_proof
+from tests.support.deadline import eventually
 from tests.support.fake_server import FakeServer, Peer, answering, methods, record, requests_in
 from tests.support.fake_task import FakeTask
 
@@ -186,7 +187,8 @@ def test_a_stranger_learns_nothing(script: Callable[[Peer], None], error: type[L
 def test_silence_is_no_levityd() -> None:
     with FakeServer(is_silent, host="127.0.0.1") as server:
         with pytest.raises(LevityError, match=r"no levityd greeted at .* or it speaks TLS"):
-            ask(server, 0.1)
+            ask(server, 1)
+        eventually(lambda: server.peers, "the connection")
         (peer,) = server.peers
     assert peer.received == b""
 

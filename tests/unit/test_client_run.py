@@ -17,6 +17,7 @@ from levity.errors import (
     UnknownTask,
 )
 from levity.protocol.frames import STDERR, STDOUT
+from tests.support.deadline import eventually
 from tests.support.fake_server import ID, FakeServer, Peer, answering, record
 from tests.support.fake_task import FakeTask
 
@@ -93,7 +94,7 @@ def test_run_calls_off_input_for_which_there_is_no_room() -> None:
     fake.task_stdin = no_room  # type: ignore[assignment, method-assign]
     with FakeServer(fake) as server, Client(server.address, TIMEOUT_S) as client:
         assert client.run(["true"], stdin=b"x").stdout == b"one\ntwo\n"
-        assert not [thread for thread in threading.enumerate() if thread.name.startswith("stdin of")]
+        eventually(lambda: not [one for one in threading.enumerate() if one.name.startswith("stdin of")], "its thread")
 
 
 def broken_file() -> Iterator[tuple[Any, type[BaseException]]]:

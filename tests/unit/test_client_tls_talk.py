@@ -124,7 +124,7 @@ def test_bytes_that_are_decrypted_already_are_not_waited_for(own: Certificate) -
     with (
         tls_server(own, script) as server,
         pytest.MonkeyPatch.context() as patch,
-        Client(server.address, 2.0, tls=True, token_file=server.token_file) as client,
+        Client(server.address, TIMEOUT_S, tls=True, token_file=server.token_file) as client,
     ):
         patch.setattr("levity.connection.RECEIVE_BYTES", 100)
         reader = client._log_reader("3f2a", follow=True)

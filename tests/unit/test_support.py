@@ -37,8 +37,8 @@ def test_a_snapshot_sees_a_child() -> None:
     before = Snapshot()
     with subprocess.Popen(["sleep", "60"]) as child:
         try:
-            (news,) = before.news()
-            assert news.startswith(f"child {child.pid}: sleep 60 (")
+            # For a moment it has no arguments yet.
+            eventually(lambda: before.news()[0].startswith(f"child {child.pid}: sleep 60 ("), "the child to be seen")
         finally:
             child.kill()
     assert not before.news()
