@@ -7,10 +7,10 @@ standard input. So a signal only wakes the main thread, which is never in the mi
 """
 
 import signal
-from queue import SimpleQueue
 from threading import Thread
 
 from levity.cli.ends import as_our_failure, exit_code_of
+from levity.cli.events import Events
 from levity.cli.options import HELP, Option, Parsed
 from levity.cli.output import ReaderGone, complain, wait_readable
 from levity.cli.show import PlainShow
@@ -80,21 +80,21 @@ def run(parsed: Parsed, client: Client) -> int:
 
 
 def _start_and_follow(client: Client, task: "dict[str, Any]", file: "FileIO | None") -> int:
-    with _Attached(client, task, file) as attached:
+    with Events() as events, _Attached(client, task, file, events) as attached:
         return attached.wait()
 
 
 class _Attached:
     """A task whose output and input are ours, from before its start on."""
 
-    def __init__(self, client: Client, task: "dict[str, Any]", file: "FileIO | None") -> None:
+    def __init__(self, client: Client, task: "dict[str, Any]", file: "FileIO | None", events: Events) -> None:
         self._client = client
         self._task = task
         self._task_id: str = task["task_id"]
         self._file = file
         self._is_started = False
-        # Put into by the threads and by the signal handler (SimpleQueue is made for that), taken from by `wait`.
-        self._events: SimpleQueue[object] = SimpleQueue()
+        # Put into by the threads and by the signal handler, taken from by `wait`.
+        self._events = events
         self._reader = client._log_reader(self._task_id, follow=True)
         self._reader.on_wait = wait_readable
         self._follower = Thread(target=self._follow, name="follower", daemon=True)

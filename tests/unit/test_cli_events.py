@@ -1,0 +1,73 @@
+"""What a command waits for: nothing that is put is lost, and no signal, whenever it comes and to whichever thread."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+import pytest
+
+from levity.cli.events import Events
+
+
+@pytest.fixture
+def events() -> Iterator[Events]:
+    with Events() as one:
+        yield one
+
+
+@pytest.fixture
+def handled(events: Events) -> Iterator[None]:
+    """Have SIGUSR1 be an event."""
+
+    def handler(number: int, _frame: FrameType | None) -> None:
+        events.put(signal.Signals(number))
+
+    old = signal.signal(signal.SIGUSR1, handler)
+    yield
+    signal.signal(signal.SIGUSR1, old)
+
+
+def test_they_come_in_the_order_of_each_thread(events: Events) -> None:
+    def put_all(thread: int) -> None:
+        for number in range(3000):
+            events.put((thread, number))
+
+    threads = [threading.Thread(target=put_all, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    found = [events.get() for _ in range(4 * 3000)]
+    for thread in threads:
+        thread.join()
+    for number in range(4):
+        assert [event for event in found if event[0] == number] == [(number, n) for n in range(3000)]  # type: ignore[index]
+
+
+def test_more_than_its_pipe_holds(events: Events) -> None:
+    for number in range(70_000):
+        events.put(number)
+    assert [events.get() for _ in range(70_000)] == list(range(70_000))
+
+
+@pytest.mark.usefixtures("handled")
+def test_a_signal_that_interrupts_no_call_of_the_main_thread_is_an_event(events: Events) -> None:
+    """As one does that comes just before a call in which that waits."""
+    thread = threading.Thread(target=lambda: signal.pthread_kill(threading.get_ident(), signal.SIGUSR1))
+    threading.Timer(0.05, thread.start).start()
+    assert events.get() is signal.SIGUSR1
+    thread.join()
+
+
+@pytest.mark.usefixtures("handled")
+def test_a_signal_is_an_event(events: Events) -> None:
+    os.kill(os.getpid(), signal.SIGUSR1)
+    assert events.get() is signal.SIGUSR1
+
+
+def test_afterwards_nothing_is_left_and_nothing_is_written() -> None:
+    before = signal.set_wakeup_fd(-1)
+    with Events() as one:
+        pass
+    assert signal.set_wakeup_fd(before) == -1
+    one.put("too late")
