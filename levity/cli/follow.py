@@ -1,8 +1,8 @@
 """Follow several tasks at once, a thread each. Runs in: client. Owns: the threads, and the lock of our output."""
 
-from queue import SimpleQueue
 from threading import Lock, Thread
 
+from levity.cli.events import Events
 from levity.cli.output import complain, wait_readable
 from levity.client import Client
 from levity.errors import LevityError
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from levity.cli.logs import Show
     from levity.logs import LogReader
 
-    # A task, and what went wrong with its log.
-    End = tuple[str, BaseException | None]
 
 # How long a thread may take to notice that it is to end; it may be writing to a terminal that stands still.
 _PATIENCE_S = 1.0
@@ -30,41 +28,50 @@ def follow_all(
 ) -> int:
     """Write the logs of all these tasks as they come, line by line; return 0, or the first failure's exit status."""
     lock = Lock()
-    ends: SimpleQueue[End] = SimpleQueue()
     readers = {task_id: client._log_reader(task_id, **wanted) for task_id in task_ids}
     for reader in readers.values():
         reader.on_wait = wait_readable
-    threads = [
-        Thread(target=_follow, args=(task_id, reader, make_show(), lock, ends), daemon=True)
-        for task_id, reader in readers.items()
-    ]
-    try:
-        for thread in threads:
-            thread.start()
-        return _collect(ends, len(threads))
-    finally:
-        for reader in readers.values():
-            reader.abort()
-        deadline = Deadline(_PATIENCE_S)
-        for thread in threads:
-            if thread.ident is not None:
-                thread.join(max(deadline.left(), 0.0))
+    with Events() as ends:
+        threads = [
+            Thread(target=_follow, args=(task_id, reader, make_show(), lock, ends), daemon=True)
+            for task_id, reader in readers.items()
+        ]
+        try:
+            for thread in threads:
+                thread.start()
+            return _collect(ends, len(threads))
+        finally:
+            for reader in readers.values():
+                reader.abort()
+            deadline = Deadline(_PATIENCE_S)
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join(max(deadline.left(), 0.0))
 
 
-def _collect(ends: "SimpleQueue[End]", count: int) -> int:
+class _End:
+    """The event of a log's end: whole, or for an error."""
+
+    def __init__(self, task_id: str, error: BaseException | None = None) -> None:
+        self.task_id = task_id
+        self.error = error
+
+
+def _collect(ends: Events, count: int) -> int:
     code = 0
     for _ in range(count):
-        task_id, error = ends.get()
-        if isinstance(error, LevityError) and error.message:
-            complain(f"{task_id}: {error.message}")
-            code = code or error.exit_status
-        elif error is not None:
+        end = ends.get()
+        assert isinstance(end, _End)
+        if isinstance(end.error, LevityError) and end.error.message:
+            complain(f"{end.task_id}: {end.error.message}")
+            code = code or end.error.exit_status
+        elif end.error is not None:
             # Whoever read our output has left, or it is a fault of our own: there is nothing to go on for.
-            raise error
+            raise end.error
     return code
 
 
-def _follow(task_id: str, reader: "LogReader", show: "Show", lock: Lock, ends: "SimpleQueue[End]") -> None:
+def _follow(task_id: str, reader: "LogReader", show: "Show", lock: Lock, ends: Events) -> None:
     try:
         try:
             for chunk in reader.chunks():
@@ -74,6 +81,6 @@ def _follow(task_id: str, reader: "LogReader", show: "Show", lock: Lock, ends: "
             with lock:
                 show.finish()
     except BaseException as error:  # noqa: BLE001 - told to the thread that waits
-        ends.put((task_id, error))
+        ends.put(_End(task_id, error))
     else:
-        ends.put((task_id, None))
+        ends.put(_End(task_id))

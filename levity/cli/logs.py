@@ -2,7 +2,7 @@
 
 from levity.cli.options import HELP, Option, Parsed
 from levity.cli.output import complain, wait_readable
-from levity.cli.show import JsonShow, LineShow, PlainShow
+from levity.cli.show import JsonShow, LineShow, OpenLines, PlainShow
 from levity.client import Client
 from levity.errors import IncompleteLog, RequestError
 
@@ -35,14 +35,15 @@ def run(parsed: Parsed, client: Client) -> int:
     if not parsed.words:
         raise parsed.usage_error("`levity logs` takes the id of a task, or several; none was given")
     wanted = _wanted(parsed)
+    open_lines = OpenLines() if len(parsed.words) > 1 else None
     if parsed.has("follow") and len(parsed.words) > 1:
         from levity.cli.follow import follow_all  # threads are dear
 
-        return follow_all(client, parsed.words, wanted, lambda: _show(parsed))
+        return follow_all(client, parsed.words, wanted, lambda: _show(parsed, open_lines))
     code = 0
     for task_id in parsed.words:
         try:
-            _copy(client, task_id, wanted, _show(parsed))
+            _copy(client, task_id, wanted, _show(parsed, open_lines))
         except (RequestError, IncompleteLog) as error:
             if len(parsed.words) == 1:
                 raise
@@ -63,13 +64,13 @@ def _copy(client: Client, task_id: str, wanted: "dict[str, Any]", show: "Show") 
         show.finish()
 
 
-def _show(parsed: Parsed) -> "Show":
+def _show(parsed: Parsed, open_lines: OpenLines | None) -> "Show":
     if parsed.has("json"):
         return JsonShow()
-    timestamps, prefix, is_one_of_many = parsed.has("timestamps"), parsed.has("prefix"), len(parsed.words) > 1
+    timestamps, prefix = parsed.has("timestamps"), parsed.has("prefix")
     # One after the other tasks are copied as cat(1) does it; at once their lines would be mixed up.
-    if timestamps or prefix or (is_one_of_many and parsed.has("follow")):
-        return LineShow(timestamps, prefix, ends_lines=is_one_of_many)
+    if timestamps or prefix or (open_lines and parsed.has("follow")):
+        return LineShow(timestamps, prefix, open_lines)
     return PlainShow()
 
 

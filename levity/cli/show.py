@@ -2,7 +2,7 @@
 
 from levity.cli.output import STDERR, STDOUT, complain, write
 
-__all__ = ["JsonShow", "LineShow", "PlainShow"]
+__all__ = ["JsonShow", "LineShow", "OpenLines", "PlainShow"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,26 +25,51 @@ class PlainShow:
         """Write what is held back: nothing."""
 
 
+class OpenLines:
+    """Which of several logs was the last to write to a stream, if its line has not ended: no other goes on with it.
+
+    That happens with a line that is too long to be held back, and at the end of a log.
+    """
+
+    def __init__(self) -> None:
+        self._of: dict[str, object] = {}
+
+    def before(self, stream: str, who: object, data: bytes) -> bytes:
+        """Return what `who` is to write for its `data`: an end for somebody else's line before it."""
+        if not data:
+            return data
+        end = b"" if self._of.get(stream) in {None, who} else b"\n"
+        self._of[stream] = None if data.endswith(b"\n") else who
+        return end + data
+
+    def rest(self, stream: str, who: object, data: bytes) -> bytes:
+        """Return what `who` is to write at last, to have its line end."""
+        return self.before(stream, who, data + b"\n") if data or self._of.get(stream) is who else b""
+
+
 class LineShow:
     """Whole lines, with time and origin before them."""
 
-    def __init__(self, timestamps: bool = False, prefix: bool = False, ends_lines: bool = False) -> None:
-        """`ends_lines`: other tasks' lines may follow, so a last line that did not end is ended."""
+    def __init__(self, timestamps: bool = False, prefix: bool = False, open_lines: OpenLines | None = None) -> None:
+        """`open_lines`: shared with the logs of other tasks, whose lines may come in between, or afterwards."""
         from levity.cli.lines import LineRenderer
 
         self._renderer = LineRenderer(timestamps, prefix)
-        self._ends_lines = ends_lines
+        self._open_lines = open_lines
 
     def take(self, chunk: "LogChunk") -> None:
         """Write the lines that are whole with `chunk`."""
-        write(_DESCRIPTORS[chunk.stream], self._renderer.feed(chunk))
+        data = self._renderer.feed(chunk)
+        if self._open_lines:
+            data = self._open_lines.before(chunk.stream, self, data)
+        write(_DESCRIPTORS[chunk.stream], data)
         if not chunk.data:
             tell(chunk)
 
     def finish(self) -> None:
         """Write the rest of last lines that did not end."""
         for stream, rest in self._renderer.finish():
-            write(_DESCRIPTORS[stream], rest + b"\n" * self._ends_lines)
+            write(_DESCRIPTORS[stream], self._open_lines.rest(stream, self, rest) if self._open_lines else rest)
 
 
 class JsonShow:

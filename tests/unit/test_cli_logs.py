@@ -11,7 +11,9 @@ import pytest
 
 from levity.cli.lines import HELD_LIMIT_BYTES
 from levity.cli.main import main
+from levity.cli.show import LineShow, OpenLines
 from levity.errors import UnknownTask
+from levity.logs import LogChunk
 from levity.protocol.frames import STDERR, STDOUT
 from tests.support.deadline import eventually
 from tests.support.fake_server import ID, FakeServer, Peer, Script, answering, serving_log
@@ -233,6 +235,23 @@ def test_a_last_line_without_an_end_is_ended_before_another_tasks(capfdbinary: C
         # One task's log is the bytes it has.
         assert run(server, *options, "a") == 0
         assert capfdbinary.readouterr().out == b"aaaaaaaa out " + LONG
+
+
+def test_no_line_goes_on_with_another_tasks_however_long_it_is(capfdbinary: Captured) -> None:
+    open_lines = OpenLines()
+    one, other = (LineShow(prefix=True, open_lines=open_lines) for _ in range(2))
+
+    def take(show: LineShow, name: str, data: bytes) -> None:
+        show.take(LogChunk(name * 9, "stdout", T, data, (0, 0)))
+
+    take(one, "a", LONG)  # Too much to be held back.
+    take(one, "a", LONG)
+    take(other, "b", b"b1\nb2")
+    take(one, "a", b"end\na2")
+    other.finish()
+    one.finish()
+    expected = [b"aaaaaaaa out " + LONG * 2, b"bbbbbbbb out b1", b"end", b"bbbbbbbb out b2", b"aaaaaaaa out a2"]
+    assert capfdbinary.readouterr() == (b"\n".join(expected) + b"\n", b"")
 
 
 def with_holes(peer: Peer) -> None:
