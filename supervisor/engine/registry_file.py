@@ -79,7 +79,8 @@ def translated() -> Iterator[None]:
         yield
     except sqlite3.OperationalError as error:
         raise RegistryUnusableError(str(error)) from error
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        # Python decodes SQLite's messages strictly, and they quote what is damaged.
         raise RegistryCorruptError(str(error)) from error
 
 

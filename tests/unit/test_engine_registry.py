@@ -92,6 +92,26 @@ def test_pages_hold_everything_once_in_the_order_of_acceptance(registry: Registr
         assert found == wanted
 
 
+def test_no_byte_that_is_no_ascii_in_the_schema_is_anything_but_damage(registry_path: str) -> None:
+    """SQLite quotes the schema in what it says of it, in bytes that are no UTF-8."""
+    reopened(registry_path).close()
+    pristine = Path(registry_path).read_bytes()
+    refused = 0
+    for position in range(100, int.from_bytes(pristine[16:18], "big")):
+        if not pristine[position]:
+            continue
+        damaged = bytearray(pristine)
+        damaged[position] ^= 0x80
+        for suffix in ("-wal", "-shm"):
+            Path(registry_path + suffix).unlink(missing_ok=True)
+        Path(registry_path).write_bytes(damaged)
+        try:
+            reopened(registry_path).close()
+        except RegistryCorruptError:
+            refused += 1
+    assert refused > 500
+
+
 @pytest.mark.parametrize(
     "damage", ["spec = 'x'", "outcome = '{}'", "over = 1", "spec = replace(spec, 'ls', 'rm')", "crc = 0"]
 )
