@@ -1,17 +1,20 @@
 """What tests do with tasks of a real levityd. Owns: nothing."""
 
 import os
+from base64 import b64encode
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-from levity import Client
+from levity import Client, LogChunk
 from levity.errors import ServerUnreachable
 from levity.task import TaskRecord
 from tests.support.daemon import token_file_of
 from tests.support.deadline import eventually
 
-__all__ = ["alive", "client_of", "ended", "output", "pid_at", "running_in", "sh"]
+__all__ = ["alive", "client_of", "ended", "output", "pid_at", "running_in", "send", "sh", "texts"]
 
 # Programs that run until they are told to quit.
 END_TIMEOUT_S = 30.0
@@ -21,6 +24,16 @@ def client_of(address: str | None, timeout_s: float = 30.0) -> Client:
     """Return a client of the levityd that listens at `address` (that of a started Daemon)."""
     assert address is not None
     return Client(address, timeout_s, token_file=token_file_of(address))
+
+
+def send(client: Client, task_id: str, data: bytes, offset: int = 0, **more: object) -> dict[str, Any]:
+    """Send one piece of input, to be stored at `offset`; return what levityd says of it."""
+    return client._call("task.stdin", {"id": task_id, "offset": offset, "data": b64encode(data).decode(), **more})
+
+
+def texts(chunks: Iterable[LogChunk]) -> list[bytes]:
+    """Return the bytes of a log's chunks."""
+    return [chunk.data for chunk in chunks]
 
 
 def pid_at(address: str) -> int | None:

@@ -4,27 +4,21 @@ import collections
 import hashlib
 import itertools
 import os
-import shutil
-import signal
-import socket
 import sys
-import threading
 import time
-from base64 import b64encode
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
 import pytest
 
-from levity import Client, LevityError, LogChunk, State
+from levity import Client, LogChunk, State
 from levity.errors import IncompleteLog
-from levity.protocol.messages import request_frame
 from levity.selection import Moment
 from tests.support.daemon import Daemon
 from tests.support.deadline import eventually
 from tests.support.noise import Digests, noise, noise_command
-from tests.support.tasks import client_of, ended, sh
+from tests.support.tasks import client_of, ended, send, sh, texts
 
 MIB = 1024 * 1024
 # Groups of 1/16 of it: much noise makes several, and loses none of them.
@@ -37,11 +31,6 @@ def digests(chunks: Iterable[LogChunk]) -> Digests:
         assert not chunk.dropped
         found[chunk.stream].update(chunk.data)
     return {name: digest.hexdigest() for name, digest in found.items()}
-
-
-def send(client: Client, task_id: str, data: bytes, offset: int = 0, *, end: bool = False) -> None:
-    """Send a piece of input."""
-    client._call("task.stdin", {"id": task_id, "offset": offset, "data": b64encode(data).decode(), "end": end})
 
 
 def index_files(daemon: Daemon, task_id: str) -> int:
@@ -157,24 +146,20 @@ def test_the_last_lines_of_both_streams(shared_daemon: Daemon) -> None:
             wait_for_size(client, task_id, 5 * (number + 1))
         send(client, task_id, b"", offset, end=True)
         ended(client, task_id)
-        assert _text(client.logs(task_id, tail=4)) == [b"err3\n", b"out4\n", b"err4\n", b"end"]
-        assert _text(client.logs(task_id, tail=2, streams=["stderr"])) == [b"err3\nerr4\n"]
-        assert _text(client.logs(task_id, tail=0)) == []
-        assert b"".join(_text(client.logs(task_id, tail=99))) == b"".join(_text(client.logs(task_id)))
+        assert texts(client.logs(task_id, tail=4)) == [b"err3\n", b"out4\n", b"err4\n", b"end"]
+        assert texts(client.logs(task_id, tail=2, streams=["stderr"])) == [b"err3\nerr4\n"]
+        assert texts(client.logs(task_id, tail=0)) == []
+        assert b"".join(texts(client.logs(task_id, tail=99))) == b"".join(texts(client.logs(task_id)))
 
 
 def wait_for_size(client: Client, task_id: str, size: int) -> None:
     eventually(lambda: sum(len(chunk.data) for chunk in client.logs(task_id)) == size, f"{size} bytes")
 
 
-def _text(chunks: Iterable[LogChunk]) -> list[bytes]:
-    return [chunk.data for chunk in chunks]
-
-
 def test_the_last_lines_and_then_what_comes(shared_daemon: Daemon) -> None:
     with client_of(shared_daemon.address) as client:
         task_id = sh(client, "seq 100000; while [ ! -e /proc/$PPID/none ]; do read go; echo $go; done", stdin=True)
-        eventually(lambda: _text(client.logs(task_id, tail=1)) == [b"100000\n"], "the last of many lines")
+        eventually(lambda: texts(client.logs(task_id, tail=1)) == [b"100000\n"], "the last of many lines")
         chunks = client.logs(task_id, tail=2, follow=True)
         assert next(chunks).data == b"99999\n100000\n"
         send(client, task_id, b"more\n")
@@ -194,15 +179,15 @@ def test_since_and_until_by_the_hosts_clock(shared_daemon: Daemon) -> None:
         for first in range(5):
             for last in range(first, 5):
                 found = client.logs(task_id, since=Moment(times[first]), until=Moment(times[last]))
-                assert b"".join(_text(found)) == b"".join(_text(chunks[first : last + 1])), (first, last)
-        assert b"".join(_text(client.logs(task_id, since=times[-1] / 1e9 + 1))) == b""
+                assert b"".join(texts(found)) == b"".join(texts(chunks[first : last + 1])), (first, last)
+        assert b"".join(texts(client.logs(task_id, since=times[-1] / 1e9 + 1))) == b""
 
 
 def test_following_until_a_moment_ends_there(shared_daemon: Daemon) -> None:
     with client_of(shared_daemon.address) as client:
         task_id = sh(client, "while :; do echo tick; sleep 0.02; done")
-        eventually(lambda: _text(client.logs(task_id)), "the first of them")
-        text = _text(client.logs(task_id, follow=True, until=time.time() + 0.5))
+        eventually(lambda: texts(client.logs(task_id)), "the first of them")
+        text = texts(client.logs(task_id, follow=True, until=time.time() + 0.5))
         assert b"tick\n" in b"".join(text)
         assert client.query(task_id).state is State.RUNNING
         client.signal(task_id)
@@ -230,12 +215,12 @@ def test_dropped_bytes_are_told_with_their_number(shared_daemon: Daemon) -> None
         record = ended(client, task_id)
         chunks = list(client.logs(task_id))
         (hole,) = [chunk for chunk in chunks if chunk.dropped]
-        text = b"".join(_text(chunks))
+        text = b"".join(texts(chunks))
         assert hole.stream == "stdout"
         assert len(text) + hole.dropped == record.stdout_bytes == len(_seq(1_000_000))
         assert text.startswith(b"1\n2\n")
         assert text.endswith(b"999999\n1000000\n")
-        assert _text(client.logs(task_id, tail=1)) == [b"1000000\n"]
+        assert texts(client.logs(task_id, tail=1)) == [b"1000000\n"]
 
 
 def test_logs_that_were_removed_are_told_too(daemon: Daemon) -> None:
@@ -262,7 +247,7 @@ def test_damage_is_not_taken_for_what_was_dropped(daemon: Daemon) -> None:
         got: list[LogChunk] = []
         with pytest.raises(IncompleteLog, match="stdout"):
             collections.deque(map(got.append, client.logs(task_id)), maxlen=0)
-        assert sorted(_text(got)) == [b"", b"12", b"678\n"]
+        assert sorted(texts(got)) == [b"", b"12", b"678\n"]
         assert [chunk.dropped for chunk in got if chunk.is_lost] == [4]
 
 
@@ -284,138 +269,3 @@ def test_silent_followers_do_not_slow_others(daemon: Daemon) -> None:
         for follower in idle:
             follower.close()  # type: ignore[attr-defined]
         client.signal(silent)
-
-
-# Clients that leave
-
-
-def _threads(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/task"))
-
-
-def _descriptors(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1:0", None])
-def test_followers_that_leave_are_noticed(make_daemon: Callable[..., Daemon], address: str | None) -> None:
-    """Though the task writes nothing that would show it."""
-    daemon = make_daemon(address).start()
-    pid = daemon.pid_of("front-end")
-    with client_of(daemon.address) as client:
-        task_id = sh(client, "echo one; exec sleep 600")
-        eventually(lambda: _text(client.logs(task_id)) == [b"one\n"], "the line")
-        before = _threads(pid), _descriptors(pid)
-        followers = [client.logs(task_id, follow=True) for _ in range(30)]
-        for follower in followers:
-            assert next(follower).data == b"one\n"
-        assert _threads(pid) >= before[0] + 30
-        for follower in followers:
-            follower.close()  # type: ignore[attr-defined]
-        # One thread more, the one that is told of changes, and its descriptor.
-        eventually(lambda: _threads(pid) <= before[0] + 1, "the threads to end", 5)
-        eventually(lambda: _descriptors(pid) <= before[1] + 1, "the descriptors to be closed", 5)
-        client.signal(task_id)
-
-
-@pytest.mark.race
-def test_many_followers_lose_nothing(daemon: Daemon) -> None:
-    code = (
-        "import os, time\nfor n in range(3000):\n    os.write(1, b'%d\\n' % n)\n    if n % 10 == 0: time.sleep(0.001)\n"
-    )
-    expected = b"".join(b"%d\n" % number for number in range(3000))
-    with client_of(daemon.address) as client:
-        task_id = client.start([sys.executable, "-I", "-S", "-c", code])
-        found: list[bytes] = []
-
-        def follow() -> None:
-            with client_of(daemon.address) as own:
-                found.append(b"".join(_text(own.logs(task_id, follow=True))))
-
-        threads = [threading.Thread(target=follow) for _ in range(40)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert found == [expected] * 40
-
-
-def test_silence_is_told_from_death(shared_daemon: Daemon) -> None:
-    """A client that would wait no longer than two seconds for a sign of life follows a silent task."""
-    with client_of(shared_daemon.address) as client, client_of(shared_daemon.address, 2) as impatient:
-        task_id = sh(client, "sleep 4; echo late")
-        assert _text(impatient.logs(task_id, follow=True)) == [b"late\n"]
-
-
-def test_a_removed_directory_ends_the_following(daemon: Daemon) -> None:
-    with client_of(daemon.address) as client:
-        task_id = sh(client, "exec sleep 600")
-        chunks = client.logs(task_id, follow=True)
-        remover = threading.Thread(target=shutil.rmtree, args=[daemon.state_dir / "tasks" / task_id])
-        eventually(lambda: _threads(daemon.pid_of("front-end")) >= 0, "the follower")
-        remover.start()
-        with pytest.raises(LevityError, match=r"not stored any more"):
-            next(chunks)
-        remover.join()
-
-
-def test_a_stopped_client_delays_nobody(daemon: Daemon) -> None:
-    with client_of(daemon.address) as client:
-        task_id = client.start(["seq", "3000000"])
-        # A client that asks and never reads.
-        assert daemon.address is not None
-        silent = socket.socket(socket.AF_UNIX)
-        silent.connect(daemon.address.removeprefix("unix:"))
-        silent.sendall(request_frame(1, "task.logs", {"id": task_id, "follow": True}))
-        assert ended(client, task_id).exit_code == 0
-        began = time.monotonic()
-        client.query(task_id)
-        assert time.monotonic() - began < 10
-        silent.close()
-
-
-def test_an_upgrade_of_the_front_end_alone_is_not_noticed(daemon: Daemon) -> None:
-    """The front-end is killed while nothing comes, and the follower gets what comes afterwards."""
-    with client_of(daemon.address) as client:
-        task_id = sh(client, "echo one; read go; echo $go", stdin=True)
-        chunks = client.logs(task_id, follow=True)
-        assert next(chunks).data == b"one\n"
-        daemon.kill("front-end", signal.SIGKILL)
-        send(client, task_id, b"two\n")
-        assert _text(chunks) == [b"two\n"]
-
-
-@pytest.mark.parametrize("log_cap", [0, MIB])
-def test_a_shim_killed_while_it_writes_leaves_what_it_had_written(daemon: Daemon, log_cap: int) -> None:
-    """Every byte is at its place, holes are told, and the end is the end of a read."""
-    with client_of(daemon.address) as client:
-        for _ in range(4):
-            task_id = client.start(["seq", "100000000"], log_cap=log_cap)
-            shim = client.query(task_id).shim_pid
-            assert shim is not None
-            chunks = client.logs(task_id, follow=True)
-            size = 0
-            while size < 3 * MIB:
-                chunk = next(chunks)
-                size += len(chunk.data) + chunk.dropped
-            os.kill(shim, signal.SIGKILL)  # At once: seq does not wait for anybody.
-            collections.deque(chunks, maxlen=0)
-            assert client.query(task_id).state is State.INTERNAL_SERVER_ERROR
-            found = [(chunk.data, chunk.dropped) for chunk in client.logs(task_id)]
-            length = sum(len(data) + dropped for data, dropped in found)
-            expected = memoryview(_seq_of(length))
-            at = 0
-            for data, dropped in found:
-                assert expected[at : at + len(data)] == data
-                at += len(data) + dropped
-
-
-def _seq_of(length: int) -> bytes:
-    """Return at least so many bytes of what seq(1) writes."""
-    parts, size, number = [], 0, 1
-    while size < length:
-        part = b"".join(b"%d\n" % n for n in range(number, number + 100_000))
-        parts.append(part)
-        size += len(part)
-        number += 100_000
-    return b"".join(parts)

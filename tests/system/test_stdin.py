@@ -6,22 +6,16 @@ import os
 import random
 import threading
 import time
-from base64 import b64encode
-from typing import Any
 
 import pytest
 
-from levity import Client, State
+from levity import State
 from levity.errors import InvalidRequest
 from tests.support.daemon import Daemon
 from tests.support.deadline import eventually
-from tests.support.tasks import client_of, ended, output, sh
+from tests.support.tasks import client_of, ended, output, send, sh
 
 MIB = 1024 * 1024
-
-
-def send(client: Client, task_id: str, data: bytes, offset: int = 0, **more: object) -> dict[str, Any]:
-    return client._call("task.stdin", {"id": task_id, "offset": offset, "data": b64encode(data).decode(), **more})
 
 
 def test_much_input_reaches_the_task_whole(shared_daemon: Daemon) -> None:
