@@ -130,6 +130,35 @@ def test_a_connection_lost_for_good_names_the_task(capfdbinary: Captured) -> Non
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("last", ["task.start", "task.logs"])
+def test_a_levityd_that_dies_between_two_connections_is_waited_for(
+    last: str, monkeypatch: pytest.MonkeyPatch, capfdbinary: Captured
+) -> None:
+    """Between the start and the first look at the log, and between the log's end and the result."""
+    fake = FakeTask(LOG, exit_code=4)
+
+    def dies(peer: Peer) -> None:
+        peer.hello()
+        request = peer.request()
+        assert request.method == last
+        peer.server.stop_listening()
+        getattr(fake, last.replace(".", "_"))(peer, request)
+
+    scripts: list[Script] = [dies, fake] if last == "task.start" else [fake, dies, fake]
+    with FakeServer(*scripts) as server:
+        pauses: list[float] = []
+
+        def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 2:
+                server.listen()
+
+        monkeypatch.setattr("levity.patience.sleep", pause)
+        assert run(server, "run", "ls") == 4
+    assert len(pauses) == 2
+    assert capfdbinary.readouterr() == (b"one\ntwo", b"\xff\0")
+
+
 def test_a_start_without_an_answer_names_the_task(capfdbinary: Captured) -> None:
     def silent(peer: Peer) -> None:
         peer.hello()
