@@ -15,11 +15,11 @@ from supervisor.arbiter.backoff import UNREADY_LIMIT
 from supervisor.arbiter.children import Child, new_pipe
 from supervisor.arbiter.listener import Listener
 from supervisor.arbiter.refusal import CONFIGURATION, SOFTWARE, RefusedError
+from supervisor.control import Handlers, Message
 from supervisor.engine.main import run_engine
 from supervisor.frontend.main import run_frontend
 from supervisor.say import say
 from supervisor.settings import Settings
-from supervisor.spool.records import JsonObject
 
 __all__ = ["Arbiter"]
 
@@ -43,6 +43,20 @@ class Arbiter:
         self.engine = Child("engine", self._be_engine)
         self.frontend = Child("front-end", self._be_frontend)
         self._children = (self.engine, self.frontend)
+        # What each child can say. The front-end talks to unauthenticated peers, so it has no say in anything else.
+        self._handlers: dict[str, Handlers] = {
+            self.engine.role: {
+                "fatal": self._on_fatal,
+                "ready": lambda _message: self._on_ready(self.engine),
+                "pong": lambda _message: self._on_pong(self.engine),
+                "replace_frontend": lambda _message: self.frontend.kill(),
+                "stopped": self._on_stopped,
+            },
+            self.frontend.role: {
+                "ready": lambda _message: self._on_ready(self.frontend),
+                "pong": lambda _message: self._on_pong(self.frontend),
+            },
+        }
         self._selector = selectors.DefaultSelector()
         self._restarts: list[tuple[float, str]] = []
         self._announced = False
@@ -120,28 +134,25 @@ class Arbiter:
         if not child.is_alive:
             return
         try:
-            words = child.receive()
+            child.receive(self._handlers[child.role])
         except EOFError:
-            # One that is not dead, but has closed its end or says what none of ours does, is of no use either.
+            # A child that lives, but has closed its end or sends what is no row of frames, is of no use either.
             self._bury(child)
-            return
-        for word in words:
-            self._hear(child, word)
 
-    def _hear(self, child: Child, word: JsonObject) -> None:
-        if "fatal" in word and not child.is_ready:
-            raise RefusedError(str(word["fatal"]), CONFIGURATION)
-        if "ready" in word:
-            child.is_ready = True
-            self._announce()
-        elif "pong" in word:
-            child.unanswered = 0
-        elif child is not self.engine:
-            pass  # Nobody who talks to strangers has a say in what follows.
-        elif "mistrust" in word:
-            self.frontend.kill()
-        elif "stopped" in word:
-            self._left_behind = int(word["live"])
+    def _on_fatal(self, message: Message) -> None:
+        if not self.engine.is_ready:
+            raise RefusedError(str(message.values.get("reason", "the engine does not start")), CONFIGURATION)
+
+    def _on_ready(self, child: Child) -> None:
+        child.is_ready = True
+        self._announce()
+
+    def _on_pong(self, child: Child) -> None:
+        child.unanswered = 0
+
+    def _on_stopped(self, message: Message) -> None:
+        live = message.values.get("live")
+        self._left_behind = live if isinstance(live, int) else None
 
     def _bury(self, child: Child) -> None:
         if child.control is None:

@@ -10,8 +10,7 @@ from contextlib import ExitStack
 from multiprocessing.connection import Connection
 
 from supervisor.arbiter.backoff import Backoff
-from supervisor.control import Control
-from supervisor.spool.records import JsonObject
+from supervisor.control import ControlChannel, Handlers
 
 __all__ = ["Child", "new_pipe"]
 
@@ -32,7 +31,7 @@ class Child:
         self.is_ready = False
         self.unanswered = 0
         self.process: multiprocessing.process.BaseProcess | None = None
-        self.control: Control | None = None
+        self.control: ControlChannel | None = None
         self.backoff = Backoff()
         self._run = run
 
@@ -59,27 +58,27 @@ class Child:
             undo.callback(ours.close)
             process.start()
             undo.pop_all()
-        self.process, self.control = process, Control(ours)
+        self.process, self.control = process, ControlChannel(ours)
 
     def hand_over(self, pipe: Connection) -> None:
         """Give it its end of a new pipe, the other child having been started anew."""
         if self.control is not None:
-            self._tell(os.dup(pipe.fileno()), do="peer")
+            self._send("peer", os.dup(pipe.fileno()))
         pipe.close()
 
     def ping(self) -> None:
         """Ask whether it still listens; `unanswered` counts until it says so."""
         self.unanswered += 1
-        self._tell(do="ping")
+        self._send("ping")
 
     def tell_to_stop(self) -> None:
         """Ask it to end."""
-        self._tell(do="stop")
+        self._send("stop")
 
-    def _tell(self, fd: int = -1, **word: object) -> None:
+    def _send(self, verb: str, fd: int = -1) -> None:
         if self.control is None:
             return
-        self.control.tell(fd, **word)
+        self.control.send(verb, fd)
         if self.control.is_stuck:
             self.kill()  # It answers, perhaps, but does not listen.
 
@@ -88,10 +87,10 @@ class Child:
         if self.process is not None:
             self.process.kill()
 
-    def receive(self) -> list[JsonObject]:
-        """Return what it has said, without waiting; EOFError when it ended, or is of no use any more."""
+    def receive(self, handlers: Handlers) -> None:
+        """Act on the messages that have come, without waiting; EOFError when it ended, or is of no use any more."""
         assert self.control is not None
-        return self.control.receive()
+        self.control.dispatch(self.control.receive(), handlers)
 
     def bury(self) -> None:
         """Take leave of a process that has ended or is about to."""

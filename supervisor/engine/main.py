@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from levity.errors import LevityError
 from levity.protocol.messages import Request, error_frame, result_frame
 from supervisor.child import be_child, take_lock
-from supervisor.control import Control
+from supervisor.control import ControlChannel, Message
 from supervisor.engine.audit import Audit
 from supervisor.engine.authority import Authority, ticket_key
 from supervisor.engine.channel import Channel
@@ -40,18 +40,17 @@ _HINTS_A_TURN = 64
 def run_engine(connection: Connection, pipe: Connection, settings: Settings) -> None:
     """Be the engine until the arbiter says stop or is gone. Never returns: the process ends here."""
     be_child("engine", "levity-engine", [connection.fileno(), pipe.fileno()])
-    control = Control(connection)
+    control = ControlChannel(connection)
     status = 1
     try:
         if refusal := take_lock(LockByte.ENGINE):
-            control.tell(fatal=refusal)
+            control.send("fatal", reason=refusal)
         else:
             _Engine(control, pipe, settings, open_registry()).run()
         status = 0
     except NewerRegistryError as error:
-        control.tell(
-            fatal=f"registry.db was written by a newer levity ({error}); upgrade levity, or move the file away"
-        )
+        reason = f"registry.db was written by a newer levity ({error}); upgrade levity, or move the file away"
+        control.send("fatal", reason=reason)
     except RegistryCorruptError as error:
         quarantine_registry(error)  # The arbiter starts an engine that makes it anew.
     # The outermost boundary: say what happened in one line; the arbiter starts a new engine.
@@ -62,7 +61,7 @@ def run_engine(connection: Connection, pipe: Connection, settings: Settings) -> 
 
 
 class _Engine:
-    def __init__(self, control: Control, pipe: Connection, settings: Settings, registry: Registry) -> None:
+    def __init__(self, control: ControlChannel, pipe: Connection, settings: Settings, registry: Registry) -> None:
         self._control = control
         self._registry = registry
         self._loop = Loop()
@@ -89,11 +88,11 @@ class _Engine:
         for spec in live_specs(self._registry):
             self._tasks.adopt(spec)
         self._janitor.poke()
-        self._control.tell(ready=True, live=len(self._tasks.live))
+        self._control.send("ready")
         self._loop.run(self._plan_commit)
         self._registry.commit()
         self._audit.close()
-        self._control.tell(stopped=True, live=len(self._tasks.live))
+        self._control.send("stopped", live=len(self._tasks.live))
 
     def _ask(self, task_id: str) -> None:
         self._nursery.ask(task_id)
@@ -108,7 +107,7 @@ class _Engine:
     def _mistrust(self, error: LevityError) -> None:
         """Our own front-end sends no such thing: it is broken, or somebody else's by now. Another one is wanted."""
         say(f"levityd: engine: the front-end is not understood and is replaced: {error.message[:200]}")
-        self._control.tell(mistrust=True)
+        self._control.send("replace_frontend")
 
     def _on_request(self, channel: Channel, request: Request) -> None:
         if self._reception.serves(request.method):
@@ -132,19 +131,22 @@ class _Engine:
             channel.send(result_frame(request.id, result, fd >= 0), fd)
 
     def _on_control(self, _events: int) -> None:
+        handlers = {
+            "ping": lambda _message: self._control.send("pong"),
+            "peer": self._on_peer,
+            "stop": lambda _message: self._loop.stop(),
+        }
         try:
-            words = self._control.receive()
+            self._control.dispatch(self._control.receive(), handlers)
         except EOFError:
-            words = [{}]
-        for word in words:
-            if word.get("do") == "ping":
-                self._control.tell(pong=True)
-            elif word.get("do") == "peer":
-                self._channel.close()
-                self._operations.forget_waits()
-                self._channel = self._open_channel(self._control.take_descriptor())
-            else:
-                self._loop.stop()
+            self._loop.stop()  # The arbiter is gone.
+
+    def _on_peer(self, message: Message) -> None:
+        """A new front-end is there: this is our end of the pipe to it."""
+        if (fd := message.take_descriptor()) >= 0:
+            self._channel.close()
+            self._operations.forget_waits()
+            self._channel = self._open_channel(fd)
 
     def _on_hints(self, _events: int) -> None:
         for _turn in range(_HINTS_A_TURN):

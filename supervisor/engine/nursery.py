@@ -14,24 +14,25 @@ from contextlib import ExitStack
 
 from supervisor.engine.loop import Loop
 from supervisor.say import say
+from supervisor.spool.zygote_messages import PACKET_LIMIT, VERBS, Gone, fork_packet, parse_gone
 
 __all__ = ["Nursery"]
 
 # Found by the interpreter without site: the folders that hold the packages levity and supervisor.
-_BOOT = "import sys; sys.path[:0] = {roots!r}; from supervisor.shim.zygote import main; main()"
+_BOOT = "import sys; sys.path[:0] = {roots!r}; from supervisor.shim.zygote import main; main(verbs={verbs})"
 # Room for a title: "levityd: shim " and an id.
 _TITLE_ROOM = " " * 64
 _FIRST_RESTART_S, _LAST_RESTART_S = 0.01, 1.0
 
 
 class Nursery:
-    """Asks for shims. `on_gone(id, status)`: that shim has left. `on_restart()`: requests may have been lost.
+    """Asks for shims. `on_gone(gone)`: a shim has left. `on_restart()`: requests may have been lost.
 
     `shared`: the group of a task's directory may read its output (supervisor/engine/directory.py).
     """
 
     def __init__(
-        self, loop: Loop, on_gone: Callable[[str, int], None], on_restart: Callable[[], None], *, shared: bool = False
+        self, loop: Loop, on_gone: Callable[[Gone], None], on_restart: Callable[[], None], *, shared: bool = False
     ) -> None:
         self._loop = loop
         self._umask = 0o027 if shared else 0o077
@@ -48,12 +49,12 @@ class Nursery:
 
     def ask(self, task_id: str) -> None:
         """Ask for a shim for this task."""
-        self._outbox.append(task_id.encode())
+        self._outbox.append(fork_packet(task_id))
         self._flush()
 
     def _spawn(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, "-I", "-S", "-c", _BOOT.format(roots=_package_roots()) + _TITLE_ROOM]
+        command = [sys.executable, "-I", "-S", "-c", _BOOT.format(roots=_package_roots(), verbs=VERBS) + _TITLE_ROOM]
         with theirs, ExitStack() as undo:
             undo.callback(ours.close)
             self._process = subprocess.Popen(command, stdin=theirs.fileno(), umask=self._umask)
@@ -71,7 +72,7 @@ class Nursery:
     def _receive(self) -> None:
         while self._socket is not None:
             try:
-                packet = self._socket.recv(128)
+                packet = self._socket.recv(PACKET_LIMIT)
             except BlockingIOError:
                 return
             except OSError:
@@ -80,8 +81,8 @@ class Nursery:
                 self._lose()
                 return
             self._restart_s = _FIRST_RESTART_S
-            _word, task_id, status = packet.decode().split()
-            self._on_gone(task_id, int(status))
+            if (gone := parse_gone(packet)) is not None:
+                self._on_gone(gone)
 
     def _flush(self) -> None:
         if self._socket is None:

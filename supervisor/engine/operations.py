@@ -38,6 +38,7 @@ from supervisor.engine.tasks import Tasks
 from supervisor.engine.waiting import Wait
 from supervisor.principal import Principal, Right, Role
 from supervisor.say import say
+from supervisor.spool.commands import STDIN
 from supervisor.spool.records import JsonObject
 
 __all__ = ["Operations"]
@@ -202,8 +203,9 @@ class Operations:
             reply = store_input(task_id, piece)
         except OSError as error:
             raise host_error(error.errno or 0, "the input cannot be stored") from error
-        if task_id in self._tasks.live and "full" not in reply:
-            send_command(task_id, {"stdin": True})
+        task = self._tasks.live.get(task_id)
+        if task is not None and "full" not in reply:
+            send_command(task_id, task.commands, STDIN)
         answer(reply)
 
     def _info(self, client: Client, _params: JsonObject, answer: Answer) -> None:

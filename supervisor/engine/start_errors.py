@@ -5,7 +5,7 @@ import os
 
 from levity.errors import BadDirectory, CommandNotFound, HostError, InternalError, LevityError, NoSpace, NotExecutable
 from supervisor.spool.records import JsonObject
-from supervisor.spool.start_status import CHDIR_FLAG, EXEC_FLAG, NUMBER_MASK
+from supervisor.spool.start_failure import CHDIR, EXEC, StartFailure
 
 __all__ = ["host_error", "start_error"]
 
@@ -17,19 +17,18 @@ _WORDS = {
 }
 
 
-def start_error(status: int, spec: JsonObject) -> LevityError:
-    """Return the error for the exit status of a shim whose task did not run (supervisor/spool/start_status.py)."""
-    if status <= 0:
+def start_error(failure: StartFailure | None, spec: JsonObject) -> LevityError:
+    """Return the error for a task that did not run; `failure` is None if each of its shims was killed before."""
+    if failure is None:
         return InternalError(
             "the process that was to watch over the task was killed before it could start it; try again"
         )
-    number = status & NUMBER_MASK
     user = _as_user(spec)
-    if status & EXEC_FLAG:
-        return _exec_error(number, spec["argv"][0], user)
-    if status & CHDIR_FLAG:
-        return BadDirectory(f"cannot enter the working directory {spec['cwd']!r}{user}: {os.strerror(number)}")
-    return host_error(number, f"the task cannot be started{user}")
+    if failure.stage == EXEC:
+        return _exec_error(failure.errno, spec["argv"][0], user)
+    if failure.stage == CHDIR:
+        return BadDirectory(f"cannot enter the working directory {spec['cwd']!r}{user}: {os.strerror(failure.errno)}")
+    return host_error(failure.errno, f"the task cannot be started{user}")
 
 
 def _as_user(spec: JsonObject) -> str:
@@ -53,6 +52,8 @@ def _exec_error(number: int, command: str, user: str) -> LevityError:
 
 def host_error(number: int, what: str) -> LevityError:
     """Return the error for what the host refused, by errno."""
-    if number in (errno.ENOSPC, errno.EDQUOT):
+    if number == errno.ENOSPC:
         return NoSpace(f"{what}: no space left in levityd's state directory; make room and try again")
+    if number == errno.EDQUOT:
+        return NoSpace(f"{what}: disk quota exceeded in levityd's state directory; make room and try again")
     return HostError(f"{what}: {os.strerror(number)}")

@@ -49,6 +49,12 @@ class LiveTask:
             assert may_move(self.state, state), f"{self.id}: {self.state} -> {state}"
             self.state = state
 
+    @property
+    def commands(self) -> int:
+        """Which version of commands its shim understands; 0, which each does, as long as it has not said so."""
+        version = self.facts.get("commands", 0)
+        return version if isinstance(version, int) else 0
+
     def record(self) -> JsonObject:
         """Return what clients get."""
         return make_record(self.spec, self.state, self.facts, self.blocked)

@@ -23,8 +23,11 @@ from supervisor.engine.start_errors import host_error, start_error
 from supervisor.engine.task import Answer, LiveTask
 from supervisor.hostos.procfs import boot_id
 from supervisor.say import say
+from supervisor.spool.commands import SIGNAL
 from supervisor.spool.layout import NO_SPACE_BYTE
 from supervisor.spool.records import JsonObject, RecordVersionError
+from supervisor.spool.start_failure import HOST, StartFailure
+from supervisor.spool.zygote_messages import Gone
 
 __all__ = ["Tasks"]
 
@@ -107,7 +110,7 @@ class Tasks:
 
     def _send_signal(self, task: LiveTask, grace_s: float | None) -> None:
         # If no shim listens any more, the task's end is about to be seen and answers.
-        send_command(task.id, {} if grace_s is None else {"grace_s": grace_s})
+        send_command(task.id, task.commands, SIGNAL, **({} if grace_s is None else {"grace_s": grace_s}))
         self._loop.later(_CONFIRM_S, lambda: task.answer(task.signalled, task.record()))
 
     # Told by the zygote, the shims and the kernel
@@ -117,11 +120,12 @@ class Tasks:
         task = self.live[spec["id"]] = LiveTask(spec)
         self.look(task.id)
 
-    def shim_gone(self, task_id: str, status: int) -> None:
+    def shim_gone(self, gone: Gone) -> None:
         """The zygote saw a shim leave, or could not fork it."""
-        if task := self.live.get(task_id):
+        if task := self.live.get(gone.id):
             task.outstanding -= 1
-            self._look(task, status)
+            # A shim that fails without a word is broken; shim-crash.log says more.
+            self._look(task, gone.failure or (StartFailure(HOST, errno.EIO) if gone.status > 0 else None))
 
     def ask_again(self) -> None:
         """The zygote was replaced.
@@ -137,8 +141,8 @@ class Tasks:
         if task := self.live.get(task_id):
             self._look(task)
 
-    def _look(self, task: LiveTask, status: int = 0) -> None:
-        """Look at a task, given the exit status of its shim if that has just left."""
+    def _look(self, task: LiveTask, failure: StartFailure | None = None) -> None:
+        """Look at a task, given why it did not run if its shim has just said so."""
         if task.id in self._losses:
             return  # Its end is being recorded.
         try:
@@ -154,7 +158,7 @@ class Tasks:
         if finding is Finding.OVER and seen.exit is not None:
             self._end(task, seen.exit)
         elif finding is Finding.NEVER_STARTED:
-            self._try_start(task, status)
+            self._try_start(task, failure)
         elif finding is Finding.LOST:
             self._lose(task, seen.shim or {})
         else:
@@ -164,7 +168,7 @@ class Tasks:
             if finding is Finding.RUNNING and seen.shim is not None:
                 self._see_running(task, seen.shim)
 
-    def _try_start(self, task: LiveTask, status: int) -> None:
+    def _try_start(self, task: LiveTask, failure: StartFailure | None) -> None:
         """No shim has the task, and it was never executed."""
         accepted_in = task.spec.get("boot_id")
         if accepted_in not in (None, self._boot_id):
@@ -175,8 +179,8 @@ class Tasks:
             # Accepted by an engine that died before it answered. Whoever waits for the answer asks again.
             if task.unclaimed is None:
                 task.unclaimed = self._loop.later(_UNCLAIMED_S, lambda: self._lose(task, {}))
-        elif status > 0 or task.tries >= _TRIES:
-            self._fail_start(task, start_error(status, task.spec))
+        elif failure is not None or task.tries >= _TRIES:
+            self._fail_start(task, start_error(failure, task.spec))
         else:
             self._ask_for(task)
 

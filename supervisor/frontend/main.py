@@ -11,7 +11,7 @@ import time
 from multiprocessing.connection import Connection
 
 from supervisor.child import be_child, show_front_end
-from supervisor.control import Control
+from supervisor.control import ControlChannel, Message
 from supervisor.frontend.engine_link import EngineLink
 from supervisor.frontend.server import Server
 from supervisor.frontend.services import Services
@@ -32,7 +32,7 @@ def run_frontend(connection: Connection, pipe: Connection, listener: socket.sock
     be_child("front-end", "levity-frontend", [connection.fileno(), pipe.fileno(), listener.fileno()])
     status = 1
     try:
-        control = Control(connection)
+        control = ControlChannel(connection)
         preload_libgcc()
         # Reading long logs is work: whoever has a short question shall not wait for many times the usual 5 ms.
         sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL_S))
@@ -53,7 +53,7 @@ def _drop_privileges(access: Access) -> None:
     forbid_privileges()
 
 
-def _serve(control: Control, pipe: Connection, listener: socket.socket, access: Access) -> None:
+def _serve(control: ControlChannel, pipe: Connection, listener: socket.socket, access: Access) -> None:
     link = EngineLink()
     link.connect(os.dup(pipe.fileno()))
     pipe.close()
@@ -63,14 +63,22 @@ def _serve(control: Control, pipe: Connection, listener: socket.socket, access: 
     threading.Thread(target=link.run, daemon=True, name="link").start()
     # It is never shut down, it ends with the process; so nothing has to wake it up to look whether it shall.
     threading.Thread(target=server.serve_forever, args=(None,), daemon=True, name="server").start()
-    control.tell(ready=True)
-    while (word := control.wait().get("do")) in ("peer", "ping"):
-        if word == "peer":
-            link.connect(control.take_descriptor())
-        else:
-            control.tell(pong=True)
-    if word == "stop":
+    control.send("ready")
+    if _obey(control, link):
         _finish(server)
+
+
+def _obey(control: ControlChannel, link: EngineLink) -> bool:
+    """Do what the arbiter says until it says stop; False if it is gone, and the next levityd waits for our end."""
+
+    def connect(message: Message) -> None:
+        if (fd := message.take_descriptor()) >= 0:
+            link.connect(fd)
+
+    handlers = {"ping": lambda _message: control.send("pong"), "peer": connect}
+    while (message := control.wait()) is not None and message.verb != "stop":
+        control.dispatch([message], handlers)
+    return message is not None
 
 
 def _finish(server: Server) -> None:

@@ -1,19 +1,16 @@
-"""The control FIFO of a task: commands to its shim, a JSON line each. Runs in: shim. Owns: nothing.
+"""The control FIFO of a task: commands to its shim (supervisor/spool/commands.py). Runs in: shim. Owns: nothing.
 
 The shim opens it for reading and writing: so it never sees an end of file between two writers, and writers get ENXIO
 (fifo(7)) exactly when no shim is there.
 """
 
-import json
 import os
 
+from supervisor.spool.commands import CommandDecoder
 from supervisor.spool.layout import CONTROL
 from supervisor.spool.records import JsonObject
 
 __all__ = ["ControlReader", "make_control"]
-
-# A writer's line is at most PIPE_BUF (4096) bytes, which the kernel keeps in one piece.
-_LINE_LIMIT = 4096
 
 
 def make_control(directory_fd: int) -> int:
@@ -27,22 +24,11 @@ class ControlReader:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
-        self._buffer = b""
+        self._decoder = CommandDecoder()
 
     def commands(self) -> list[JsonObject]:
-        """Return the commands that have arrived; a line that is none is dropped."""
+        """Return the commands that have arrived; the rest is ignored."""
         try:
-            self._buffer += os.read(self.fd, 65536)
+            return self._decoder.feed(os.read(self.fd, 65536))
         except BlockingIOError:
             return []
-        *lines, rest = self._buffer.split(b"\n")
-        self._buffer = rest if len(rest) <= _LINE_LIMIT else b""
-        return [command for line in lines if (command := _parse(line)) is not None]
-
-
-def _parse(line: bytes) -> JsonObject | None:
-    try:
-        command = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return command if isinstance(command, dict) else None

@@ -10,32 +10,22 @@ from collections.abc import Callable
 
 from supervisor.hostos.kernel import request_parent_death_signal
 from supervisor.shim.program import Program
-from supervisor.spool.start_status import CHDIR_FLAG, EXEC_FLAG, pack_start_status
+from supervisor.spool.start_failure import CHDIR, EXEC, HOST, StartFailure
 
-__all__ = ["LaunchError", "launch", "start_status"]
-
-
-class Stage:
-    """Where the child is on its way to execve(2)."""
-
-    HOST, CHDIR, EXEC = "host", "chdir", "exec"
-
-
-_FLAGS = {Stage.HOST: 0, Stage.CHDIR: CHDIR_FLAG, Stage.EXEC: EXEC_FLAG}
+__all__ = ["LaunchError", "launch", "start_failure"]
 
 
 class LaunchError(Exception):
-    """The command could not be executed: `stage` is a Stage, `errno` what the kernel said."""
+    """The command was not executed; `failure` says why."""
 
-    def __init__(self, stage: str, number: int) -> None:
-        super().__init__(f"{stage}: {os.strerror(number)}")
-        self.stage = stage
-        self.errno = number
+    def __init__(self, failure: StartFailure) -> None:
+        super().__init__(f"{failure.stage}: {os.strerror(failure.errno)}")
+        self.failure = failure
 
 
-def start_status(error: LaunchError | OSError) -> int:
-    """Return the exit status by which a shim tells why its task did not run."""
-    return pack_start_status(error.errno, _FLAGS[error.stage] if isinstance(error, LaunchError) else 0)
+def start_failure(error: LaunchError | OSError) -> StartFailure:
+    """Return why a task did not run."""
+    return error.failure if isinstance(error, LaunchError) else StartFailure(HOST, error.errno or errno.EIO)
 
 
 def launch(prepare: Callable[[int], Program], directory_fd: int, stdin: int, stdout: int, stderr: int) -> int:
@@ -57,15 +47,14 @@ def launch(prepare: Callable[[int], Program], directory_fd: int, stdin: int, std
     os.close(read_end)
     if told:
         os.waitpid(pid, 0)
-        stage, _colon, number = told.decode().partition(":")
-        raise LaunchError(stage, int(number))
+        raise LaunchError(StartFailure.from_text(told.decode("ascii", "replace")) or StartFailure(HOST, errno.EIO))
     return pid
 
 
 def _become(
     prepare: Callable[[int], Program], directory_fd: int, streams: tuple[int, int, int], shim: int, report: int
 ) -> None:
-    stage = Stage.HOST
+    stage = HOST
     try:
         os.setpgid(0, 0)
         request_parent_death_signal(signal.SIGKILL)
@@ -83,11 +72,11 @@ def _become(
         request_parent_death_signal(signal.SIGKILL)
         if os.getppid() != shim:
             return
-        stage = Stage.CHDIR
+        stage = CHDIR
         program.enter()
-        stage = Stage.EXEC
+        stage = EXEC
         program.execute()
     except OSError as error:
-        os.write(report, f"{stage}:{error.errno}".encode())
+        os.write(report, StartFailure(stage, error.errno or errno.EIO).to_text().encode())
     except Exception:  # noqa: BLE001 - a bug of ours must not pass for a started command
-        os.write(report, f"{Stage.HOST}:{errno.EIO}".encode())
+        os.write(report, StartFailure(HOST, errno.EIO).to_text().encode())

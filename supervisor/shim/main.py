@@ -10,33 +10,36 @@ from collections.abc import Callable
 from supervisor.shim.course import DRAIN_S
 from supervisor.shim.ending import exit_record, store, sync_spool
 from supervisor.shim.feeder import discard_input
-from supervisor.shim.launch import LaunchError, start_status
+from supervisor.shim.launch import LaunchError, start_failure
 from supervisor.shim.program import Program
 from supervisor.shim.start import detach, start, take, undo
 from supervisor.spool.layout import task_path
+from supervisor.spool.start_failure import StartFailure
 
 __all__ = ["watch"]
 
 
-def watch(task_id: str, prepare: Callable[[int], Program], hints: socket.socket, drain_s: float = DRAIN_S) -> int:
-    """Start the task and stay until it is over; return what the shim shall exit with.
+def watch(
+    task_id: str, prepare: Callable[[int], Program], hints: socket.socket, drain_s: float = DRAIN_S
+) -> StartFailure | None:
+    """Start the task and stay until it is over.
 
-    0: the exit record is stored, or another shim has, or had, this task. Otherwise the command did not run and nothing
-    of this shim is left in the directory: an errno, plus CHDIR_FLAG or EXEC_FLAG if a call of the task's own failed.
+    None: the exit record is stored, or another shim has, or had, this task. Otherwise the command did not run, nothing
+    of this shim is left in the directory, and the failure is returned.
     """
     detach(f"levityd: shim {task_id}")
     try:
         taken = take(task_path(task_id))
     except OSError as error:
-        return start_status(error)
+        return start_failure(error)
     if taken is None:
-        return 0
+        return None
     directory_fd = taken[0]
     try:
         monitor = start(task_id, taken, prepare, hints, drain_s)
     except (LaunchError, OSError) as error:
         undo(directory_fd)
-        return start_status(error)
+        return start_failure(error)
     if monitor is not None:
         monitor.run()
         if monitor.has_input:
@@ -44,4 +47,4 @@ def watch(task_id: str, prepare: Callable[[int], Program], hints: socket.socket,
         record = exit_record(monitor)
         sync_spool(monitor, record)
         store(directory_fd, record)
-    return 0
+    return None

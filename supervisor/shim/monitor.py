@@ -16,6 +16,7 @@ from supervisor.shim.course import Action, Course
 from supervisor.shim.feeder import Feeder
 from supervisor.shim.hint import Hint
 from supervisor.shim.tree import has_living_children, kill_tree, reap_all_but, signal_group, signal_tree
+from supervisor.spool.commands import STDIN
 from supervisor.spool.files import insist, is_removed, load_record, write_record
 from supervisor.spool.layout import DISK_ERROR_BYTE, NO_SPACE_BYTE, SHIM
 from supervisor.spool.records import DEFAULT_GRACE_S, JsonObject
@@ -230,12 +231,10 @@ class Monitor:
 
     def _obey(self) -> None:
         for command in self._control.commands():
-            if "stdin" in command:
+            if command["do"] == STDIN:
                 self._feed()
                 continue
-            grace_s = command.get("grace_s")
-            if not isinstance(grace_s, int | float):
-                grace_s = self.facts()["grace_s"]
+            grace_s: float = command["grace_s"] if "grace_s" in command else self.facts()["grace_s"]
             if actions := self.course.signal(time.monotonic(), grace_s):
                 self.facts().setdefault("signalled_ns", time.time_ns())
                 self.facts()["grace_s"] = grace_s

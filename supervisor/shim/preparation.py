@@ -10,6 +10,7 @@ import time
 from supervisor.hostos.locks import lock_holder, wait_for_lock
 from supervisor.hostos.procfs import start_ticks
 from supervisor.shim.program import Program, Surroundings
+from supervisor.spool.commands import COMMANDS_VERSION
 from supervisor.spool.files import load_record, sync_path, write_record
 from supervisor.spool.layout import LOCK, SHIM, SPEC, START_BYTE, STARTED, TASKS, WATCH_BYTE
 from supervisor.spool.records import JsonObject
@@ -46,6 +47,7 @@ class Preparation:
         facts: JsonObject = {"pid": shim, "start_ticks": start_ticks(shim), "boot_id": self._boot_id}
         facts["grace_s"] = spec["grace_s"]
         facts["log_cap"] = spec.get("log_cap", 0)
+        facts["commands"] = COMMANDS_VERSION
         write_record(directory_fd, SHIM, facts, durable=False)
         facts.update(task_pid=os.getpid(), started_ns=time.time_ns())
         write_record(directory_fd, STARTED, facts, durable=False)

@@ -3,8 +3,8 @@
 Owns: its end of the engine's socket (descriptor 0). Never opens the database, a listening socket or a pipe to the
 front-end, so no shim can inherit one. It ends when the engine does; its shims go on.
 
-From the engine: an id (one packet each). To the engine: `gone ID STATUS` once that shim has left with an exit status
-(-N when signal N ended it), or when the fork failed: then the status is its errno.
+The packets between engine and zygote are in supervisor/spool/zygote_messages.py. A shim whose task did not run says why
+in one datagram to the zygote before it leaves: an exit status has no room for it, and a full disk takes no record.
 """
 
 import _thread
@@ -24,6 +24,8 @@ from supervisor.shim.main import watch
 from supervisor.shim.preparation import Preparation
 from supervisor.shim.program import Surroundings
 from supervisor.shim.rehearsal import rehearse
+from supervisor.spool.start_failure import FORK, StartFailure
+from supervisor.spool.zygote_messages import PACKET_LIMIT, Gone, gone_packet, parse_fork
 
 __all__ = ["main"]
 
@@ -33,8 +35,11 @@ _BROKEN = errno.EIO
 _IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
-def main(drain_s: float = DRAIN_S) -> None:
-    """Serve the engine until it closes its end of the socket; `drain_s` as in supervisor/shim/course.py."""
+def main(drain_s: float = DRAIN_S, verbs: int = 0) -> None:
+    """Serve the engine until it closes its end of the socket; `drain_s` as in supervisor/shim/course.py.
+
+    `verbs` is the version of messages that the engine understands.
+    """
     engine = os.dup(0)
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
@@ -50,7 +55,7 @@ def main(drain_s: float = DRAIN_S) -> None:
     rehearse(prepare, hints)
     close_all_but([engine, hints.fileno()])
     titles.set_title("levityd: zygote", "levity-zygote")
-    zygote = _Zygote(engine, prepare, hints, drain_s)
+    zygote = _Zygote(engine, prepare, hints, drain_s, verbs)
     _kept = _crowd_locks()
     gc.freeze()  # Shims share these objects' memory for as long as nobody writes to their headers.
     zygote.serve()
@@ -80,12 +85,18 @@ def _surroundings() -> Surroundings:
 
 
 class _Zygote:
-    def __init__(self, engine: int, prepare: Preparation, hints: socket.socket, drain_s: float) -> None:
+    def __init__(self, engine: int, prepare: Preparation, hints: socket.socket, drain_s: float, verbs: int) -> None:
         self._engine = engine
+        self._verbs = verbs
         self._drain_s = drain_s
         self._prepare = prepare
         self._hints = hints
         self._shims: dict[int, str] = {}
+        # Where shims say why their task did not run, and what they have said. Read as shims are reaped: the kernel
+        # keeps a few datagrams, and a shim that finds no room waits until one before it has left.
+        self._reports, self._report_to = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._reports.setblocking(False)
+        self._failures: dict[str, StartFailure] = {}
         self._wakeup_read, self._wakeup_write = os.pipe()
         os.set_blocking(self._wakeup_read, False)
         os.set_blocking(self._wakeup_write, False)
@@ -104,24 +115,25 @@ class _Zygote:
 
     def _take_request(self) -> bool:
         try:
-            packet = os.read(self._engine, 64)
+            packet = os.read(self._engine, PACKET_LIMIT)
         except ConnectionError:
             return False
         if not packet:
             return False
-        self._fork(packet.decode())
+        if task_id := parse_fork(packet):
+            self._fork(task_id)
         return True
 
     def _fork(self, task_id: str) -> None:
         try:
             pid = os.fork()
         except OSError as error:
-            self._tell(f"gone {task_id} {error.errno}")
+            self._send(Gone(task_id, 1, StartFailure(FORK, error.errno or errno.EAGAIN)))
             return
         if pid == 0:
-            for fd in (self._engine, self._wakeup_read, self._wakeup_write):
+            for fd in (self._engine, self._wakeup_read, self._wakeup_write, self._reports.fileno()):
                 os.close(fd)
-            _be_shim(task_id, self._prepare, self._hints, self._drain_s)
+            _be_shim(task_id, self._prepare, self._hints, self._drain_s, self._report_to.fileno())
         self._shims[pid] = task_id
 
     def _reap(self) -> None:
@@ -132,7 +144,8 @@ class _Zygote:
                 task_id, status = self._shims.pop(ended[0], None), os.waitstatus_to_exitcode(ended[1])
                 orphans |= task_id is None or status < 0
                 if task_id:
-                    self._tell(f"gone {task_id} {status}")
+                    self._take_reports()  # Its own is there by now.
+                    self._send(Gone(task_id, status, self._failures.pop(task_id, None)))
         except (BlockingIOError, ChildProcessError):
             pass
         if orphans:
@@ -148,22 +161,41 @@ class _Zygote:
             if pid not in self._shims:
                 os.kill(pid, signal.SIGKILL)
 
-    def _tell(self, text: str) -> None:
+    def _take_reports(self) -> None:
         try:
-            os.write(self._engine, text.encode())
+            while True:
+                task_id, _space, text = self._reports.recv(PACKET_LIMIT).decode("ascii", "replace").partition(" ")
+                if (failure := StartFailure.from_text(text)) is not None:
+                    self._failures[task_id] = failure
+        except BlockingIOError:
+            pass
+
+    def _send(self, gone: Gone) -> None:
+        try:
+            os.write(self._engine, gone_packet(gone, self._verbs))
         except OSError:
             pass  # The engine is gone; the next packet from it, an end of file, says so.
 
 
-def _be_shim(task_id: str, prepare: Preparation, hints: socket.socket, drain_s: float) -> None:
+def _be_shim(task_id: str, prepare: Preparation, hints: socket.socket, drain_s: float, report_to: int) -> None:
     """The child's side of the fork: never returns."""
     status = _BROKEN
     try:
-        status = watch(task_id, prepare, hints, drain_s)
+        failure = watch(task_id, prepare, hints, drain_s)
+        if failure is not None:
+            _report(report_to, f"{task_id} {failure.to_text()}")
+        status = 0 if failure is None else 1
     except BaseException as error:  # noqa: BLE001 - the outermost boundary: a shim has nobody to tell
         _leave_trace(task_id, error)
     finally:
         os._exit(status)
+
+
+def _report(report_to: int, text: str) -> None:
+    try:
+        os.write(report_to, text.encode("ascii"))
+    except OSError:
+        pass  # The zygote is gone, and the engine has the task started again by the next one.
 
 
 def _leave_trace(task_id: str, error: BaseException) -> None:

@@ -4,7 +4,9 @@ spec.json   id, argv, cwd, env, grace_s, stdin, merged, log_cap, accepted_ns, bo
             which boot of the machine. stdin: a client sends input; merged: both outputs are one; log_cap: how many
             bytes of output are kept, 0 for all. run_as: whom the task runs as, missing or null for levityd's user:
             uid, gid, groups (numbers), name, home, shell; name is "" for one without account
-shim.json   pid, start_ticks, boot_id, log_cap: who watches; then task_pid, started_ns; then signalled_ns, grace_s
+shim.json   pid, start_ticks, boot_id, log_cap: who watches; commands: which version of commands it understands
+            (supervisor/spool/commands.py), missing where that has no verbs; then task_pid, started_ns; then
+            signalled_ns, grace_s
 exit.json   state, exit_code, signal, reason, ended_ns, and the times above; stdout_bytes, stderr_bytes: what was
             written; stored_bytes: what its files take
 

@@ -117,18 +117,6 @@ def _state(pid: int) -> str:
         return file.read().rpartition(")")[2].split()[0]
 
 
-def test_commands_that_are_none_are_ignored(zygote: Zygote) -> None:
-    task_id = zygote.start(["sleep", "600"])
-    fd = os.open(zygote.path(task_id) / "control", os.O_WRONLY | os.O_NONBLOCK)
-    try:
-        for line in (b"", b"{", b"[]", b"7", b"\xff\x00", b"[" * 3000, b"x" * 9000):
-            os.write(fd, line + b"\n")
-    finally:
-        os.close(fd)
-    zygote.signal(task_id)
-    assert zygote.exit(task_id)["signal"] == "SIGTERM"
-
-
 def test_nobody_listens_to_a_task_that_is_over(zygote: Zygote) -> None:
     record = zygote.run(["true"])
     with pytest.raises(OSError, match="No such device or address"):

@@ -12,6 +12,7 @@ import pytest
 from supervisor.shim import monitor as monitor_module
 from supervisor.shim.hint import Hint, hint_socket
 from supervisor.shim.monitor import Monitor
+from supervisor.spool.commands import STDIN as STDIN_COMMAND
 from supervisor.spool.layout import DISK_ERROR_BYTE, NO_SPACE_BYTE, segment_name
 from supervisor.spool.reader import Hole
 from tests.support.deadline import eventually
@@ -119,7 +120,7 @@ def give(zygote: Zygote, task_id: str, *segments: tuple[int, bytes], last: bool 
             file.write(data)
     if last:
         (path / "stdin.end").touch()
-    zygote.command(task_id, {"stdin": True})
+    zygote.command(task_id, STDIN_COMMAND)
 
 
 def test_input_reaches_the_task_and_ends(zygote: Zygote) -> None:

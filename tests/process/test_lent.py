@@ -106,7 +106,7 @@ def test_the_end_that_the_engine_stores_is_as_readable(shared: Zygote, gid: int 
 @pytest.mark.parametrize(("shares", "umask"), [(True, "0027"), (False, "0077")])
 def test_the_engine_s_zygote_makes_files_as_readable(shared: Zygote, shares: bool, umask: str) -> None:
     assert shared.directory.exists()
-    nursery = Nursery(Loop(), lambda _id, _status: None, lambda: None, shared=shares)
+    nursery = Nursery(Loop(), lambda _gone: None, lambda: None, shared=shares)
     process, socket = nursery._process, nursery._socket
     assert process is not None
     assert socket is not None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from levity.protocol.text import bytes_to_text
-from supervisor.spool.start_status import CHDIR_FLAG, EXEC_FLAG
+from supervisor.spool.start_failure import CHDIR, EXEC, HOST, StartFailure
 from tests.support.deadline import eventually
 from tests.support.zygote import Zygote
 
@@ -131,14 +131,14 @@ def test_a_program_is_looked_for_with_the_tasks_own_path_and_directory(zygote: Z
     assert zygote.output(record["id"])[0] == b"found\n"
 
 
-def failing(zygote: Zygote, argv: list[str], **spec: object) -> int:
-    """Return the status with which a start fails; nothing but what was asked is left of it."""
+def failing(zygote: Zygote, argv: list[str], **spec: object) -> StartFailure:
+    """Return why a start fails; nothing but what was asked is left of it."""
     task_id = zygote.prepare(argv, **spec)
     zygote.ask(task_id)
-    status = zygote.status(task_id)
+    failure = zygote.failure(task_id)
     assert sorted(os.listdir(zygote.path(task_id))) == ["lock", "spec.json"]
     assert zygote.shim(task_id) == 0
-    return status
+    return failure
 
 
 def executable(path: Path, content: bytes, mode: int = 0o755) -> str:
@@ -164,31 +164,31 @@ def test_what_cannot_be_executed(zygote: Zygote) -> None:
         "x" * 300: errno.ENAMETOOLONG,
     }
     assert {command: failing(zygote, [command]) for command in cases} == {
-        command: EXEC_FLAG | number for command, number in cases.items()
+        command: StartFailure(EXEC, number) for command, number in cases.items()
     }
-    assert failing(zygote, ["true", "x" * 131072]) == EXEC_FLAG | errno.E2BIG
+    assert failing(zygote, ["true", "x" * 131072]) == StartFailure(EXEC, errno.E2BIG)
     busy = executable(here / "busy", b"")
     with open(busy, "wb"):
-        assert failing(zygote, [busy]) == EXEC_FLAG | errno.ETXTBSY
+        assert failing(zygote, [busy]) == StartFailure(EXEC, errno.ETXTBSY)
 
 
 def test_a_permission_outweighs_a_missing_file(zygote: Zygote) -> None:
     executable(zygote.directory / "tool", b"x", 0o644)
     env = {"PATH": f"{zygote.directory}:/nowhere"}
-    assert failing(zygote, ["tool"], env=env) == EXEC_FLAG | errno.EACCES
+    assert failing(zygote, ["tool"], env=env) == StartFailure(EXEC, errno.EACCES)
 
 
 def test_a_directory_that_cannot_be_entered(zygote: Zygote) -> None:
     (zygote.directory / "file").touch()
-    assert failing(zygote, ["true"], cwd="/nowhere") == CHDIR_FLAG | errno.ENOENT
-    assert failing(zygote, ["true"], cwd=str(zygote.directory / "file")) == CHDIR_FLAG | errno.ENOTDIR
+    assert failing(zygote, ["true"], cwd="/nowhere") == StartFailure(CHDIR, errno.ENOENT)
+    assert failing(zygote, ["true"], cwd=str(zygote.directory / "file")) == StartFailure(CHDIR, errno.ENOTDIR)
 
 
 def test_a_start_that_failed_may_be_tried_again(zygote: Zygote) -> None:
     path = zygote.directory / "tool"
     task_id = zygote.prepare([str(path)])
     zygote.ask(task_id)
-    assert zygote.status(task_id) == EXEC_FLAG | errno.ENOENT
+    assert zygote.failure(task_id) == StartFailure(EXEC, errno.ENOENT)
     executable(path, b"#!/bin/sh\nexit 9\n")
     zygote.ask(task_id)
     assert zygote.exit(task_id)["exit_code"] == 9
@@ -200,7 +200,7 @@ def test_a_directory_that_is_gone_is_an_answer(zygote: Zygote) -> None:
         path.unlink()
     zygote.path(task_id).rmdir()
     zygote.ask(task_id)
-    assert zygote.status(task_id) == errno.ENOENT
+    assert zygote.failure(task_id) == StartFailure(HOST, errno.ENOENT)
 
 
 def test_files_are_nobody_elses_business(zygote: Zygote) -> None:

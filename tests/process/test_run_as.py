@@ -15,7 +15,7 @@ import pytest
 from levity.states import State
 from supervisor.hostos import kernel
 from supervisor.spool.layout import EXIT, SPEC, TASKS
-from supervisor.spool.start_status import CHDIR_FLAG, EXEC_FLAG
+from supervisor.spool.start_failure import CHDIR, EXEC, HOST, StartFailure
 from tests.support.deadline import eventually
 from tests.support.tasks import alive
 from tests.support.zygote import Zygote
@@ -50,13 +50,13 @@ def sh_output(zygote: Zygote, script: str, **spec: Any) -> tuple[bytes, bytes]:
     return zygote.output(record["id"])
 
 
-def failing(zygote: Zygote, argv: list[str], **spec: Any) -> int:
-    """Return the status with which a start fails."""
+def failing(zygote: Zygote, argv: list[str], **spec: Any) -> StartFailure:
+    """Return why a start fails."""
     task_id = zygote.prepare(argv, **spec)
     zygote.ask(task_id)
-    status = zygote.status(task_id)
+    failure = zygote.failure(task_id)
     assert sorted(os.listdir(zygote.path(task_id))) == ["lock", "spec.json"]
-    return status
+    return failure
 
 
 # Who it is
@@ -177,11 +177,13 @@ def test_it_may_enter_and_execute_what_its_user_may(zygote: Zygote, home: Path) 
     tool = home / "tool"
     tool.write_text("#!/bin/sh\nid -u\n")
     tool.chmod(0o700)
-    assert failing(zygote, ["true"], run_as=NOBODY, cwd=str(closed)) == CHDIR_FLAG | errno.EACCES
-    assert failing(zygote, [str(tool)], run_as=NOBODY) == EXEC_FLAG | errno.EACCES
-    assert failing(zygote, ["tool"], run_as=NOBODY, env={"PATH": f"{home}:/nowhere"}) == EXEC_FLAG | errno.EACCES
-    assert failing(zygote, [str(closed / "tool")], run_as=NOBODY) == EXEC_FLAG | errno.EACCES
-    assert failing(zygote, ["/nowhere"], run_as=NOBODY) == EXEC_FLAG | errno.ENOENT
+    assert failing(zygote, ["true"], run_as=NOBODY, cwd=str(closed)) == StartFailure(CHDIR, errno.EACCES)
+    assert failing(zygote, [str(tool)], run_as=NOBODY) == StartFailure(EXEC, errno.EACCES)
+    assert failing(zygote, ["tool"], run_as=NOBODY, env={"PATH": f"{home}:/nowhere"}) == StartFailure(
+        EXEC, errno.EACCES
+    )
+    assert failing(zygote, [str(closed / "tool")], run_as=NOBODY) == StartFailure(EXEC, errno.EACCES)
+    assert failing(zygote, ["/nowhere"], run_as=NOBODY) == StartFailure(EXEC, errno.ENOENT)
     # What root may not care about is that user's alone, and the other way round.
     os.chown(tool, UID, GID)
     record = zygote.run([str(tool)], run_as=NOBODY)
@@ -200,7 +202,7 @@ def neighbour() -> Iterator[None]:
 def test_the_limit_on_its_user_s_processes_holds(tmp_path: Path) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
     with Zygote(tmp_path, prelude=f"import resource; resource.setrlimit(resource.RLIMIT_NPROC, (0, {hard}))") as zygote:
-        assert failing(zygote, ["true"], run_as=NOBODY) == EXEC_FLAG | errno.EAGAIN
+        assert failing(zygote, ["true"], run_as=NOBODY) == StartFailure(EXEC, errno.EAGAIN)
         assert zygote.run(["true"])["exit_code"] == 0
 
 
@@ -244,11 +246,12 @@ def test_a_descriptor_of_levityd_s_is_no_way_into_the_state_directory(zygote: Zy
 
     The task's directory is made for everybody here, so that only the closed one above keeps others out.
     """
-    statuses = {failing(zygote, ["/bin/pwd"], run_as=NOBODY, cwd=f"/proc/self/fd/{fd}") for fd in range(3, 16)}
-    assert statuses <= {CHDIR_FLAG | errno.ENOENT, CHDIR_FLAG | errno.ENOTDIR}
-    assert failing(zygote, ["/bin/pwd"], run_as=NOBODY, cwd="/proc/self/cwd/tasks") == CHDIR_FLAG | errno.ENOENT
+    allowed = [StartFailure(CHDIR, errno.ENOENT), StartFailure(CHDIR, errno.ENOTDIR)]
     for fd in range(3, 16):
-        assert failing(zygote, [f"/proc/self/fd/{fd}"], run_as=NOBODY) & EXEC_FLAG
+        assert failing(zygote, ["/bin/pwd"], run_as=NOBODY, cwd=f"/proc/self/fd/{fd}") in allowed
+    assert failing(zygote, ["/bin/pwd"], run_as=NOBODY, cwd="/proc/self/cwd/tasks") == StartFailure(CHDIR, errno.ENOENT)
+    for fd in range(3, 16):
+        assert failing(zygote, [f"/proc/self/fd/{fd}"], run_as=NOBODY).stage == EXEC
 
 
 # What it cannot do
@@ -326,7 +329,7 @@ MALFORMED: list[Any] = [
 def test_with_a_malformed_user_nothing_runs(zygote: Zygote) -> None:
     proof = zygote.directory / "proof"
     found = {repr(run_as): failing(zygote, ["touch", str(proof)], run_as=run_as) for run_as in MALFORMED}
-    assert found == dict.fromkeys(found, errno.EINVAL)
+    assert found == dict.fromkeys(found, StartFailure(HOST, errno.EINVAL))
     assert not proof.exists()
 
 
@@ -350,5 +353,5 @@ def test_where_the_user_cannot_be_changed_for_good_nothing_runs(tmp_path: Path, 
         zygote.path(task_id).chmod(0o777)
         (zygote.path(task_id) / SPEC).chmod(0o644)
         zygote.ask(task_id)
-        assert zygote.status(task_id) == errno.EPERM
+        assert zygote.failure(task_id) == StartFailure(HOST, errno.EPERM)
     assert not proof.exists()

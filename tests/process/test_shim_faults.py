@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.spool.layout import CONTROL, EXIT, LOCK, SHIM, SPEC, TASKS
+from supervisor.spool.start_failure import FORK, StartFailure
 from tests.support.deadline import eventually
 from tests.support.tasks import alive
 from tests.support.zygote import Zygote
@@ -115,7 +116,10 @@ def test_a_zygote_leaves_when_the_engine_does(tmp_path: Path) -> None:
 
 
 def test_shims_have_no_descriptor_of_the_zygote(zygote: Zygote) -> None:
-    """One that held the engine's socket open would keep a dead engine's place."""
+    """One that held the engine's socket open would keep a dead engine's place.
+
+    Two sockets are not of that kind: one sends hints, the other why a task did not run.
+    """
     first = zygote.start(["sleep", "600"])
     second = zygote.start(["sleep", "600"])
 
@@ -124,7 +128,7 @@ def test_shims_have_no_descriptor_of_the_zygote(zygote: Zygote) -> None:
         return sorted(name.partition(":")[0].replace(first, "ID").replace(second, "ID") for name in names)
 
     here = f"{zygote.directory}/tasks/ID"
-    expected = ["/dev/null"] * 3 + [here, f"{here}/control", f"{here}/lock"] + ["pipe"] * 4 + ["socket"]
+    expected = ["/dev/null"] * 3 + [here, f"{here}/control", f"{here}/lock"] + ["pipe"] * 4 + ["socket"] * 2
     assert descriptors(zygote.shim(first)) == sorted(expected)
     assert descriptors(zygote.shim(second)) == sorted(expected)
 
@@ -150,7 +154,7 @@ def test_a_zygote_that_cannot_fork_says_so(tmp_path: Path) -> None:
         for path in (zygote.path(task_id), zygote.path(task_id) / SPEC):
             os.chown(path, user, user)
         zygote.ask(task_id)
-        assert zygote.status(task_id) == errno.EAGAIN
+        assert zygote.failure(task_id) == StartFailure(FORK, errno.EAGAIN)
         raised = ["prlimit", "--nproc=100:", "--pid", str(zygote.process.pid)]
         subprocess.run(raised, check=True, user=user, group=user, cwd="/")
         zygote.ask(task_id)

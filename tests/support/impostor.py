@@ -36,7 +36,7 @@ def give_in(control, pipe, listener, access):
     except ConnectionRefusedError:
         serve(control, pipe, listener, access)
         return
-    control.tell(ready=True)
+    control.send("ready")
     socket.send_fds(taker, [b"x"], [control.fileno(), pipe.fileno(), listener.fileno()])
     while order := taker.recv(1):
         if order == b"f" and os.fork() == 0:

@@ -15,9 +15,12 @@ import psutil
 
 from supervisor.hostos.locks import lock_holder
 from supervisor.shim.course import DRAIN_S
+from supervisor.spool.commands import COMMANDS_VERSION, SIGNAL, encode_command
 from supervisor.spool.files import write_record
 from supervisor.spool.layout import CONTROL, ENGINE_SOCKET, EXIT, LOCK, SHIM, SPEC, STDIN, TASKS, WATCH_BYTE
 from supervisor.spool.records import JsonObject
+from supervisor.spool.start_failure import StartFailure
+from supervisor.spool.zygote_messages import PACKET_LIMIT, VERBS, Gone, fork_packet, parse_gone
 from tests.support.deadline import eventually
 from tests.support.paths import ROOT, clean_environment
 from tests.support.processes import title
@@ -26,11 +29,15 @@ from tests.support.spool import fetch, joined, opened
 __all__ = ["Zygote"]
 
 TIMEOUT_S = 20.0
-_CODE = "import sys; sys.path[:0] = [{root!r}]; {prelude}; from supervisor.shim.zygote import main; main({drain_s})"
+_CODE = "import sys; sys.path[:0] = [{root!r}]; {prelude}; "
+_CODE += "from supervisor.shim.zygote import main; main({drain_s}, verbs={verbs})"
 
 
 class Zygote:
-    """A zygote in its own state directory. `prelude` is Python that it runs first."""
+    """A zygote in its own state directory. `prelude` is Python that it runs first.
+
+    `verbs` is the version of messages that it is told its engine understands.
+    """
 
     def __init__(
         self,
@@ -41,16 +48,17 @@ class Zygote:
         env: Mapping[str, str] | None = None,
         listens: bool = True,
         umask: int = 0o077,
+        verbs: int = VERBS,
     ) -> None:
         self.directory = directory
-        self._statuses: dict[str, list[int]] = {}
+        self._gone: dict[str, list[Gone]] = {}
         (directory / TASKS).mkdir(exist_ok=True)
         self.hints = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.hints.setblocking(False)
         if listens:
             self.hints.bind(os.path.relpath(directory / ENGINE_SOCKET))
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        code = _CODE.format(root=str(ROOT), prelude=prelude, drain_s=drain_s) + " " * 64
+        code = _CODE.format(root=str(ROOT), prelude=prelude, drain_s=drain_s, verbs=verbs) + " " * 64
         with theirs:
             self.process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", code],
@@ -103,8 +111,12 @@ class Zygote:
 
     def ask(self, task_id: str) -> None:
         """Ask for a shim for this task."""
+        self.send(fork_packet(task_id))
+
+    def send(self, packet: bytes) -> None:
+        """Send a packet, whatever it is."""
         self._socket.settimeout(TIMEOUT_S)
-        self._socket.send(task_id.encode())
+        self._socket.send(packet)
 
     def start(self, argv: Iterable[str], **spec: object) -> str:
         """Start a task and return its id once its command is executed."""
@@ -119,13 +131,22 @@ class Zygote:
 
     def signal(self, task_id: str, grace_s: float | None = None) -> None:
         """Have the shim ask its task to quit."""
-        self.command(task_id, {} if grace_s is None else {"grace_s": grace_s})
+        if grace_s is None:
+            self.command(task_id, SIGNAL)
+        else:
+            self.command(task_id, SIGNAL, grace_s=grace_s)
 
-    def command(self, task_id: str, command: JsonObject) -> None:
-        """Send a command to the shim."""
+    def command(self, task_id: str, verb: str, version: int = COMMANDS_VERSION, **values: object) -> None:
+        """Send a command to the shim, in the form of a version."""
+        line = encode_command(version, verb, **values)
+        assert line is not None
+        self.write_control(task_id, line)
+
+    def write_control(self, task_id: str, data: bytes) -> None:
+        """Write bytes to the task's control FIFO, whatever they are."""
         fd = os.open(self.path(task_id) / CONTROL, os.O_WRONLY | os.O_NONBLOCK)
         try:
-            os.write(fd, json.dumps(command).encode() + b"\n")
+            os.write(fd, data)
         finally:
             os.close(fd)
 
@@ -172,17 +193,31 @@ class Zygote:
         finally:
             os.close(fd)
 
-    def status(self, task_id: str, timeout_s: float = TIMEOUT_S) -> int:
-        """Return the status with which a shim of this task has left, once it has."""
+    def packet(self, timeout_s: float = TIMEOUT_S) -> bytes:
+        """Return the next packet from the zygote."""
         self._socket.settimeout(timeout_s)
-        while not self._statuses.get(task_id):
-            packet = self._socket.recv(128)
-            if not packet:
-                raise ConnectionError("the zygote is gone")
-            word, gone_id, status = packet.decode().split()
-            assert word == "gone"
-            self._statuses.setdefault(gone_id, []).append(int(status))
-        return self._statuses[task_id].pop(0)
+        if not (packet := self._socket.recv(PACKET_LIMIT)):
+            raise ConnectionError("the zygote is gone")
+        return packet
+
+    def gone(self, task_id: str, timeout_s: float = TIMEOUT_S) -> Gone:
+        """Return how a shim of this task has left, once it has."""
+        while not self._gone.get(task_id):
+            gone = parse_gone(self.packet(timeout_s))
+            assert gone is not None
+            self._gone.setdefault(gone.id, []).append(gone)
+        return self._gone[task_id].pop(0)
+
+    def status(self, task_id: str, timeout_s: float = TIMEOUT_S) -> int:
+        """Return the exit status with which a shim of this task has left, once it has."""
+        return self.gone(task_id, timeout_s).status
+
+    def failure(self, task_id: str) -> StartFailure:
+        """Return why a task did not run, once its shim has said so and left."""
+        gone = self.gone(task_id)
+        assert gone.status == 1, gone
+        assert gone.failure is not None
+        return gone.failure
 
     def exit(self, task_id: str) -> JsonObject:
         """Return the exit record once the shim has left."""

@@ -7,9 +7,9 @@ import signal
 import pytest
 
 from levity.states import State
-from supervisor.shim.launch import LaunchError, start_status
+from supervisor.shim.launch import LaunchError, start_failure
 from supervisor.shim.verdict import signal_name, verdict
-from supervisor.spool.start_status import CHDIR_FLAG, EXEC_FLAG
+from supervisor.spool.start_failure import CHDIR, EXEC, FORK, HOST, StartFailure
 
 
 @pytest.mark.parametrize("signalled", [True, False])
@@ -42,17 +42,18 @@ def test_names_of_signals() -> None:
 
 
 @pytest.mark.parametrize("number", sorted(errno.errorcode))
-def test_why_a_start_failed_fits_into_an_exit_status(number: int) -> None:
-    statuses = [
-        start_status(LaunchError("exec", number)),
-        start_status(LaunchError("chdir", number)),
-        start_status(LaunchError("host", number)),
-        start_status(OSError(number, "")),
-    ]
-    assert all(0 < status < 256 for status in statuses)
-    if number < 64:
-        assert statuses == [number | EXEC_FLAG, number | CHDIR_FLAG, number, number]
+def test_why_a_start_failed_goes_through_a_pipe_as_it_is(number: int) -> None:
+    for stage in (FORK, HOST, CHDIR, EXEC):
+        failure = StartFailure(stage, number)
+        assert StartFailure.from_text(failure.to_text()) == failure
+        assert start_failure(LaunchError(failure)) == failure
+    assert start_failure(OSError(number, "")) == StartFailure(HOST, number)
+
+
+@pytest.mark.parametrize("text", ["", ":", "exec", "exec:", ":2", "exec:x", "exec:-1", "exec:\u0662", "exec:99999"])
+def test_another_text_is_no_failure(text: str) -> None:
+    assert StartFailure.from_text(text) is None
 
 
 def test_an_error_without_a_number_is_not_success() -> None:
-    assert start_status(OSError("no number")) == errno.EIO
+    assert start_failure(OSError("no number")).errno == errno.EIO
