@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         BadDirectory,
         CommandNotFound,
         Conflict,
+        ConnectionLost,
         Forbidden,
         HostError,
         IncompleteLog,
@@ -39,10 +40,10 @@ if TYPE_CHECKING:
         Unavailable,
         UnknownMethod,
         UnknownTask,
-        WaitTimeout,
     )
-    from levity.logs import LogChunk
-    from levity.running import Completed
+    from levity.operations.logs import LogChunk
+    from levity.operations.run import Completed
+    from levity.operations.wait import WaitTimeout
     from levity.states import State
     from levity.task import TaskRecord
     from levity.version import __version__
@@ -56,6 +57,7 @@ __all__ = [
     "CommandNotFound",
     "Completed",
     "Conflict",
+    "ConnectionLost",
     "Forbidden",
     "HostError",
     "IncompleteLog",
@@ -83,10 +85,11 @@ __all__ = [
 # Every other public name is an error.
 _HOMES = {
     "Client": "levity.client",
-    "Completed": "levity.running",
-    "LogChunk": "levity.logs",
+    "Completed": "levity.operations.run",
+    "LogChunk": "levity.operations.logs",
     "State": "levity.states",
     "TaskRecord": "levity.task",
+    "WaitTimeout": "levity.operations.wait",
     "__version__": "levity.version",
 }
 

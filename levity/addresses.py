@@ -4,7 +4,7 @@ import os
 
 from levity.errors import BadAddress
 
-__all__ = ["SYSTEM_SOCKET", "Address", "default_address", "parse_address", "state_directory"]
+__all__ = ["SYSTEM_SOCKET", "Address", "default_address", "is_loopback", "parse_address", "state_directory"]
 
 # sun_path is 108 bytes with its NUL (unix(7)).
 SOCKET_PATH_LIMIT = 107
@@ -80,6 +80,11 @@ def _unix_address(path: str) -> Address:
             f"address {'unix:' + path!r}: the path is longer than the {SOCKET_PATH_LIMIT} bytes a socket may have"
         )
     return Address(path=path)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address as getpeername(2) gives it never leaves this machine."""
+    return host.startswith(("127.", "::ffff:127.")) or host == "::1"
 
 
 def state_directory(environ: "os._Environ[str] | dict[str, str]") -> str:

@@ -3,12 +3,9 @@
 import os
 
 from levity.addresses import Address, default_address, parse_address
-from levity.connection import Connection, connect
-from levity.errors import InvalidRequest, NotExecutable, ProtocolError, ServerUnreachable, Unavailable
-from levity.patience import ConnectionLost, Patience, check_timeout
-from levity.protocol.frames import FRAME_LIMIT
-from levity.protocol.messages import request_frame
+from levity.errors import InvalidRequest, ProtocolError
 from levity.task import TaskRecord
+from levity.transport.rpc import RpcClient
 
 __all__ = ["Client"]
 
@@ -16,14 +13,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import builtins
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-    from typing import Any, Self
+    from typing import Any
 
-    from levity.credentials import Credentials, FilePath
-    from levity.feeding import Source
-    from levity.logs import LogChunk, LogReader
-    from levity.running import Completed
-    from levity.selection import Moment, When
-    from levity.spec import Text
+    from levity.operations.log_params import Moment, When
+    from levity.operations.logs import LogChunk, LogReader
+    from levity.operations.run import Completed
+    from levity.operations.start_params import Text
+    from levity.operations.stdin import Source
+    from levity.transport.credentials import Credentials, FilePath
 
     JsonObject = dict[str, Any]
 
@@ -31,7 +28,7 @@ if TYPE_CHECKING:
 PAGE = 256
 
 
-class Client:
+class Client(RpcClient):
     """Asks a levityd to run commands, and what became of them.
 
     `address` is `HOST:PORT`, `[IPV6]:PORT` or `unix:/path`; None means `$LEVITY_ADDR`, else the default unix socket.
@@ -65,29 +62,9 @@ class Client:
     ) -> None:
         if isinstance(address, str):
             address = parse_address(address)
-        self.address = default_address(os.environ) if address is None else address
-        self.timeout_s = check_timeout(timeout)
-        self.met = False  # whether a levityd ever answered here
+        chosen = default_address(os.environ) if address is None else address
         self._given = (ca, cert, key, tls, token_file)
-        self.credentials = _credentials(self.address, *self._given)
-        self._connection: Connection | None = None
-        self._last_request = 0
-        self._aborted = False
-
-    def __enter__(self) -> "Self":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"<Client {self.address} {'connected' if self._connection else 'not connected'}>"
-
-    def close(self) -> None:
-        """Close the connection; the next request makes a new one."""
-        connection, self._connection = self._connection, None
-        if connection:
-            connection.close()
+        super().__init__(chosen, timeout, _credentials(chosen, *self._given))
 
     def another(self) -> "Client":
         """Return a client for the same levityd, with a connection of its own."""
@@ -95,12 +72,6 @@ class Client:
         client = Client(self.address, self.timeout_s, ca=ca, cert=cert, key=key, tls=tls, token_file=token_file)
         client.met = self.met
         return client
-
-    def abort(self) -> None:
-        """Make the request that another thread waits in fail with ConnectionLost, and every later one."""
-        self._aborted = True
-        if connection := self._connection:
-            connection.abort()
 
     def start(
         self,
@@ -146,15 +117,15 @@ class Client:
         user: str | None = None,
     ) -> TaskRecord:
         """Do as `start` does, and return the task's whole record."""
-        from levity.spec import new_task_id, start_params  # only a start needs it
+        from levity.operations.start_params import new_task_id, start_params  # only a start needs it
 
         task_id = task_id or new_task_id()
         params = start_params(argv, cwd, env, grace_s, task_id, stdin, merged, log_cap, user)
-        return TaskRecord(self._call("task.start", params))
+        return TaskRecord(self.call("task.start", params))
 
     def query(self, task_id: str) -> TaskRecord:
         """Return the record of a task (`task_id`: its id or the beginning of it). Raises UnknownTask, AmbiguousTask."""
-        return TaskRecord(self._call("task.query", _named(task_id)))
+        return TaskRecord(self.call("task.query", _named(task_id)))
 
     def signal(self, task_id: str, grace_s: float | None = None) -> TaskRecord:
         """Ask a task to end: SIGTERM, `grace_s` seconds (None: the task's own), SIGKILL. Returns at once.
@@ -163,10 +134,10 @@ class Client:
         """
         params = _named(task_id)
         if grace_s is not None:
-            from levity.spec import check_grace
+            from levity.operations.start_params import check_grace
 
             params["grace_s"] = check_grace(grace_s)
-        return TaskRecord(self._call("task.signal", params))
+        return TaskRecord(self.call("task.signal", params))
 
     def logs(
         self,
@@ -196,7 +167,7 @@ class Client:
         It has a connection of its own, so other requests may be made meanwhile. Where that breaks it goes on at the
         same byte. Raises UnknownTask, AmbiguousTask, and IncompleteLog if anything is missing at the end.
         """
-        return self._log_reader(
+        return self.open_log(
             task_id,
             follow=follow,
             tail=tail,
@@ -218,7 +189,7 @@ class Client:
         levityd says so when it happens. `timeout` is in seconds, None for ever. Raises WaitTimeout, which has the
         records, too; UnknownTask, AmbiguousTask.
         """
-        from levity.waiting import wait  # only a wait needs it
+        from levity.operations.wait import wait  # only a wait needs it
 
         return wait(self, ids, timeout, any)
 
@@ -229,7 +200,7 @@ class Client:
         `limit_bytes` that the task has not read, then this waits; None stores all of it. It ends early, and without an
         error, where the task does not read any more or is over. Raises UnknownTask, AmbiguousTask, InvalidRequest.
         """
-        from levity.feeding import feed
+        from levity.operations.stdin import feed
 
         return feed(self, task_id, source, limit_bytes)
 
@@ -254,7 +225,7 @@ class Client:
 
         If this raises or is interrupted, the task goes on: give a `task_id` to find it again.
         """
-        from levity.running import run
+        from levity.operations.run import run
 
         is_fed = stdin is not None
         record = self.submit(argv, cwd, env, grace_s, task_id, stdin=is_fed, merged=merged, log_cap=log_cap, user=user)
@@ -264,7 +235,7 @@ class Client:
         """Yield the records of the live tasks, with `all` those that are over too."""
         cursor = None
         while True:
-            page = self._call("task.list", {"all": all, "after": cursor, "limit": PAGE})
+            page = self.call("task.list", {"all": all, "after": cursor, "limit": PAGE})
             yield from map(TaskRecord, _records(page))
             cursor = page.get("next")
             if cursor is None:
@@ -275,55 +246,13 @@ class Client:
 
         The last two are who it takes us for.
         """
-        return self._call("server.info", {})
+        return self.call("server.info", {})
 
-    def _log_reader(self, task_id: str, **wanted: "Any") -> "LogReader":
-        from levity.logs import LogReader
-        from levity.selection import log_params
+    def open_log(self, task_id: str, **wanted: "Any") -> "LogReader":
+        """Return a reader of a task's log, wanted as `logs` takes it."""
+        from levity.operations.logs import open_log
 
-        params = log_params(_named(task_id)["id"], self.timeout_s, **wanted)
-        return LogReader(self.address, self.timeout_s, params, self.credentials, met=self.met)
-
-    def _call(self, method: str, params: "JsonObject | Callable[[], JsonObject]") -> "JsonObject":
-        """Send a request, again where the connection breaks, and return its result or raise its error.
-
-        `params` may be called for them, each time anew.
-        """
-        patience = Patience(self.timeout_s, connected=self.met)
-        while True:
-            self._last_request += 1
-            frame = request_frame(self._last_request, method, params() if callable(params) else params)
-            if len(frame) > FRAME_LIMIT:
-                # The server would hang up on it, and be asked again.
-                raise NotExecutable(
-                    f"the command is too long: {len(frame)} bytes with its environment; hosts take about 2 MiB"
-                )
-            try:
-                return self._exchange(frame, patience)
-            except (ServerUnreachable, Unavailable) as error:
-                if self._aborted:
-                    raise
-                patience.wait(error)
-
-    def _exchange(self, frame: bytes, patience: Patience) -> "JsonObject":
-        if self._connection is None:
-            self._connection = connect(self.address, patience.deadline, self.credentials)
-        self.met = patience.connected = True
-        try:
-            self._check_aborted()
-            self._connection.send(frame, patience.deadline)
-            reply = self._connection.receive_reply(self._last_request, patience.deadline)
-        except BaseException:
-            # Whatever it was (a timeout, Ctrl-C), an answer may still be under way: not to be taken for the next one's.
-            self.close()
-            raise
-        if reply.error:
-            raise reply.error
-        return reply.result
-
-    def _check_aborted(self) -> None:
-        if self._aborted:
-            raise ConnectionLost("it was told to stop")
+        return open_log(self, task_id, **wanted)
 
 
 def _credentials(
@@ -336,7 +265,7 @@ def _credentials(
 ) -> "Credentials | None":
     """Return what is shown to a levityd over TCP; None for a unix socket, where the kernel says who is there."""
     if not address.is_unix:
-        from levity.credentials import Credentials
+        from levity.transport.credentials import Credentials
 
         return Credentials(ca, cert, key, tls, token_file)
     if tls or any(given is not None for given in (ca, cert, key, token_file)):

@@ -11,6 +11,7 @@ __all__ = [
     "BadDirectory",
     "CommandNotFound",
     "Conflict",
+    "ConnectionLost",
     "Forbidden",
     "HostError",
     "IncompleteLog",
@@ -28,15 +29,8 @@ __all__ = [
     "Unavailable",
     "UnknownMethod",
     "UnknownTask",
-    "WaitTimeout",
     "from_wire",
 ]
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from levity.task import TaskRecord
 
 
 class LevityError(Exception):
@@ -156,19 +150,6 @@ class IncompleteLog(LevityError):
     """A log did not arrive whole. Made by the client, never sent."""
 
 
-class WaitTimeout(LevityError):
-    """The time of a `wait` is over, and its tasks are not. Made by the client, never sent.
-
-    `records` are the tasks as they were then, in the order in which they were asked for.
-    """
-
-    exit_status = 124
-
-    def __init__(self, message: str, records: "Sequence[TaskRecord]" = ()) -> None:
-        super().__init__(message)
-        self.records = list(records)
-
-
 class PeerError(LevityError):
     """Something is wrong between this client and the server."""
 
@@ -177,6 +158,10 @@ class PeerError(LevityError):
 
 class ServerUnreachable(PeerError):
     """No connection to levityd could be made, or it was lost for good."""
+
+
+class ConnectionLost(ServerUnreachable):
+    """A levityd is or was there, and the connection to it broke: the one failure worth another try."""
 
 
 class ServerTimeout(PeerError):

@@ -3,7 +3,6 @@
 import os
 
 from levity.errors import InvalidRequest, ProtocolError
-from levity.protocol.text import text_to_bytes
 from levity.states import State
 
 __all__ = ["TaskRecord"]
@@ -127,4 +126,8 @@ _AS_THEY_ARE = (
 
 def _local_text(text: str) -> str:
     """Return the wire's text as this process writes the same bytes (they differ where the locale is not UTF-8)."""
+    if text.isascii():
+        return text
+    from levity.protocol.text import text_to_bytes  # most commands are ASCII
+
     return os.fsdecode(text_to_bytes(text))

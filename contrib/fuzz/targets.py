@@ -11,10 +11,10 @@ from typing import Any
 from levity.errors import AuthenticationError, InvalidRequest, ProtocolError
 from levity.protocol.frames import FRAME_LIMIT, NEED_DATA, STRANGER_FRAME_LIMIT, Frame, FrameDecoder
 from levity.protocol.messages import parse_request
-from supervisor.frontend.door import Door, StrangerError
-from supervisor.frontend.engine_link import EngineLink
-from supervisor.frontend.wire import Wire
-from supervisor.pipe import Pipe
+from supervisor.frontend.admission.handshake import Door, StrangerError
+from supervisor.frontend.client_socket import Wire
+from supervisor.frontend.engine_client import EngineLink
+from supervisor.ipc.frame_pipe import Pipe
 from supervisor.settings import Known
 
 __all__ = ["TARGETS", "FakeLink", "decode", "handshake", "pipe"]

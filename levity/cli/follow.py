@@ -2,11 +2,11 @@
 
 from threading import Lock, Thread
 
-from levity.cli.events import Events
 from levity.cli.output import complain, wait_readable
+from levity.cli.wakeups import Events
 from levity.client import Client
 from levity.errors import LevityError
-from levity.patience import Deadline
+from levity.transport.connection import Deadline
 
 __all__ = ["follow_all"]
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from levity.cli.logs import Show
-    from levity.logs import LogReader
+    from levity.cli.render.printers import Show
+    from levity.operations.logs import LogReader
 
 
 # How long a thread may take to notice that it is to end; it may be writing to a terminal that stands still.
@@ -28,7 +28,7 @@ def follow_all(
 ) -> int:
     """Write the logs of all these tasks as they come, line by line; return 0, or the first failure's exit status."""
     lock = Lock()
-    readers = {task_id: client._log_reader(task_id, **wanted) for task_id in task_ids}
+    readers = {task_id: client.open_log(task_id, **wanted) for task_id in task_ids}
     for reader in readers.values():
         reader.on_wait = wait_readable
     with Events() as ends:

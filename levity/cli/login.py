@@ -6,11 +6,11 @@ import sys
 from levity.cli.options import HELP, Parsed
 from levity.cli.output import complain
 from levity.client import Client
-from levity.connection import connect
-from levity.credentials import TOKEN_VARIABLE, Credentials, store_token
 from levity.errors import InvalidRequest
-from levity.patience import Deadline
-from levity.protocol.proof import parse_token
+from levity.protocol.token_proof import parse_token
+from levity.transport.connection import Deadline
+from levity.transport.credentials import TOKEN_VARIABLE, Credentials, store_token
+from levity.transport.rpc import connect
 
 __all__ = ["OPTIONS", "needs_token", "run"]
 

@@ -3,8 +3,8 @@
 from levity.cli.login import needs_token
 from levity.cli.options import HELP, Parsed
 from levity.client import Client
-from levity.credentials import remove_token
 from levity.errors import LevityError
+from levity.transport.credentials import remove_token
 
 __all__ = ["OPTIONS", "run"]
 

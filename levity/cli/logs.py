@@ -2,7 +2,7 @@
 
 from levity.cli.options import HELP, Option, Parsed
 from levity.cli.output import complain, wait_readable
-from levity.cli.show import JsonShow, LineShow, OpenLines, PlainShow
+from levity.cli.render.printers import JsonShow, LineShow, OpenLines, PlainShow, Show
 from levity.client import Client
 from levity.errors import IncompleteLog, RequestError
 
@@ -12,9 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from levity.selection import Moment
-
-    Show = PlainShow | LineShow | JsonShow
+    from levity.operations.log_params import Moment
 
 OPTIONS = (
     Option("follow", "f"),
@@ -54,7 +52,7 @@ def run(parsed: Parsed, client: Client) -> int:
 
 
 def _copy(client: Client, task_id: str, wanted: "dict[str, Any]", show: "Show") -> None:
-    reader = client._log_reader(task_id, **wanted)
+    reader = client.open_log(task_id, **wanted)
     if wanted["follow"]:
         reader.on_wait = wait_readable
     try:
@@ -101,8 +99,8 @@ def _time(parsed: Parsed, name: str) -> "Moment | None":
     text = parsed.last(name)
     if text is None:
         return None
-    from levity.cli.times import FORMS, parse_time
-    from levity.selection import LAST_NS
+    from levity.cli.render.times import FORMS, parse_time
+    from levity.operations.log_params import LAST_NS
 
     moment = parse_time(text)
     if moment is None or not 0 <= moment.ns <= LAST_NS:

@@ -9,16 +9,16 @@ standard input. So a signal only wakes the main thread, which is never in the mi
 import signal
 from threading import Thread
 
-from levity.cli.ends import as_our_failure, exit_code_of
-from levity.cli.events import Events
+from levity.cli.exit_codes import as_our_failure, exit_code_of
 from levity.cli.options import HELP, Option, Parsed
 from levity.cli.output import ReaderGone, complain, wait_readable
-from levity.cli.show import PlainShow
+from levity.cli.render.printers import PlainShow
 from levity.cli.start import TASK_OPTIONS, task_of
+from levity.cli.wakeups import Events
 from levity.client import Client
 from levity.errors import LevityError, PeerError
-from levity.feeding import Feeder
-from levity.spec import new_task_id
+from levity.operations.start_params import new_task_id
+from levity.operations.stdin import Feeder
 from levity.states import State
 from levity.task import TaskRecord
 
@@ -95,7 +95,7 @@ class _Attached:
         self._is_started = False
         # Put into by the threads and by the signal handler, taken from by `wait`.
         self._events = events
-        self._reader = client._log_reader(self._task_id, follow=True)
+        self._reader = client.open_log(self._task_id, follow=True)
         self._reader.on_wait = wait_readable
         self._follower = Thread(target=self._follow, name="follower", daemon=True)
         self._feeder: Feeder | None = None

@@ -1,10 +1,11 @@
 """`levity wait`: until tasks are over, then exit with their code. Runs in: client. Owns: nothing."""
 
-from levity.cli.ends import as_our_failure, exit_code_of
+from levity.cli.exit_codes import as_our_failure, exit_code_of
 from levity.cli.options import HELP, Option, Parsed
 from levity.cli.output import complain, write_text
 from levity.client import Client
-from levity.errors import LevityError, WaitTimeout
+from levity.errors import LevityError
+from levity.operations.wait import WaitTimeout
 from levity.states import State
 from levity.task import TaskRecord
 

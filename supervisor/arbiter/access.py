@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 from levity.addresses import Address
 from levity.errors import InvalidRequest
-from supervisor.arbiter.pem import ends_at, fingerprint
-from supervisor.arbiter.refusal import CONFIGURATION, RefusedError
-from supervisor.arbiter.selfmade import host_name, own_certificate
-from supervisor.say import say
+from supervisor.arbiter.certificates.pem import ends_at, fingerprint
+from supervisor.arbiter.certificates.self_signed import host_name, own_certificate
+from supervisor.arbiter.startup_error import CONFIGURATION, RefusedError
+from supervisor.log import say
 from supervisor.settings import Access, Known, Tls
 
 __all__ = ["TlsFiles", "access_for", "is_loopback", "login_advice", "why_open"]

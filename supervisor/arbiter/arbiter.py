@@ -14,11 +14,11 @@ from supervisor.arbiter.access import login_advice
 from supervisor.arbiter.backoff import UNREADY_LIMIT
 from supervisor.arbiter.children import Child, new_pipe
 from supervisor.arbiter.listener import Listener
-from supervisor.arbiter.refusal import CONFIGURATION, SOFTWARE, RefusedError
-from supervisor.control import Handlers, Message
+from supervisor.arbiter.startup_error import CONFIGURATION, SOFTWARE, RefusedError
 from supervisor.engine.main import run_engine
 from supervisor.frontend.main import run_frontend
-from supervisor.say import say
+from supervisor.ipc.control_channel import Handlers, Message
+from supervisor.log import say
 from supervisor.settings import Settings
 
 __all__ = ["Arbiter"]

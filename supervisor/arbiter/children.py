@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from multiprocessing.connection import Connection
 
 from supervisor.arbiter.backoff import Backoff
-from supervisor.control import ControlChannel, Handlers
+from supervisor.ipc.control_channel import ControlChannel, Handlers
 
 __all__ = ["Child", "new_pipe"]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from levity.addresses import SYSTEM_SOCKET, Address
 from supervisor.arbiter.access import why_open
-from supervisor.arbiter.refusal import CONFIGURATION, FAILED, RefusedError
+from supervisor.arbiter.startup_error import CONFIGURATION, FAILED, RefusedError
 from supervisor.hostos.locks import lock_holder, try_lock
 from supervisor.hostos.processes import port_holder
 from supervisor.settings import Access

@@ -10,16 +10,16 @@ from levity.addresses import Address
 from levity.errors import LevityError
 from supervisor.arbiter.access import TlsFiles, access_for
 from supervisor.arbiter.arbiter import Arbiter
-from supervisor.arbiter.commands import COMMANDS, run_command
+from supervisor.arbiter.bootstrap_token import make_own_token
+from supervisor.arbiter.commands.dispatch import COMMANDS, run_command
 from supervisor.arbiter.listener import Listener, find_place
 from supervisor.arbiter.options import parser, settings_of
-from supervisor.arbiter.own_token import make_own_token
-from supervisor.arbiter.refusal import FAILED, RefusedError
-from supervisor.arbiter.statedir import enter_state_dir, lock_state_dir
+from supervisor.arbiter.startup_error import FAILED, RefusedError
+from supervisor.arbiter.state_dir import enter_state_dir, lock_state_dir
 from supervisor.hostos.descriptors import close_all_but, normalise_standard_streams
 from supervisor.hostos.procfs import initial_environment
 from supervisor.hostos.titles import set_title
-from supervisor.say import say
+from supervisor.log import say
 from supervisor.settings import TICKET_KEY, Known, Settings
 
 __all__ = ["main"]

@@ -9,24 +9,25 @@ from multiprocessing.connection import Connection
 
 from levity.errors import LevityError
 from levity.protocol.messages import Request, error_frame, result_frame
-from supervisor.child import be_child, take_lock
-from supervisor.control import ControlChannel, Message
-from supervisor.engine.audit import Audit
-from supervisor.engine.authority import Authority, ticket_key
-from supervisor.engine.channel import Channel
-from supervisor.engine.janitor import Disk, Janitor, Limits
+from supervisor.engine.access.audit_log import Audit
+from supervisor.engine.access.authenticator import Authority, ticket_key
+from supervisor.engine.frontend_channel import Channel
 from supervisor.engine.loop import Loop, Timer
-from supervisor.engine.nursery import Nursery
-from supervisor.engine.operations import Operations
-from supervisor.engine.reception import Reception
-from supervisor.engine.recovery import live_specs, open_registry, quarantine_registry
-from supervisor.engine.registry import NewerRegistryError, Registry, RegistryCorruptError
-from supervisor.engine.tasks import Tasks
-from supervisor.say import say
+from supervisor.engine.operations.context import Context
+from supervisor.engine.operations.dispatch import Operations
+from supervisor.engine.operations.frontend import Reception
+from supervisor.engine.storage.rebuild import live_specs, open_registry, quarantine_registry
+from supervisor.engine.storage.registry import NewerRegistryError, Registry, RegistryCorruptError
+from supervisor.engine.storage.retention import Disk, Janitor, Limits
+from supervisor.engine.tasks.spawner import Nursery
+from supervisor.engine.tasks.tasks import Tasks
+from supervisor.ipc.child import be_child, take_lock
+from supervisor.ipc.control_channel import ControlChannel, Message
+from supervisor.log import say
+from supervisor.security.tokens import TokenStore
 from supervisor.settings import LockByte, Settings
 from supervisor.spool.layout import ENGINE_SOCKET, is_task_id
 from supervisor.spool.records import JsonObject
-from supervisor.tokens import TokenStore
 
 __all__ = ["run_engine"]
 
@@ -73,9 +74,17 @@ class _Engine:
         self._janitor = Janitor(self._loop, registry, limits, lambda: self._tasks.is_out_of_space)
         authority = Authority(access, str(settings.address), TokenStore(), ticket_key())
         self._audit = audit = Audit()
-        self._operations = Operations(
-            self._loop, self._tasks, registry, authority, audit, settings.state_dir, keeping.log_cap, limits
+        context = Context(
+            self._loop,
+            self._tasks,
+            registry,
+            authority,
+            audit,
+            state_dir=settings.state_dir,
+            log_cap=keeping.log_cap,
+            limits=limits,
         )
+        self._operations = Operations(context)
         self._reception = Reception(authority, audit, spool_gid, self._operations.find, self._operations.unwait)
         self._nursery = Nursery(self._loop, self._tasks.shim_gone, self._tasks.ask_again, shared=spool_gid is not None)
         self._commit_timer: Timer | None = None

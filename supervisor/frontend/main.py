@@ -10,14 +10,14 @@ import threading
 import time
 from multiprocessing.connection import Connection
 
-from supervisor.child import be_child, show_front_end
-from supervisor.control import ControlChannel, Message
-from supervisor.frontend.engine_link import EngineLink
+from supervisor.frontend.engine_client import EngineLink
 from supervisor.frontend.server import Server
-from supervisor.frontend.services import Services
+from supervisor.frontend.shared import Services
 from supervisor.hostos.identity import become
 from supervisor.hostos.kernel import forbid_privileges, preload_libgcc
-from supervisor.say import say
+from supervisor.ipc.child import be_child, show_front_end
+from supervisor.ipc.control_channel import ControlChannel, Message
+from supervisor.log import say
 from supervisor.settings import Access
 
 __all__ = ["run_frontend"]

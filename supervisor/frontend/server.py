@@ -9,10 +9,10 @@ import sys
 import time
 from typing import Any
 
-from supervisor.frontend.gate import source_of
-from supervisor.frontend.services import Services
+from supervisor.frontend.admission.limits import source_of
 from supervisor.frontend.session import Session
-from supervisor.say import say
+from supervisor.frontend.shared import Services
+from supervisor.log import say
 
 __all__ = ["Server"]
 

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from levity.errors import AuthenticationError, InvalidRequest, LevityError, ProtocolError, Unavailable, UnknownMethod
 from levity.protocol.frames import STRANGER_FRAME_LIMIT, Frame, FrameDecoder
 from levity.protocol.messages import error_frame, parse_request, result_frame
-from supervisor.frontend.door import Caller, StrangerError
-from supervisor.frontend.inputs import store_input
-from supervisor.frontend.log_request import parse_log_request
-from supervisor.frontend.services import Services
-from supervisor.frontend.waiting import ENGINE_S, wait_for_tasks
-from supervisor.frontend.wire import Wire
+from supervisor.frontend.admission.handshake import Caller, StrangerError
+from supervisor.frontend.client_socket import Wire
+from supervisor.frontend.operations.log_params import parse_log_request
+from supervisor.frontend.operations.stdin import store_input
+from supervisor.frontend.operations.wait import ENGINE_S, wait_for_tasks
+from supervisor.frontend.shared import Services
 from supervisor.spool.records import JsonObject
 
 __all__ = ["Session"]

@@ -7,12 +7,12 @@ database; what it knows is on disk.
 import socket
 from collections.abc import Callable
 
-from supervisor.shim.course import DRAIN_S
-from supervisor.shim.ending import exit_record, store, sync_spool
-from supervisor.shim.feeder import discard_input
-from supervisor.shim.launch import LaunchError, start_failure
-from supervisor.shim.program import Program
+from supervisor.shim.command import Program
+from supervisor.shim.exit_record import exit_record, store, sync_spool
+from supervisor.shim.spawn import LaunchError, start_failure
 from supervisor.shim.start import detach, start, take, undo
+from supervisor.shim.stdin_pump import discard_input
+from supervisor.shim.termination import DRAIN_S
 from supervisor.spool.layout import task_path
 from supervisor.spool.start_failure import StartFailure
 

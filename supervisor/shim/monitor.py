@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 from supervisor.hostos.locks import try_lock, unlock
 from supervisor.shim.control import ControlReader
-from supervisor.shim.course import Action, Course
-from supervisor.shim.feeder import Feeder
 from supervisor.shim.hint import Hint
+from supervisor.shim.stdin_pump import Feeder
+from supervisor.shim.termination import Action, Course
 from supervisor.shim.tree import has_living_children, kill_tree, reap_all_but, signal_group, signal_tree
 from supervisor.spool.commands import STDIN
 from supervisor.spool.files import insist, is_removed, load_record, write_record

@@ -14,12 +14,12 @@ from collections.abc import Callable
 from supervisor.hostos.kernel import become_subreaper
 from supervisor.hostos.locks import try_lock, unlock, wait_for_lock
 from supervisor.hostos.titles import set_title
+from supervisor.shim.command import Program
 from supervisor.shim.control import make_control
-from supervisor.shim.feeder import open_input
 from supervisor.shim.hint import Hint, try_hint
-from supervisor.shim.launch import launch
 from supervisor.shim.monitor import Monitor
-from supervisor.shim.program import Program
+from supervisor.shim.spawn import launch
+from supervisor.shim.stdin_pump import open_input
 from supervisor.spool.layout import CONTROL, EXIT, LOCK, SHIM, SPEC, START_BYTE, STARTED, STDIN, WATCH_BYTE
 
 __all__ = ["detach", "start", "take", "undo"]

@@ -18,12 +18,12 @@ import socket
 from supervisor.hostos import titles
 from supervisor.hostos.descriptors import close_all_but
 from supervisor.hostos.procfs import boot_id, initial_environment, living_children
-from supervisor.shim.course import DRAIN_S
+from supervisor.shim.command import Surroundings
 from supervisor.shim.hint import hint_socket
 from supervisor.shim.main import watch
-from supervisor.shim.preparation import Preparation
-from supervisor.shim.program import Surroundings
-from supervisor.shim.rehearsal import rehearse
+from supervisor.shim.pre_exec import Preparation
+from supervisor.shim.termination import DRAIN_S
+from supervisor.shim.warm_up import rehearse
 from supervisor.spool.start_failure import FORK, StartFailure
 from supervisor.spool.zygote_messages import PACKET_LIMIT, Gone, gone_packet, parse_fork
 
@@ -36,7 +36,7 @@ _IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal
 
 
 def main(drain_s: float = DRAIN_S, verbs: int = 0) -> None:
-    """Serve the engine until it closes its end of the socket; `drain_s` as in supervisor/shim/course.py.
+    """Serve the engine until it closes its end of the socket; `drain_s` as in supervisor/shim/termination.py.
 
     `verbs` is the version of messages that the engine understands.
     """

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from supervisor.engine import directory
 from supervisor.engine.loop import Loop
-from supervisor.engine.nursery import Nursery
+from supervisor.engine.storage import task_directory as directory
+from supervisor.engine.tasks.spawner import Nursery
 from supervisor.spool.files import write_record
 from tests.support.deadline import eventually
 from tests.support.stranger import GID, UID, as_stranger, attempts

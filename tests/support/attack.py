@@ -12,7 +12,7 @@ from typing import Any
 from levity.addresses import parse_address
 from levity.protocol.frames import Frame, FrameDecoder
 from levity.protocol.messages import request_frame
-from levity.protocol.proof import client_proof, make_nonce
+from levity.protocol.token_proof import client_proof, make_nonce
 from supervisor.spool.layout import TASKS
 from tests.support.certificates import Certificate
 from tests.support.daemon import Daemon
@@ -57,7 +57,7 @@ OTHER_NAMES = (
 
 def named_in_source() -> set[str]:
     """Return every name of an operation that stands in a table of levityd's."""
-    files = ("frontend/session.py", "engine/operations.py", "engine/reception.py")
+    files = ("frontend/session.py", "engine/operations/dispatch.py", "engine/operations/frontend.py")
     texts = [(ROOT / "supervisor" / name).read_text() for name in files]
     return {name for text in texts for name in re.findall(r'^ +"([a-z]+\.[a-z]+)": ', text, re.MULTILINE)}
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.engine.audit import Audit
+from supervisor.engine.access.audit_log import Audit
 
 __all__ = ["NOW_NS", "Clock", "Make", "full_at", "lines", "raw", "seqs", "start"]
 

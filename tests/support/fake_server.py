@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
-from levity.endpoint import endpoint_binding
+from levity.channel_binding import endpoint_binding
 from levity.errors import LevityError
 from levity.protocol.frames import STDERR, STDOUT, Frame, FrameDecoder, chunk_head
 from levity.protocol.messages import (
@@ -22,7 +22,7 @@ from levity.protocol.messages import (
     parse_request,
     result_frame,
 )
-from levity.protocol.proof import (
+from levity.protocol.token_proof import (
     client_proof,
     format_token,
     is_nonce_of,

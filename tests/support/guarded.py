@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from levity import Client
-from levity.endpoint import endpoint_binding
-from levity.protocol.proof import parse_token
+from levity.channel_binding import endpoint_binding
+from levity.protocol.token_proof import parse_token
 from levity.tls import certificate_binding
-from supervisor.principal import Role
-from supervisor.tokens import TokenStore, own_name
+from supervisor.security.principal import Role
+from supervisor.security.tokens import TokenStore, own_name
 from tests.support.attack import Watch
 from tests.support.certificates import Authority, Certificate, make_ca
 from tests.support.daemon import Daemon

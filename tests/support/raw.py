@@ -4,10 +4,10 @@ import json
 import socket
 from typing import Any, Self
 
-from levity.endpoint import endpoint_binding
+from levity.channel_binding import endpoint_binding
 from levity.protocol.frames import Frame, FrameDecoder
 from levity.protocol.messages import request_frame
-from levity.protocol.proof import client_proof, make_nonce, parse_token, server_proof
+from levity.protocol.token_proof import client_proof, make_nonce, parse_token, server_proof
 from tests.support.daemon import Daemon
 
 __all__ = ["Raw"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.engine.registry import Registry
+from supervisor.engine.storage.registry import Registry
 
 __all__ = ["ids", "registry", "registry_path"]
 

@@ -28,7 +28,7 @@ def client_of(address: str | None, timeout_s: float = 30.0) -> Client:
 
 def send(client: Client, task_id: str, data: bytes, offset: int = 0, **more: object) -> dict[str, Any]:
     """Send one piece of input, to be stored at `offset`; return what levityd says of it."""
-    return client._call("task.stdin", {"id": task_id, "offset": offset, "data": b64encode(data).decode(), **more})
+    return client.call("task.stdin", {"id": task_id, "offset": offset, "data": b64encode(data).decode(), **more})
 
 
 def texts(chunks: Iterable[LogChunk]) -> list[bytes]:

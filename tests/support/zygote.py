@@ -14,7 +14,7 @@ from typing import Self
 import psutil
 
 from supervisor.hostos.locks import lock_holder
-from supervisor.shim.course import DRAIN_S
+from supervisor.shim.termination import DRAIN_S
 from supervisor.spool.commands import COMMANDS_VERSION, SIGNAL, encode_command
 from supervisor.spool.files import write_record
 from supervisor.spool.layout import CONTROL, ENGINE_SOCKET, EXIT, LOCK, SHIM, SPEC, STDIN, TASKS, WATCH_BYTE

@@ -13,7 +13,7 @@ import pytest
 
 from levity import AuthenticationError, Client, LevityError
 from levity.protocol.messages import request_frame
-from levity.protocol.proof import parse_token
+from levity.protocol.token_proof import parse_token
 from tests.support.attack import Audit
 from tests.support.certificates import Certificate, self_signed
 from tests.support.daemon import Daemon

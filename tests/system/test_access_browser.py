@@ -9,7 +9,7 @@ import pytest
 
 from levity.protocol.frames import FRAME_LIMIT, STRANGER_FRAME_LIMIT
 from levity.protocol.messages import request_frame
-from levity.protocol.proof import make_nonce
+from levity.protocol.token_proof import make_nonce
 from tests.support.attack import OPERATIONS, check_refusal, connect, read_all, read_bytes, request
 from tests.support.guarded import Guarded
 from tests.support.paths import clean_environment

@@ -10,8 +10,8 @@ import pytest
 
 from levity.protocol.frames import STRANGER_FRAME_LIMIT, json_frame
 from levity.protocol.messages import request_frame
-from levity.protocol.proof import make_nonce
-from supervisor.principal import Role
+from levity.protocol.token_proof import make_nonce
+from supervisor.security.principal import Role
 from tests.support.attack import (
     INNER,
     OPERATIONS,

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from levity.endpoint import endpoint_binding
+from levity.channel_binding import endpoint_binding
 from levity.errors import Forbidden
 from levity.protocol.messages import request_frame
 from levity.states import State
-from supervisor.principal import Role
-from supervisor.tokens import TokenStore
+from supervisor.security.principal import Role
+from supervisor.security.tokens import TokenStore
 from tests.support.attack import check_refusal, connect, enter, read_all, read_one, request, secure
 from tests.support.crowd import WireUser
 from tests.support.daemon import Daemon

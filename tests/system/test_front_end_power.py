@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from levity import Client
-from levity.protocol.proof import parse_token
+from levity.protocol.token_proof import parse_token
 from tests.support.daemon import Daemon
 from tests.support.deadline import eventually
 from tests.support.impostor import replaced, taken_over, weak_command

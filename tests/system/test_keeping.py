@@ -250,15 +250,15 @@ def test_a_task_that_waits_for_room_says_so(small_disk: Callable[..., Daemon]) -
     daemon = small_disk("4m", "--min-free", "none")
     with client_of(daemon.address) as client:
         before = run(client, writer(MIB))
-        assert client._call("task.query", {"id": before})["waiting"] is None
+        assert client.call("task.query", {"id": before})["waiting"] is None
         task_id = sh(client, writer(5 * MIB))
 
         def waiting() -> str:
-            return str(client._call("task.query", {"id": task_id})["waiting"] or "")
+            return str(client.call("task.query", {"id": task_id})["waiting"] or "")
 
         assert "no space" in eventually(waiting, "the task to say that it waits")
         for turn in range(2):
-            listed = client._call("task.list", {"all": False, "after": None, "limit": 10})["tasks"]
+            listed = client.call("task.list", {"all": False, "after": None, "limit": 10})["tasks"]
             assert [(record["id"], record["state"]) for record in listed] == [(task_id, State.RUNNING)]
             assert "no space" in listed[0]["waiting"]
             assert "no space" in waiting()
@@ -300,9 +300,9 @@ def test_settings_are_told_and_handed_to_tasks(make_daemon: Make) -> None:
         start: dict[str, object] = {"argv": ["true"], "cwd": None, "env": {}}
         ids = [f"{number:08x}-0000-4000-8000-000000000000" for number in range(3)]
         records = [
-            client._call("task.start", {"id": ids[0], **start}),
-            client._call("task.start", {"id": ids[1], **start, "log_cap": 0}),
-            client._call("task.start", {"id": ids[2], **start, "log_cap": 4 * MIB}),
+            client.call("task.start", {"id": ids[0], **start}),
+            client.call("task.start", {"id": ids[1], **start, "log_cap": 0}),
+            client.call("task.start", {"id": ids[2], **start, "log_cap": 4 * MIB}),
         ]
         assert [record["log_cap"] for record in records] == [2 * MIB, 0, 4 * MIB]
 

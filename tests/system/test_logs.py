@@ -14,7 +14,7 @@ import pytest
 
 from levity import Client, LogChunk, State
 from levity.errors import IncompleteLog
-from levity.selection import Moment
+from levity.operations.log_params import Moment
 from tests.support.daemon import Daemon
 from tests.support.deadline import eventually
 from tests.support.noise import Digests, noise, noise_command

@@ -207,7 +207,8 @@ def home() -> Iterator[Path]:
 _OWN_CLIENT = """
 import sys
 sys.path.insert(0, {root!r})
-import levity.client, levity.spec, levity.logs, levity.selection, levity.waiting
+import levity.client, levity.operations.start_params, levity.operations.logs
+import levity.operations.log_params, levity.operations.wait
 
 with levity.client.Client({address!r}) as client:
     task_id = client.start(["sh", "-c", "id -u; pwd"])

@@ -22,7 +22,7 @@ import pytest
 from levity.errors import Forbidden, UnknownTask
 from levity.protocol.frames import json_frame
 from levity.protocol.messages import request_frame
-from levity.protocol.proof import client_proof, make_nonce, parse_token
+from levity.protocol.token_proof import client_proof, make_nonce, parse_token
 from levity.states import State
 from tests.support.daemon import Daemon
 from tests.support.deadline import eventually

@@ -8,7 +8,8 @@ import psutil
 import pytest
 
 from levity import State
-from levity.errors import UnknownTask, WaitTimeout
+from levity.errors import UnknownTask
+from levity.operations.wait import WaitTimeout
 from levity.protocol.messages import request_frame
 from tests.support.daemon import Daemon
 from tests.support.deadline import eventually

@@ -20,7 +20,7 @@ NOBODY = "00000000-0000-4000-8000-000000000000"
 
 
 def wait(client: Client, *ids: str, timeout_s: float | None = 20, **more: object) -> dict[str, Any]:
-    return client._call("task.wait", {"ids": list(ids), "timeout_s": timeout_s, **more})
+    return client.call("task.wait", {"ids": list(ids), "timeout_s": timeout_s, **more})
 
 
 def codes(answer: dict[str, Any]) -> list[int | None]:
@@ -78,7 +78,7 @@ def test_what_there_is_no_task_for(shared_daemon: Daemon) -> None:
             wait(client, "7777", first)
         for ids in ([], [7], "x", None):
             with pytest.raises(InvalidRequest):
-                client._call("task.wait", {"ids": ids, "timeout_s": 1})
+                client.call("task.wait", {"ids": ids, "timeout_s": 1})
 
 
 @pytest.mark.race
@@ -150,17 +150,17 @@ def test_a_task_that_is_to_be_fed_has_a_fifo_and_is_the_same_only_with_it(daemon
             "env": {},
             "stdin": True,
         }
-        record = client._call("task.start", params)
+        record = client.call("task.start", params)
         assert (record["stdin"], record["merged"]) == (True, False)
         assert stat.S_ISFIFO(os.lstat(daemon.state_dir / "tasks" / record["id"] / "stdin").st_mode)
-        assert client._call("task.start", params)["pid"] == record["pid"]
+        assert client.call("task.start", params)["pid"] == record["pid"]
         for change in ({"stdin": False}, {"merged": True}):
             with pytest.raises(Conflict):
-                client._call("task.start", params | change)
+                client.call("task.start", params | change)
         # How much of its output is kept is no part of what the task is.
-        assert client._call("task.start", params | {"log_cap": 0})["log_cap"] == record["log_cap"]
+        assert client.call("task.start", params | {"log_cap": 0})["log_cap"] == record["log_cap"]
 
 
 def test_what_is_between_front_end_and_engine_is_not_for_clients(shared_daemon: Daemon) -> None:
     with client_of(shared_daemon.address) as client, pytest.raises(UnknownMethod):
-        client._call("task.unwait", {"token": "0"})
+        client.call("task.unwait", {"token": "0"})

@@ -14,13 +14,13 @@ import pytest
 from levity.addresses import parse_address
 from levity.errors import InvalidRequest
 from levity.tls import server_context
+from supervisor.arbiter import bootstrap_token as own_token
 from supervisor.arbiter import listener as listener_module
-from supervisor.arbiter import own_token
 from supervisor.arbiter.access import TlsFiles, access_for, is_loopback, login_advice, why_open
-from supervisor.arbiter.certificates import Authority, make_authority, make_key
+from supervisor.arbiter.bootstrap_token import make_own_token
+from supervisor.arbiter.certificates.x509 import Authority, make_authority, make_key
 from supervisor.arbiter.listener import Listener, Place, find_place
-from supervisor.arbiter.own_token import make_own_token
-from supervisor.arbiter.refusal import CONFIGURATION, RefusedError
+from supervisor.arbiter.startup_error import CONFIGURATION, RefusedError
 from supervisor.settings import Access, Known, Tls
 from tests.support.paths import ROOT
 

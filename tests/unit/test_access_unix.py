@@ -12,7 +12,7 @@ import pytest
 from levity.addresses import parse_address
 from supervisor.arbiter import listener as listener_module
 from supervisor.arbiter.listener import Listener, find_place
-from supervisor.arbiter.refusal import RefusedError
+from supervisor.arbiter.startup_error import RefusedError
 from supervisor.settings import Access
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it gives files away")

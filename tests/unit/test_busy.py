@@ -2,7 +2,7 @@
 
 import threading
 
-from supervisor.frontend.busy import Busy
+from supervisor.frontend.operations.active_senders import Busy
 
 
 def in_thread(busy: Busy, now: float) -> None:

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from levity.tls import server_context
-from supervisor.arbiter.certificates import Authority, Issued, make_authority, make_key, self_signed
-from supervisor.arbiter.pem import ends_at, fingerprint
+from supervisor.arbiter.certificates.pem import ends_at, fingerprint
+from supervisor.arbiter.certificates.x509 import Authority, Issued, make_authority, make_key, self_signed
 
 DAY_S = 86400
 PEM = self_signed(make_key(), "vm")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.hostos import changes as changes_module
-from supervisor.hostos.changes import Changes, Watch
+from supervisor.hostos import inotify as changes_module
+from supervisor.hostos.inotify import Changes, Watch
 
 
 @pytest.fixture(scope="module")

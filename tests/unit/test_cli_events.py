@@ -8,7 +8,7 @@ from types import FrameType
 
 import pytest
 
-from levity.cli.events import Events
+from levity.cli.wakeups import Events
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from levity import LogChunk
-from levity.cli.lines import HELD_LIMIT_BYTES, LineRenderer
-from levity.cli.records import RecordRenderer
+from levity.cli.render.json_renderer import RecordRenderer
+from levity.cli.render.line_renderer import HELD_LIMIT_BYTES, LineRenderer
 from tests.support.fake_server import ID
 
 # 2026-11-24T09:41:02.000000005Z
@@ -47,7 +47,7 @@ def test_lines_without_heads_are_the_bytes_however_they_are_cut(
     pieces: list[tuple[str, "bytes | int", int]], limit: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("levity.cli.lines.HELD_LIMIT_BYTES", limit)
+        patch.setattr("levity.cli.render.line_renderer.HELD_LIMIT_BYTES", limit)
         renderer = LineRenderer(timestamps=False, prefix=False)
         written = rendered(renderer.feed, pieces) + list(renderer.finish())
     for name in ("stdout", "stderr"):

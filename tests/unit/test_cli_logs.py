@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from levity.cli.lines import HELD_LIMIT_BYTES
 from levity.cli.main import main
-from levity.cli.show import LineShow, OpenLines
+from levity.cli.render.line_renderer import HELD_LIMIT_BYTES
+from levity.cli.render.printers import LineShow, OpenLines
 from levity.errors import UnknownTask
-from levity.logs import LogChunk
+from levity.operations.logs import LogChunk
 from levity.protocol.frames import STDERR, STDOUT
 from tests.support.deadline import eventually
 from tests.support.fake_server import ID, FakeServer, Peer, Script, answering, serving_log

@@ -153,7 +153,7 @@ def test_a_levityd_that_dies_between_two_connections_is_waited_for(
             if len(pauses) == 2:
                 server.listen()
 
-        monkeypatch.setattr("levity.patience.sleep", pause)
+        monkeypatch.setattr("levity.transport.rpc.sleep", pause)
         assert run(server, "run", "ls") == 4
     assert len(pauses) == 2
     assert capfdbinary.readouterr() == (b"one\ntwo", b"\xff\0")

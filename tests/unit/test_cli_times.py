@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from levity.cli.times import parse_time, rfc3339
-from levity.selection import Moment
+from levity.cli.render.times import parse_time, rfc3339
+from levity.operations.log_params import Moment
 
 T = 1_795_513_262 * 10**9
 

@@ -6,9 +6,17 @@ from pathlib import Path
 import pytest
 
 from levity import Client
-from levity.errors import LevityError, ProtocolError, ServerTimeout, ServerUnreachable, Unavailable, UnknownTask
-from levity.patience import ConnectionLost, Patience
+from levity.errors import (
+    ConnectionLost,
+    LevityError,
+    ProtocolError,
+    ServerTimeout,
+    ServerUnreachable,
+    Unavailable,
+    UnknownTask,
+)
 from levity.protocol.frames import STDOUT
+from levity.transport.rpc import Patience
 from tests.support.fake_server import FakeServer, Peer, answering, record, serving_log
 
 TIMEOUT_S = 20.0
@@ -77,7 +85,7 @@ class Pauses:
         self.taken: list[float] = []
         self._at = at
         self._act = act
-        monkeypatch.setattr("levity.patience.sleep", self._sleep)
+        monkeypatch.setattr("levity.transport.rpc.sleep", self._sleep)
 
     def _sleep(self, seconds: float) -> None:
         self.taken.append(seconds)
@@ -188,7 +196,7 @@ def test_unavailable_for_too_long() -> None:
 
 def test_patience_ends_with_what_really_happened(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("levity.patience.monotonic", lambda: now)
+    monkeypatch.setattr("levity.transport.connection.monotonic", lambda: now)
     pauses = Pauses(monkeypatch)
     patience = Patience(1.0)
     patience.wait(ConnectionLost("broke"))
@@ -324,6 +332,6 @@ def test_a_socket_that_may_not_be_used(tmp_path: Path, monkeypatch: pytest.Monke
             def close(self) -> None: ...
 
     # As root no permission is ever missing, so the kernel's answer is played.
-    monkeypatch.setattr("levity.connection._socket", Refusing)
+    monkeypatch.setattr("levity.transport.connection._socket", Refusing)
     with Client(f"unix:{tmp_path}/s") as client, pytest.raises(ServerUnreachable, match="Permission denied"):
         client.query("3f2a")

@@ -93,15 +93,15 @@ QUERY = frozenset(
         "levity.cli.output",
         "levity.cli.query",
         "levity.client",
-        "levity.connection",
         "levity.errors",
-        "levity.patience",
         "levity.protocol",
         "levity.protocol.frames",
         "levity.protocol.messages",
-        "levity.protocol.text",
         "levity.states",
         "levity.task",
+        "levity.transport",
+        "levity.transport.connection",
+        "levity.transport.rpc",
     }
 )
 
@@ -122,10 +122,10 @@ def test_proving_a_token_costs_little_more() -> None:
     with FakeServer(answering(record()), host="127.0.0.1") as server:
         loaded = modules_of("-a", server.address, "query", "3f2a", env=server.environ)
     assert ours(loaded) == QUERY | {
-        "levity.authentication",
-        "levity.credentials",
-        "levity.endpoint",
-        "levity.protocol.proof",
+        "levity.transport.token_login",
+        "levity.transport.credentials",
+        "levity.channel_binding",
+        "levity.protocol.token_proof",
     }
     # What of it is needed is in C.
     assert not loaded & (FORBIDDEN | {"encodings.idna", "getpass", "hashlib", "hmac", "pwd", "secrets"})

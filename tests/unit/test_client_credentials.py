@@ -13,10 +13,10 @@ import pytest
 from levity import Client
 from levity.addresses import Address, parse_address
 from levity.cli.main import main
-from levity.credentials import Credentials, remove_token, store_token, token_path
 from levity.errors import AuthenticationError, BadAddress, InvalidRequest, LevityError
 from levity.protocol.messages import notification_frame
-from levity.protocol.proof import format_token
+from levity.protocol.token_proof import format_token
+from levity.transport.credentials import Credentials, remove_token, store_token, token_path
 from tests.support.fake_server import FakeServer, Peer, answering, record
 
 Captured = pytest.CaptureFixture[str]

@@ -5,13 +5,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from levity import Client
-from levity.addresses import Address
-from levity.authentication import Dialogue, is_loopback
-from levity.endpoint import endpoint_binding
+from levity.addresses import Address, is_loopback
+from levity.channel_binding import endpoint_binding
 from levity.errors import AuthenticationError, LevityError
 from levity.protocol.frames import JSON, NEED_DATA, STDOUT, Frame, FrameDecoder, json_frame
 from levity.protocol.messages import dump_object, notification_frame, result_frame
-from levity.protocol.proof import client_proof, server_proof
+from levity.protocol.token_proof import client_proof, server_proof
+from levity.transport.token_login import Dialogue
 from tests.support.fake_server import FakeServer, Peer, methods, requests_in
 
 TIMEOUT_S = 20.0

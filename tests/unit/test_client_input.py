@@ -22,7 +22,7 @@ TIMEOUT_S = 20.0
 @pytest.fixture
 def in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no time pass between tries."""
-    monkeypatch.setattr("levity.patience.sleep", lambda _: None)
+    monkeypatch.setattr("levity.transport.rpc.sleep", lambda _: None)
 
 
 class Slowly(io.RawIOBase):

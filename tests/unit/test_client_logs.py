@@ -19,7 +19,7 @@ from levity.errors import (
     Unavailable,
     UnknownTask,
 )
-from levity.protocol import pieces
+from levity.protocol import log_decoder as pieces
 from levity.protocol.frames import STDERR, STDOUT
 from tests.support.fake_server import ID, Entry, FakeServer, Peer, Script, answering, record, serving_log
 
@@ -293,7 +293,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr("levity.patience.monotonic", lambda: self.now)
+        monkeypatch.setattr("levity.transport.connection.monotonic", lambda: self.now)
 
 
 def test_heartbeats_keep_a_silent_log_and_renew_the_patience(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ TIMEOUT_S = 20.0
 @pytest.fixture
 def in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no time pass between tries."""
-    monkeypatch.setattr("levity.patience.sleep", lambda _: None)
+    monkeypatch.setattr("levity.transport.rpc.sleep", lambda _: None)
 
 
 LOG = [(STDOUT, b"one\n"), (STDERR, b"bad\n"), (STDOUT, b"two\n")]

@@ -117,7 +117,7 @@ def test_the_certificate_must_be_for_what_the_address_says(
 ) -> None:
     with tls_server(ca.server([name])) as server:
         port = int(server.address.rpartition(":")[2])
-        monkeypatch.setattr("levity.connection._targets", lambda _: [(socket.AF_INET, ("127.0.0.1", port))])
+        monkeypatch.setattr("levity.transport.connection._targets", lambda _: [(socket.AF_INET, ("127.0.0.1", port))])
         with Client(f"{host}:{port}", TIMEOUT_S, ca=ca.path, token_file=server.token_file) as client:
             if is_right:
                 client.query("3f2a")
@@ -330,7 +330,7 @@ def test_a_handshake_that_stands_still() -> None:
 
 def test_an_address_off_loopback_is_never_spoken_to_in_plain(own: Certificate, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is given or not."""
-    monkeypatch.setattr("levity.authentication.is_loopback", lambda _: False)
+    monkeypatch.setattr("levity.transport.token_login.is_loopback", lambda _: False)
     with (
         FakeServer(token_hello, host="127.0.0.1") as server,
         Client(server.address, TIMEOUT_S, token_file=server.token_file) as client,
@@ -393,6 +393,6 @@ def test_files_that_cannot_be_used(ca: Authority, own: Certificate, tmp_path: Pa
 def test_a_host_that_no_certificate_can_be_for(own: Certificate, monkeypatch: pytest.MonkeyPatch) -> None:
     with tls_server(own) as server:
         port = int(server.address.rpartition(":")[2])
-        monkeypatch.setattr("levity.connection._targets", lambda _: [(socket.AF_INET, ("127.0.0.1", port))])
+        monkeypatch.setattr("levity.transport.connection._targets", lambda _: [(socket.AF_INET, ("127.0.0.1", port))])
         with Client(f".x:{port}", TIMEOUT_S, tls=True) as client, pytest.raises(BadAddress, match="no certificate"):
             client.query("3f2a")

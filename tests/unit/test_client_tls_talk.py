@@ -12,12 +12,12 @@ import pytest
 
 from levity import Client
 from levity.addresses import parse_address
-from levity.connection import Connection, connect
-from levity.credentials import Credentials
-from levity.encryption import encrypt
-from levity.errors import LevityError, ServerTimeout
-from levity.patience import ConnectionLost, Deadline
+from levity.errors import ConnectionLost, LevityError, ServerTimeout
 from levity.protocol.frames import STDOUT
+from levity.transport.connection import Connection, Deadline
+from levity.transport.credentials import Credentials
+from levity.transport.rpc import connect
+from levity.transport.tls_login import encrypt
 from tests.support.certificates import Certificate
 from tests.support.fake_server import LIMIT_S, Peer, answering, log_wire, record, serving_log
 from tests.support.tls_server import tls_server
@@ -126,8 +126,8 @@ def test_bytes_that_are_decrypted_already_are_not_waited_for(own: Certificate) -
         pytest.MonkeyPatch.context() as patch,
         Client(server.address, TIMEOUT_S, tls=True, token_file=server.token_file) as client,
     ):
-        patch.setattr("levity.connection.RECEIVE_BYTES", 100)
-        reader = client._log_reader("3f2a", follow=True)
+        patch.setattr("levity.transport.connection.RECEIVE_BYTES", 100)
+        reader = client.open_log("3f2a", follow=True)
         reader.on_wait = wait
         assert b"".join(chunk.data for chunk in reader.chunks()) == b"x" * 5000
 

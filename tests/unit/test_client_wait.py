@@ -10,7 +10,7 @@ from levity.errors import (
     ProtocolError,
     ServerTimeout,
 )
-from levity.patience import Deadline
+from levity.transport.connection import Deadline
 from tests.support.fake_server import ID, FakeServer, Peer, answering, record
 
 TIMEOUT_S = 20.0
@@ -21,7 +21,7 @@ ENDED = record(state="Finished", exit_code=3)
 @pytest.fixture
 def in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no time pass between tries."""
-    monkeypatch.setattr("levity.patience.sleep", lambda _: None)
+    monkeypatch.setattr("levity.transport.rpc.sleep", lambda _: None)
 
 
 def test_wait_asks_once_and_returns_whole_records() -> None:
@@ -80,7 +80,7 @@ def test_heartbeats_renew_the_time_and_a_broken_wait_asks_for_what_is_left(monke
         now += 0.9 * TIMEOUT_S
 
     monkeypatch.setattr(Deadline, "renew", renew_and_let_time_pass)
-    for module in ("patience", "waiting"):
+    for module in ("transport.connection", "operations.wait"):
         monkeypatch.setattr(f"levity.{module}.monotonic", lambda: now)
 
     def slow(peer: Peer) -> None:

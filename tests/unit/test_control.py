@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from levity.protocol.frames import STRANGER_FRAME_LIMIT, json_frame
 from supervisor.arbiter.children import Child
-from supervisor.control import ControlChannel, Message
+from supervisor.ipc.control_channel import ControlChannel, Message
 
 
 @pytest.fixture

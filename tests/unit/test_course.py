@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from supervisor.shim.course import DRAIN_S, Action, Course
+from supervisor.shim.termination import DRAIN_S, Action, Course
 
 DRAIN = 10.0
 

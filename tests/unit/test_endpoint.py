@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
-from levity.endpoint import endpoint_binding
+from levity.channel_binding import endpoint_binding
 from tests.support.paths import ROOT
 
 CODE = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-from levity.endpoint import endpoint_binding
+from levity.channel_binding import endpoint_binding
 print(endpoint_binding("127.0.0.1", 4321).decode())
 """
 

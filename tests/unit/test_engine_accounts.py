@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from supervisor.engine import accounts
-from supervisor.engine.accounts import Accounts
+from supervisor.engine.access import accounts
+from supervisor.engine.access.accounts import Accounts
 
 FREE_UID = 54321
 

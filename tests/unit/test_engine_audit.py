@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.engine.audit import Audit, _capped_argv
+from supervisor.engine.access.audit_log import Audit, _capped_argv
 from tests.support.audit import Clock, Make, lines, raw, seqs, start
 
 pytestmark = pytest.mark.usefixtures("audit_place")

@@ -15,12 +15,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from levity.errors import AuthenticationError, InvalidRequest, Unavailable
-from levity.protocol.proof import client_proof, is_nonce_of, make_nonce, server_proof
-from supervisor import private
-from supervisor.engine.authority import Authority, ticket_key
-from supervisor.principal import Principal, Role
+from levity.protocol.token_proof import client_proof, is_nonce_of, make_nonce, server_proof
+from supervisor.engine.access.authenticator import Authority, ticket_key
+from supervisor.security import private_files as private
+from supervisor.security.principal import Principal, Role
+from supervisor.security.tokens import Token, TokenStore
 from supervisor.settings import Access, Known
-from supervisor.tokens import Token, TokenStore
 
 KEY = bytes(32)
 BINDING = b"tcp:127.0.0.1:4321"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.engine import directory
+from supervisor.engine.storage import task_directory as directory
 from supervisor.spool.layout import DISK_ERROR_BYTE, NO_SPACE_BYTE, WATCH_BYTE
 
 ID = "3f2a9c1e-0b7d-4e55-9a51-2f0c6d1b8e42"

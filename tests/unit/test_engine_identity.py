@@ -5,8 +5,8 @@ import os
 import pytest
 
 from levity.errors import Forbidden, InvalidRequest
-from supervisor.engine import identity
-from supervisor.principal import Principal, Role
+from supervisor.engine.access import run_as as identity
+from supervisor.security.principal import Principal, Role
 from supervisor.spool.records import JsonObject
 
 ROOT, ALICE, TOOR = "root", "alice", "toor"

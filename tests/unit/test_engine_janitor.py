@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.engine import directory, janitor
-from supervisor.engine.janitor import Disk, Janitor, Limits, must_go
 from supervisor.engine.loop import Loop
-from supervisor.engine.recovery import open_registry
-from supervisor.engine.registry import Logs, Registry, RegistryUnusableError, Row
+from supervisor.engine.storage import retention as janitor
+from supervisor.engine.storage import task_directory as directory
+from supervisor.engine.storage.rebuild import open_registry
+from supervisor.engine.storage.registry import Logs, Registry, RegistryUnusableError, Row
+from supervisor.engine.storage.retention import Disk, Janitor, Limits, must_go
 from supervisor.settings import Keeping
 
 MIB, GIB = 2**20, 2**30

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from supervisor.engine.directory import Observation
-from supervisor.engine.judge import Finding, judge
+from supervisor.engine.storage.judge import Finding, judge
+from supervisor.engine.storage.task_directory import Observation
 
 NAMED: dict[str, Any] = {"pid": 7}
 STARTED: dict[str, Any] = {"pid": 7, "task_pid": 8}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.engine.registry import Logs, Registry, RegistryCorruptError, Row
+from supervisor.engine.storage.registry import Logs, Registry, RegistryCorruptError, Row
 from tests.support.registry import ids
 
 SPEC: dict[str, Any] = {"argv": ["ls"], "grace_s": 5.0}

@@ -4,7 +4,7 @@ from typing import Any
 
 from levity.states import State
 from levity.task import TaskRecord
-from supervisor.engine.record import make_brief, make_record
+from supervisor.engine.tasks.record import make_brief, make_record
 from supervisor.spool.layout import DISK_ERROR_BYTE, NO_SPACE_BYTE
 
 SPEC: dict[str, Any] = {

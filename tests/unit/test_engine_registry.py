@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.engine.registry import (
+from supervisor.engine.storage.registry import (
     NewerRegistryError,
     Registry,
     RegistryCorruptError,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.engine.registry import NewerRegistryError, Registry, RegistryCorruptError, Row
+from supervisor.engine.storage.registry import NewerRegistryError, Registry, RegistryCorruptError, Row
 from tests.support.paths import ROOT
 from tests.support.registry import ids
 

@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from levity.errors import InvalidRequest
-from supervisor.engine.cursor import open_cursor, seal_cursor
-from supervisor.engine.request import check_start, grace_of, page_of, prefix_of, wait_of
+from supervisor.engine.operations.page_token import open_cursor, seal_cursor
+from supervisor.engine.operations.params import check_start, grace_of, page_of, prefix_of, wait_of
 
 ID = "3f2a9c1e-0b7d-4e55-9a51-2f0c6d1b8e42"
 CAP = 2**30

@@ -14,7 +14,7 @@ from levity.errors import (
     NoSpace,
     NotExecutable,
 )
-from supervisor.engine.start_errors import start_error
+from supervisor.engine.tasks.start_errors import start_error
 from supervisor.spool.start_failure import CHDIR, EXEC, FORK, HOST, StartFailure
 
 SPEC: dict[str, Any] = {"argv": ["prog"], "cwd": "/dir"}

@@ -9,9 +9,9 @@ import pytest
 from levity.errors import CommandNotFound, LevityError
 from levity.states import State
 from supervisor.engine.loop import Loop
-from supervisor.engine.record import make_brief
-from supervisor.engine.task import LiveTask
-from supervisor.engine.waiting import Wait
+from supervisor.engine.tasks.live_task import LiveTask
+from supervisor.engine.tasks.record import make_brief
+from supervisor.engine.tasks.waits import Wait
 
 FAR_S = 3600.0
 

@@ -3,7 +3,7 @@
 import pytest
 
 import levity
-from levity import errors
+from levity import WaitTimeout, errors
 from levity.errors import LevityError, from_wire
 
 CLASSES = [getattr(errors, name) for name in errors.__all__ if name != "from_wire"]
@@ -62,6 +62,6 @@ def test_exit_statuses() -> None:
     assert errors.ServerUnreachable.exit_status == errors.ServerTimeout.exit_status == 255
     assert errors.ProtocolError.exit_status == 255
     assert errors.InvalidRequest.exit_status == errors.BadAddress.exit_status == 2
-    assert errors.WaitTimeout.exit_status == 124
+    assert WaitTimeout.exit_status == 124
     assert errors.IncompleteLog.exit_status == 1
     assert errors.UnknownTask.exit_status == errors.AmbiguousTask.exit_status == errors.BadDirectory.exit_status == 1

@@ -9,13 +9,13 @@ import pytest
 
 from levity.errors import AuthenticationError
 from levity.protocol.frames import JSON
+from levity.protocol.log_decoder import PieceDecoder
 from levity.protocol.messages import Request, parse_answer
-from levity.protocol.pieces import PieceDecoder
-from supervisor.frontend import logs as logs_module
-from supervisor.frontend.log_request import parse_log_request
-from supervisor.frontend.logs import Logs
-from supervisor.frontend.wire import Wire
-from supervisor.hostos.changes import Changes
+from supervisor.frontend.client_socket import Wire
+from supervisor.frontend.operations import logs as logs_module
+from supervisor.frontend.operations.log_params import parse_log_request
+from supervisor.frontend.operations.logs import Logs
+from supervisor.hostos.inotify import Changes
 from supervisor.spool.index import RECORD_SIZE
 from supervisor.spool.layout import index_name, task_path
 from tests.support.spool import finish, write

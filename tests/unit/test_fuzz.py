@@ -16,11 +16,11 @@ from contrib.fuzz.targets import TARGETS, decode, handshake, pipe
 from levity.errors import LevityError
 from levity.protocol.frames import json_frame
 from levity.protocol.messages import Request, dump_object, request_frame
-from supervisor.engine.audit import Audit
-from supervisor.engine.authority import Authority
-from supervisor.engine.reception import Reception
+from supervisor.engine.access.audit_log import Audit
+from supervisor.engine.access.authenticator import Authority
+from supervisor.engine.operations.frontend import Reception
+from supervisor.security.tokens import TokenStore
 from supervisor.settings import Access, Known
-from supervisor.tokens import TokenStore
 from tests.support.paths import ROOT, clean_environment
 
 values = st.recursive(

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from supervisor.frontend.gate import Gate, source_of
+from supervisor.frontend.admission.limits import Gate, source_of
 
 STRANGERS, KNOWN, A_USER = 64, 1024, 256
 SOURCES = [None, "10.0.0.1", "10.0.0.2", "2001:db8::/64"]

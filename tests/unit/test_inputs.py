@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.engine import inputs as inputs_module
-from supervisor.engine.inputs import Input, _Spool
+from supervisor.engine.storage import stdin_spool as inputs_module
+from supervisor.engine.storage.stdin_spool import Input, _Spool
 from tests.support.spool import scratch
 
 

@@ -32,19 +32,12 @@ LAYERS: dict[str, set[str]] = {
     "hostos": set(),
     "spool": {"hostos"},
     "shim": {"hostos", "spool"},
-    "say": set(),
+    "log": set(),
     "settings": set(),
-    "pipe": set(),
-    "principal": set(),
-    "private": {"hostos"},
-    "tokens": {"principal", "private", "say"},
-    "child": {"hostos", "settings"},
-    "control": {"pipe", "spool"},
-    "engine": {
-        *("hostos", "spool", "shim", "say", "settings", "child", "control", "pipe"),
-        *("principal", "private", "tokens"),
-    },
-    "frontend": {"hostos", "spool", "say", "settings", "child", "control", "pipe"},
+    "security": {"hostos", "log"},
+    "ipc": {"hostos", "settings", "spool"},
+    "engine": {"hostos", "spool", "shim", "log", "settings", "ipc", "security"},
+    "frontend": {"hostos", "spool", "log", "settings", "ipc"},
 }
 
 

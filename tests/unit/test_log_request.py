@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from levity.errors import InvalidRequest
-from supervisor.engine.inputs import parse_input
-from supervisor.frontend.log_request import LogRequest, parse_log_request
-from supervisor.frontend.wire import heartbeat_of
+from supervisor.engine.storage.stdin_spool import parse_input
+from supervisor.frontend.client_socket import heartbeat_of
+from supervisor.frontend.operations.log_params import LogRequest, parse_log_request
 
 NOW = 1_000_000
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from levity.protocol import pieces
+from levity.protocol import log_decoder as pieces
 from levity.protocol.frames import STDERR, STDOUT, Frame, FrameDecoder
 from levity.protocol.messages import Request
 from tests.support.fake_server import Entry, log_wire

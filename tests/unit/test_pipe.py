@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from levity.errors import ProtocolError
 from levity.protocol.frames import Frame, FrameDecoder, json_frame
-from supervisor.pipe import Pipe
+from supervisor.ipc.frame_pipe import Pipe
 
 Ends = tuple[Pipe, Pipe]
 

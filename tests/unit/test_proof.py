@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from levity.endpoint import endpoint_binding
+from levity.channel_binding import endpoint_binding
 from levity.errors import InvalidRequest
-from levity.protocol.proof import (
+from levity.protocol.token_proof import (
     KEY_BYTES,
     NONCE_BYTES,
     client_proof,

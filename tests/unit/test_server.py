@@ -12,7 +12,7 @@ from typing import cast
 import pytest
 
 from supervisor.frontend.server import Server
-from supervisor.frontend.services import Services
+from supervisor.frontend.shared import Services
 
 # Sessions only keep it until they run.
 SERVICES = cast(Services, None)

@@ -18,11 +18,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from levity.errors import Conflict, InvalidRequest, LevityError
-from levity.protocol.proof import format_token, make_nonce
-from supervisor import private
-from supervisor.principal import Role, local_user
-from supervisor.private import NotPrivateError
-from supervisor.tokens import TOKENS_LIMIT, TokenStore, own_name
+from levity.protocol.token_proof import format_token, make_nonce
+from supervisor.security import private_files as private
+from supervisor.security.principal import Role, local_user
+from supervisor.security.private_files import NotPrivateError
+from supervisor.security.tokens import TOKENS_LIMIT, TokenStore, own_name
 from tests.support.paths import ROOT
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it gives files away")
@@ -71,7 +71,10 @@ def test_a_token_has_256_bits_and_is_another_each_time(store: TokenStore) -> Non
 
 
 def test_many_at_once_make_one_token(directory: Path) -> None:
-    code = "import sys; from supervisor.tokens import TokenStore; print(TokenStore(sys.argv[1]).ensure_own().text)"
+    code = (
+        "import sys; from supervisor.security.tokens import TokenStore; "
+        "print(TokenStore(sys.argv[1]).ensure_own().text)"
+    )
     command = [sys.executable, "-c", code, str(directory)]
     found = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(8)]
     texts = {one.communicate(timeout=30)[0] for one in found}
@@ -183,7 +186,7 @@ def test_two_changes_within_a_tick_both_count(store: TokenStore, monkeypatch: py
         times = {key: getattr(found, key) // 10**8 * 10**8 for key in ("st_mtime_ns", "st_ctime_ns")}
         return SimpleNamespace(**{key: getattr(found, key) for key in dir(found) if key.startswith("st_")} | times)
 
-    monkeypatch.setattr("supervisor.tokens.os.stat", coarse)
+    monkeypatch.setattr("supervisor.security.tokens.os.stat", coarse)
     for n in range(50):
         one = store.add(f"user{n}", Role.USER)
         assert store.by_nonce(make_nonce(one.key)) == one

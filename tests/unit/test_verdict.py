@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from levity.states import State
-from supervisor.shim.launch import LaunchError, start_failure
+from supervisor.shim.spawn import LaunchError, start_failure
 from supervisor.shim.verdict import signal_name, verdict
 from supervisor.spool.start_failure import CHDIR, EXEC, FORK, HOST, StartFailure
 

@@ -1,0 +1,1 @@
+"""A log as people and programs read it."""

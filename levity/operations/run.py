@@ -1,0 +1,68 @@
+"""Run a command to its end: follow what it writes, feed it, wait for its result. Runs in: client. Owns: nothing."""
+
+from levity.errors import LevityError
+from levity.operations.logs import open_log
+from levity.operations.stdin import Feeder
+from levity.operations.wait import wait
+from levity.task import TaskRecord
+from levity.transport.rpc import RpcClient
+
+__all__ = ["Completed", "run"]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from levity.operations.logs import LogChunk, LogReader
+    from levity.operations.stdin import Source
+
+
+class Completed:
+    """A task that is over: its `record`, and all it wrote as `stdout` and `stderr` (empty if it was handed on)."""
+
+    __slots__ = ("record", "stderr", "stdout")
+
+    def __init__(self, record: TaskRecord, stdout: bytes, stderr: bytes) -> None:
+        self.record = record
+        self.stdout = stdout
+        self.stderr = stderr
+
+    @property
+    def exit_code(self) -> int | None:
+        """The record's: 128+N when signal N ended it, None where levity failed it."""
+        return self.record.exit_code
+
+    def __repr__(self) -> str:
+        sizes = f"{len(self.stdout)} and {len(self.stderr)} B"
+        return f"<Completed {self.record.id} {self.record.state} {self.exit_code}, {sizes}>"
+
+
+def run(
+    client: RpcClient, task_id: str, source: "Source | None", output: "Callable[[LogChunk], object] | None"
+) -> Completed:
+    """Do the rest of Client.run for a task that is started."""
+    written: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
+
+    def collect(chunk: "LogChunk") -> None:
+        written[chunk.stream].append(chunk.data)
+
+    reader = open_log(client, task_id, follow=True)
+    feeder = None if source is None else Feeder(client, task_id, source, lambda _: reader.abort())
+    try:
+        _follow(reader, feeder, output or collect)
+    finally:
+        if feeder:
+            feeder.stop()
+    (record,) = wait(client, task_id, None, any_of=False)
+    return Completed(record, b"".join(written["stdout"]), b"".join(written["stderr"]))
+
+
+def _follow(reader: "LogReader", feeder: Feeder | None, take: "Callable[[LogChunk], object]") -> None:
+    try:
+        for chunk in reader.chunks():
+            take(chunk)
+    except LevityError:
+        # The feeder stopped the reader, to be heard.
+        if feeder and feeder.error:
+            raise feeder.error from None
+        raise

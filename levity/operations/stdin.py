@@ -1,0 +1,177 @@
+"""Give a task its standard input, a chunk at a time. Runs in: client. Owns: nothing, or a thread with a client.
+
+A chunk is sent with its position in the input, so that sending it again after a break does no harm. Only one is under
+way: the reply says how much is stored, and whether anybody still reads it.
+"""
+
+from binascii import b2a_base64
+
+from levity.errors import ConnectionLost, InvalidRequest, ProtocolError
+from levity.operations.log_params import heartbeat_s
+from levity.transport.rpc import RpcClient
+
+__all__ = ["Feeder", "Source", "feed"]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any, Protocol
+
+    JsonObject = dict[str, Any]
+
+    class Readable(Protocol):
+        """A binary file object; `read1` is taken where there is one."""
+
+        def read(self, size: int, /) -> bytes | None: ...
+
+    Source = bytes | bytearray | memoryview | Readable
+else:
+    Source = object
+
+CHUNK_BYTES = 256 * 1024
+# How much input may be stored that the task has not read: enough for it never to wait for us.
+UNREAD_LIMIT_BYTES = 16 * 1024 * 1024
+# A thread that is told to stop may be in the middle of connecting.
+STOP_PATIENCE_S = 1.0
+
+
+def feed(client: RpcClient, task_id: str, source: "Source", limit_bytes: int | None) -> int:
+    """Send all of `source` and that it ends there; return how many bytes of it levityd took.
+
+    Returns early where the task does not read any more. `limit_bytes` is how much of it may be stored unread, None
+    for any.
+    """
+    if not isinstance(task_id, str) or not task_id:
+        raise InvalidRequest(f"{task_id!r} is no task id: it is what `start` returned, or the beginning of that")
+    return _feed(client, task_id, chunks(source), limit_bytes)
+
+
+def _feed(client: RpcClient, task_id: str, pieces: "Iterator[bytes]", limit_bytes: int | None) -> int:
+    offset = 0
+    for chunk in pieces:
+        left = chunk
+        # An empty chunk is the last one.
+        while left or not chunk:
+            taken, wanted = _send(client, task_id, offset, left, limit_bytes)
+            offset += taken
+            if not wanted or not chunk:
+                return offset
+            left = left[taken:]
+    raise AssertionError("there is always a last chunk")
+
+
+def _send(client: RpcClient, task_id: str, offset: int, data: bytes, limit_bytes: int | None) -> tuple[int, bool]:
+    """Send a chunk; return how many bytes of it were taken, and whether more is wanted."""
+    reply = client.call(
+        "task.stdin",
+        {
+            "id": task_id,
+            "offset": offset,
+            "data": b2a_base64(data, newline=False).decode("ascii"),
+            "end": not data,
+            "limit_bytes": limit_bytes,
+            "heartbeat_s": heartbeat_s(client.timeout_s),
+        },
+    )
+    stored = reply.get("stored")
+    if isinstance(stored, bool) or not isinstance(stored, int):
+        raise ProtocolError("levityd did not say how much of a task's input it has")
+    # More than was sent: another one sent the same before.
+    taken = max(min(stored - offset, len(data)), 0)
+    wanted = reply.get("closed") is not True and reply.get("over") is not True
+    if wanted and data and not taken:
+        raise ProtocolError(f"levityd has {stored} bytes of a task's input, and took none of those from {offset} on")
+    return taken, wanted
+
+
+def chunks(source: "Source") -> "Iterator[bytes]":
+    """Yield the bytes of `source` as they come, at last an empty chunk."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        view = memoryview(source).cast("B")
+        for start in range(0, len(view), CHUNK_BYTES):
+            yield bytes(view[start : start + CHUNK_BYTES])
+        yield b""
+        return
+    # read() waits for all it was asked for: a line typed by hand would be held back.
+    read = getattr(source, "read1", None) or getattr(source, "read", None)
+    if read is None:
+        raise InvalidRequest(f"the input is to be bytes or a binary file object, not {type(source).__name__}")
+    while True:
+        chunk = read(CHUNK_BYTES)
+        if chunk is None:
+            _wait_readable(source)
+            continue
+        if not isinstance(chunk, bytes):
+            raise InvalidRequest("the input is to be bytes: open the file in binary mode")
+        yield chunk
+        if not chunk:
+            return
+
+
+def _wait_readable(source: "Any") -> None:
+    """Wait for input on a descriptor that somebody made non-blocking."""
+    import select
+
+    poll = select.poll()
+    poll.register(source, select.POLLIN)
+    poll.poll()
+
+
+class Feeder:
+    """Feeds a task from a thread of its own, over a connection of its own.
+
+    `is_done`: levityd has all of the input, or the task wants no more of it. What goes wrong is kept as `error`, then
+    `failed` is called with it there, in that thread.
+    """
+
+    def __init__(
+        self, client: RpcClient, task_id: str, source: "Source", failed: "Callable[[BaseException], object]"
+    ) -> None:
+        from threading import Thread
+
+        self.error: BaseException | None = None
+        self.is_done = False
+        self._client = client.another()
+        self._task_id = task_id
+        self._source = source
+        self._failed = failed
+        self._stopped = self._in_source = False
+        # A daemon: a read from a terminal cannot be called off.
+        self._thread = Thread(target=self._run, name=f"stdin of {task_id}", daemon=True)
+        self._thread.start()
+
+    def __repr__(self) -> str:
+        return f"<Feeder {self._task_id} {'stopped' if self._stopped else self.error or 'feeding'}>"
+
+    def stop(self) -> None:
+        """Make the thread end, and wait for it unless it is in the middle of a read of the source."""
+        self._stopped = True
+        self._client.abort()
+        # It looks at `_stopped` between saying that it reads and reading, so it will not begin to.
+        if not self._in_source:
+            self._thread.join(STOP_PATIENCE_S)
+
+    def _watched(self) -> "Iterator[bytes]":
+        """Yield the source's chunks, noting when a read may take for ever."""
+        source = chunks(self._source)
+        while True:
+            self._in_source = True
+            try:
+                if self._stopped:
+                    raise ConnectionLost("it was told to stop")
+                chunk = next(source)
+            finally:
+                self._in_source = False
+            yield chunk
+            if not chunk:
+                return
+
+    def _run(self) -> None:
+        try:
+            with self._client:
+                _feed(self._client, self._task_id, self._watched(), UNREAD_LIMIT_BYTES)
+                self.is_done = True
+        except BaseException as error:  # noqa: BLE001 - told to the thread that waits for the task
+            if not self._stopped:
+                self.error = error
+                self._failed(error)

@@ -1,0 +1,186 @@
+"""One levityd, asked again where the connection breaks. Runs in: client. Owns: one connection at a time.
+
+Only monotonic time is used: a step of the wall clock ends no request.
+"""
+
+from time import sleep
+
+from levity.errors import (
+    ConnectionLost,
+    InvalidRequest,
+    LevityError,
+    NotExecutable,
+    ServerUnreachable,
+    Unavailable,
+)
+from levity.protocol.frames import FRAME_LIMIT
+from levity.protocol.messages import request_frame
+from levity.transport.connection import Connection, Deadline, open_connection
+
+__all__ = ["Patience", "RpcClient", "check_timeout", "connect"]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Self
+
+    from levity.addresses import Address
+    from levity.transport.credentials import Credentials
+
+    JsonObject = dict[str, Any]
+
+# A levityd that is restarted is back within a second: look for it often at first, then without burning a processor.
+FIRST_PAUSE_S = 0.010
+LONGEST_PAUSE_S = 0.250
+# A socket's timeout is a C int of milliseconds, 24 days.
+TIMEOUT_LIMIT_S = 1_000_000.0
+
+
+def connect(address: "Address", deadline: Deadline, credentials: "Credentials | None" = None) -> Connection:
+    """Connect to the levityd at `address`, make sure that it is one and be known to it; nothing is asked of it yet.
+
+    Raises ServerUnreachable when nobody listens there, ConnectionLost when somebody did but hung up, ServerTimeout,
+    ProtocolError when it is no levityd or one of another version, BadAddress, and AuthenticationError when either side
+    is not who it should be.
+    """
+    if credentials is not None and credentials.tls:
+        # 30 ms, and more where the processors are busy: levityd waits a second for who is to begin TLS on loopback.
+        import levity.transport.tls_login  # noqa: F401 - for authenticate()
+    connection = open_connection(address, deadline)
+    try:
+        if address.is_unix:
+            connection.check_peer()
+            connection.become_known(connection.greet("peer", deadline).params)
+        else:
+            from levity.transport.credentials import Credentials
+            from levity.transport.token_login import authenticate
+
+            authenticate(connection, credentials or Credentials(), deadline)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+class Patience:
+    """Decides whether a request that failed is sent again, and waits before it is.
+
+    `connected` says whether a levityd was seen: where none ever was, there is nobody to wait for.
+    """
+
+    def __init__(self, timeout_s: float, connected: bool = False) -> None:
+        self.connected = connected
+        self.renew(timeout_s)
+
+    def __repr__(self) -> str:
+        return f"<Patience {self.deadline!r}, {'connected' if self.connected else 'never connected'}>"
+
+    def renew(self, timeout_s: float) -> None:
+        """Start over: the request got on."""
+        self.deadline = Deadline(timeout_s)
+        self._pause_s = FIRST_PAUSE_S
+
+    def wait(self, error: LevityError) -> None:
+        """Block until the next try is due; raise where there is none because of who failed or because time is over."""
+        unreachable = isinstance(error, ServerUnreachable)
+        if unreachable and not (self.connected or isinstance(error, ConnectionLost)):
+            raise error
+        self.connected = True
+        # A try with no time left would only hide what really happened behind a timeout.
+        if self.deadline.left() <= self._pause_s:
+            raise type(error)(f"{error.message} (tried again for {self.deadline.timeout_s:g} s)") from error
+        sleep(self._pause_s)
+        self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
+
+
+def check_timeout(timeout_s: float) -> float:
+    """Return `timeout_s` as it is if a request can wait so long; InvalidRequest if not."""
+    try:
+        if 0 < timeout_s <= TIMEOUT_LIMIT_S:
+            return float(timeout_s)
+    except TypeError:
+        pass
+    raise InvalidRequest(
+        f"a timeout of {timeout_s!r} s makes no sense; give a number over 0 up to {TIMEOUT_LIMIT_S:.0f}"
+    )
+
+
+class RpcClient:
+    """Calls the operations of one levityd over one connection, which is made again where it breaks."""
+
+    def __init__(
+        self, address: "Address", timeout_s: float, credentials: "Credentials | None" = None, *, met: bool = False
+    ) -> None:
+        self.address = address
+        self.timeout_s = check_timeout(timeout_s)
+        self.credentials = credentials
+        self.met = met  # whether a levityd ever answered here
+        self._connection: Connection | None = None
+        self._last_request = 0
+        self._aborted = False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.address} {'connected' if self._connection else 'not connected'}>"
+
+    def __enter__(self) -> "Self":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; the next request makes a new one."""
+        connection, self._connection = self._connection, None
+        if connection:
+            connection.close()
+
+    def another(self) -> "RpcClient":
+        """Return one for the same levityd, with a connection of its own."""
+        return RpcClient(self.address, self.timeout_s, self.credentials, met=self.met)
+
+    def abort(self) -> None:
+        """Make the request that another thread waits in fail with ConnectionLost, and every later one."""
+        self._aborted = True
+        if connection := self._connection:
+            connection.abort()
+
+    def call(self, method: str, params: "JsonObject | Callable[[], JsonObject]") -> "JsonObject":
+        """Send a request, again where the connection breaks, and return its result or raise its error.
+
+        `params` may be called for them, each time anew.
+        """
+        patience = Patience(self.timeout_s, connected=self.met)
+        while True:
+            self._last_request += 1
+            frame = request_frame(self._last_request, method, params() if callable(params) else params)
+            if len(frame) > FRAME_LIMIT:
+                # The server would hang up on it, and be asked again.
+                raise NotExecutable(
+                    f"the command is too long: {len(frame)} bytes with its environment; hosts take about 2 MiB"
+                )
+            try:
+                return self._exchange(frame, patience)
+            except (ServerUnreachable, Unavailable) as error:
+                if self._aborted:
+                    raise
+                patience.wait(error)
+
+    def _exchange(self, frame: bytes, patience: Patience) -> "JsonObject":
+        if self._connection is None:
+            self._connection = connect(self.address, patience.deadline, self.credentials)
+        self.met = patience.connected = True
+        try:
+            self._check_aborted()
+            self._connection.send(frame, patience.deadline)
+            reply = self._connection.receive_reply(self._last_request, patience.deadline)
+        except BaseException:
+            # Whatever it was (a timeout, Ctrl-C), an answer may still be under way: not to be taken for the next one's.
+            self.close()
+            raise
+        if reply.error:
+            raise reply.error
+        return reply.result
+
+    def _check_aborted(self) -> None:
+        if self._aborted:
+            raise ConnectionLost("it was told to stop")

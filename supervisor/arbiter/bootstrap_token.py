@@ -1,0 +1,42 @@
+"""Have the token of levityd's own user made. Runs in: arbiter. Owns: nothing."""
+
+import os
+
+from levity.errors import LevityError
+from supervisor.arbiter.startup_error import CONFIGURATION, RefusedError
+from supervisor.security.tokens import TokenStore
+
+__all__ = ["make_own_token"]
+
+
+def make_own_token() -> None:
+    """Make the token in the working directory, the state directory, unless it is there; RefusedError.
+
+    A process of its own does, so that no key was ever in the memory that the front-end has from the arbiter.
+    """
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        status = CONFIGURATION
+        try:
+            os.write(write_end, _ensure().encode("utf-8", "backslashreplace"))
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(write_end)
+    with os.fdopen(read_end, encoding="utf-8") as pipe:
+        refusal = pipe.read()
+    _pid, status = os.waitpid(pid, 0)
+    if refusal or status:
+        raise RefusedError(f"state directory: {refusal or 'its token could not be made'}", CONFIGURATION)
+
+
+def _ensure() -> str:
+    try:
+        with TokenStore() as store:
+            store.ensure_own()
+    except LevityError as error:
+        return error.message
+    except OSError as error:
+        return error.strerror or "the host refused"
+    return ""

@@ -1,0 +1,1 @@
+"""levityd's own commands: `levityd token` and `levityd certs`."""

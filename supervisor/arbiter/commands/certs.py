@@ -1,0 +1,146 @@
+"""`levityd certs`: an authority for those who have none. Runs in: arbiter. Owns: nothing."""
+
+import argparse
+import ipaddress
+import os
+import re
+import shlex
+
+from levity.errors import Conflict
+from supervisor.arbiter.certificates import ca_directory as authority
+from supervisor.arbiter.certificates.self_signed import host_name
+from supervisor.arbiter.commands.subcommand import Action, add_role
+from supervisor.log import say
+from supervisor.security.principal import Role
+from supervisor.security.tokens import TokenStore, check_user_name, own_name
+
+__all__ = ["ABOUT", "ACTIONS"]
+
+ABOUT = """\
+A certificate authority for 'levityd --client-ca' and 'levity --ca', in the directory 'certs' of the state directory.
+Keep its key, ca.key, to yourself: who has it can be any user. Certificates of any other authority will do as well."""
+
+_DAYS, _DAYS_LIMIT = 365, 3653
+# A host's name, with or without a wildcard; its last label has a letter, so that it is no address that went wrong.
+_HOST_NAME = re.compile(r"(?=.{1,253}$)(\*\.)?([A-Za-z0-9_-]{1,63}\.)*(?=[^.]*[A-Za-z])[A-Za-z0-9_-]{1,63}")
+
+
+def _init(options: argparse.Namespace) -> None:
+    host = host_name()
+    names = list(dict.fromkeys([host, "localhost", "127.0.0.1", "::1", *options.names]))
+    authority.init(host, names)
+    file = _files(options)
+    say(
+        f"levityd: made a CA and a certificate for a server called {', '.join(names)}; they last ten years\n"
+        f"for each user:  levityd certs user NAME --state-dir {shlex.quote(options.state_dir)}\n"
+        f"then:           levityd --state-dir {shlex.quote(options.state_dir)} --certificate {file('server.pem')} "
+        f"--key {file('server.key')} --client-ca {file('ca.pem')} --crl {file('crl.pem')} 0.0.0.0:4321"
+    )
+
+
+def _user(options: argparse.Namespace) -> None:
+    check_user_name(options.name)
+    _guard_own_name(options)
+    directory = authority.CertificateDirectory()
+    try:
+        directory.issue(options.name, options.days)
+    finally:
+        directory.close()
+    # Always: one who had that name before may have had another role.
+    _set_role(options)
+    file, name = _files(options), options.name
+    say(
+        f"levityd: made a certificate for {name}, for {options.days} days, role {options.role}\n"
+        f"take to the client's side, where nobody else can read the key:  {file('ca.pem')} {file(f'{name}.pem')} "
+        f"{file(f'{name}.key')}\n"
+        f"then, there:  levity --ca ca.pem -c {name}.pem -k {name}.key -a HOST:4321 list\n"
+        f"HOST: a name that levityd's certificate has, {host_name()} or one that was given to init"
+    )
+
+
+def _revoke(options: argparse.Namespace) -> None:
+    directory = authority.CertificateDirectory()
+    try:
+        count = directory.revoke(options.name)
+    finally:
+        directory.close()
+    # The role stays: a viewer who is not thrown out this very moment must not be a user till then.
+    say(
+        f"levityd: {options.name}: {count} certificate{'s' * (count != 1)} more revoked; levityd looks at "
+        f"{_files(options)('crl.pem')} if --crl names it"
+    )
+
+
+def _guard_own_name(options: argparse.Namespace) -> None:
+    """Say at once what levityd would say later."""
+    if options.name == own_name() and Role(options.role) is not Role.ADMIN:
+        raise Conflict(f"{options.name} is levityd's own user: that name gets in as an admin only (--role admin)")
+
+
+def _set_role(options: argparse.Namespace) -> None:
+    role = Role(options.role)
+    with TokenStore() as store:
+        store.set_role(options.name, None if role is Role.USER else role)
+
+
+def _change_role(options: argparse.Namespace) -> None:
+    check_user_name(options.name)
+    _guard_own_name(options)
+    _set_role(options)
+    say(f"levityd: whoever has a certificate with the name {options.name} has the role {options.role} now")
+
+
+def _files(options: argparse.Namespace) -> "Namer":
+    return lambda name: shlex.quote(os.path.join(options.state_dir, authority.DIRECTORY, name))
+
+
+def _days(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= _DAYS_LIMIT):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to {_DAYS_LIMIT}")
+    return int(text)
+
+
+def _server_name(text: str) -> str:
+    if _HOST_NAME.fullmatch(text):
+        return text
+    try:
+        return str(ipaddress.ip_address(text.replace("%", "no certificate has a zone")))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no name or address of a server") from None
+
+
+def _add_names(parser: argparse.ArgumentParser) -> None:
+    about = "a name or address more by which clients reach the server (beside the host's own, and loopback)"
+    parser.add_argument("names", nargs="*", metavar="NAME", type=_server_name, help=about)
+
+
+def _add_name(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="the user: letters, digits and . _ -")
+
+
+def _add_user(parser: argparse.ArgumentParser) -> None:
+    _add_name(parser)
+    add_role(parser, "--role", default=str(Role.USER))
+    parser.add_argument(
+        "--days", type=_days, default=_DAYS, help=f"how long it is valid, 1 to {_DAYS_LIMIT} (default: {_DAYS})"
+    )
+
+
+def _add_name_and_role(parser: argparse.ArgumentParser) -> None:
+    _add_name(parser)
+    add_role(parser, "role")
+
+
+ACTIONS = [
+    Action("init", "make a CA, and a certificate for levityd", _add_names, _init),
+    Action("user", "make a certificate for a user", _add_user, _user),
+    Action("revoke", "add all certificates of a user to the revocation list", _add_name, _revoke),
+    Action("role", "give a user with a certificate, of any CA, another role", _add_name_and_role, _change_role),
+]
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Namer = Callable[[str], str]

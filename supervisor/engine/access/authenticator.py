@@ -1,0 +1,324 @@
+"""Who a client is: judge what it shows, and write it a ticket. Runs in: engine. Owns: the key that signs tickets.
+
+The front-end, which talks to strangers, has neither tokens nor the say. It shows a client's socket, passes on proofs,
+and gets a ticket, which it shows with each request of that client: the user in it is signed, so it cannot make one up,
+and what may change (tokens, roles, revocations, dates) is looked up each time. A ticket is good for every engine of
+this levityd, so a connection outlives the engine that let it in.
+"""
+
+import hmac
+import json
+import os
+import socket
+import time
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as Base64Error
+from dataclasses import dataclass
+
+from levity.errors import AuthenticationError, InvalidRequest, LevityError, Unavailable
+from levity.protocol.token_proof import NONCE_BYTES, client_proof, is_same, server_proof
+from supervisor.engine.access.accounts import user_name
+from supervisor.engine.access.audit_log import Audit
+from supervisor.hostos.peers import has_left, is_accepted, peer_credentials
+from supervisor.log import say
+from supervisor.security import private_files as private
+from supervisor.security.principal import Principal, Role, is_user_name
+from supervisor.security.tokens import Token, TokenStore
+from supervisor.settings import TICKET_KEY, Access, Known
+from supervisor.spool.records import JsonObject
+
+__all__ = ["Authority", "Client", "WrongUserError", "file_version", "note", "ticket_key"]
+
+_UNKNOWN = "levityd does not know this token; `levity login` stores another one"
+_STALE = "what let this client in does not hold any more: connect again"
+_BINDING_LIMIT = 256
+# What a client has for it (supervisor/frontend/admission/handshake.py), and a little more.
+_DIALOGUE_S = 12.0
+_TIME_BYTES = 8
+# A client that is connected for longer is hung up on and connects again, by itself: levityd's own client does. So what
+# somebody who took over the front-end has seen is of use for a day at most.
+_TICKET_AGE_S = 24 * 3600.0
+_KEY_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Client:
+    """One who is let in: `principal`, from where (`peer`, for the audit), and the `ticket` that says so."""
+
+    principal: Principal
+    peer: str
+    ticket: str
+
+
+def note(
+    audit: Audit, client: Client, operation: str, task: object = None, argv: object = None, refused: str = ""
+) -> None:
+    """Write what a client asks for; `refused` says why it does not get it."""
+    who, decision = client.principal, "denied" if refused else "allowed"
+    audit.write(
+        operation,
+        peer=client.peer,
+        user=who.user,
+        role=who.role,
+        task=task,
+        argv=argv,
+        decision=decision,
+        reason=refused or None,
+    )
+
+
+class WrongUserError(AuthenticationError):
+    """A process that is known, `peer`, is not that of somebody to let in."""
+
+    def __init__(self, message: str, peer: str) -> None:
+        super().__init__(message)
+        self.peer = peer
+
+
+class Authority:
+    """Lets clients in, in the way of `access.known`, and knows them by their tickets; AuthenticationError if not.
+
+    `key` is what this state directory's secrets are made with.
+    """
+
+    def __init__(self, access: Access, address: str, store: TokenStore, key: bytes) -> None:
+        self._access = access
+        self._address = address
+        self._store = store
+        self.key = key
+        self._roles_version: object = None
+        self._roles: dict[str, Role] | None = {}
+        self.crl_path = access.crl_path
+        self.frontend_uid = access.frontend_ids[0] if access.frontend_ids else None
+        self.own_uid = os.geteuid()
+        self.own_user = user_name(self.own_uid)
+
+    def __repr__(self) -> str:
+        return f"<Authority {self._access.known}, {self._store!r}>"
+
+    # Letting in
+
+    def by_peer(self, fd: int) -> Client:
+        """Let in the process at the other end of a unix socket that was accepted on our address (unix(7))."""
+        self._expect(Known.PEER)
+        pid, uid, gid, groups = self._see(fd)
+        peer = f"unix: process {pid}, uid {uid}"
+        if self.own_uid not in {uid, 0}:
+            raise WrongUserError(
+                f"this is the levityd of {self.own_user}, who alone may use it; root may become that user (runuser)",
+                peer,
+            )
+        role = Role.ADMIN if uid == self.own_uid else Role.USER
+        return self._let_in(
+            Principal(user_name(uid), role, uid, gid, None if groups is None else tuple(groups)), peer, {"k": "peer"}
+        )
+
+    def _see(self, fd: int) -> tuple[int, int, int, list[int] | None]:
+        try:
+            shown = socket.socket(fileno=fd)
+        except OSError:
+            raise AuthenticationError("that is no connection") from None
+        try:
+            if not is_accepted(shown, self._address.removeprefix("unix:")) or has_left(shown):
+                raise AuthenticationError("that is no connection to this levityd")
+            return peer_credentials(shown)
+        except OSError as error:
+            raise AuthenticationError(f"levityd cannot tell who connects: {error.strerror}") from None
+        finally:
+            shown.detach()  # It is the caller's.
+
+    def make_nonce(self) -> bytes:
+        """Return a nonce for the server's part of a dialogue: only ours are taken, and only for the time of one.
+
+        So a dialogue that somebody has recorded, in the front-end say, is of no use later.
+        """
+        self._expect(Known.TOKEN)
+        fresh = int(time.monotonic() * 1000).to_bytes(_TIME_BYTES, "big") + os.urandom(_TIME_BYTES)
+        return fresh + self._seal(fresh)
+
+    def _seal(self, fresh: bytes) -> bytes:
+        return hmac.digest(self.key, b"levity 1 server nonce" + fresh, "sha256")[: NONCE_BYTES - 2 * _TIME_BYTES]
+
+    def _talk(self, params: JsonObject) -> tuple[bytes, bytes, bytes]:
+        """Return (server's nonce, client's nonce, binding) of a dialogue."""
+        nonce, client_nonce = _bytes_of(params, "server_nonce"), _bytes_of(params, "client_nonce")
+        binding = _bytes_of(params, "binding")
+        if len(nonce) != NONCE_BYTES or len(client_nonce) != NONCE_BYTES or len(binding) > _BINDING_LIMIT:
+            raise InvalidRequest("a nonce or a binding is of the wrong length")
+        made_s = int.from_bytes(nonce[:_TIME_BYTES], "big") / 1000
+        fresh, seal = nonce[: 2 * _TIME_BYTES], nonce[2 * _TIME_BYTES :]
+        if not is_same(self._seal(fresh), seal) or time.monotonic() - made_s > _DIALOGUE_S:
+            raise AuthenticationError("the proof took too long, or is one of an earlier connection")
+        return nonce, client_nonce, binding
+
+    def begin(self, params: JsonObject) -> bytes:
+        """Return the proof that we have the token by which a client's nonce was made."""
+        server_nonce, client_nonce, binding = self._talk(params)
+        return server_proof(self._token_of(client_nonce).key, server_nonce, client_nonce, binding)
+
+    def by_proof(self, params: JsonObject, peer: str) -> Client:
+        """Let in whoever proves to have the token of a nonce."""
+        server_nonce, client_nonce, binding = self._talk(params)
+        token = self._token_of(client_nonce)
+        if not is_same(client_proof(token.key, server_nonce, client_nonce, binding), _bytes_of(params, "proof")):
+            raise AuthenticationError(_UNKNOWN)
+        self._guard_own_name(token.name, token.role)
+        return self._let_in(Principal(token.name, token.role), peer, {"k": "token", "t": _mark(token)})
+
+    def by_certificate(self, params: JsonObject, peer: str) -> Client:
+        """Let in who has shown the front-end a certificate with these common names, good until `not_after` (epoch)."""
+        self._expect(Known.CERTIFICATE)
+        names, not_after = params.get("names"), params.get("not_after")
+        if (
+            not isinstance(names, list)
+            or len(names) != 1
+            or not isinstance(names[0], str)
+            or not is_user_name(names[0])
+        ):
+            raise AuthenticationError(
+                "the certificate has no common name that can be a user's, or more than one: have another one made"
+            )
+        if params.get("is_clients") is not True:
+            raise AuthenticationError(
+                "the certificate is not one for clients (extended key usage), or is a CA's: have another one made"
+            )
+        if isinstance(not_after, bool) or not isinstance(not_after, int | float) or not_after < time.time():
+            raise AuthenticationError("the certificate has expired: have a new one made")
+        if params.get("crl") != self.crl_version():
+            raise Unavailable("the list of revoked certificates has just changed; connect again")
+        role = self._role_of(names[0])
+        self._guard_own_name(names[0], role)
+        facts = {"k": "certificate", "x": not_after, "c": params.get("crl")}
+        return self._let_in(Principal(names[0], role), peer, facts)
+
+    def crl_version(self) -> str:
+        """Return what changes with the file of revoked certificates; "" if there is none."""
+        return file_version(self.crl_path) if self.crl_path else ""
+
+    # Knowing again
+
+    def recognise(self, ticket: str) -> Client:
+        """Return whose ticket this is, if it still holds."""
+        facts = self._open(ticket)
+        role = self._role_by(facts)
+        if role is None or time.monotonic() > facts["a"] + _TICKET_AGE_S:
+            raise AuthenticationError(_STALE)
+        groups = None if facts["G"] is None else tuple(facts["G"])
+        return Client(Principal(facts["u"], role, facts["i"], facts["g"], groups), facts["p"], ticket)
+
+    def _role_by(self, facts: JsonObject) -> Role | None:
+        """Return the role that a client has by now; None if what let it in does not hold any more."""
+        if facts["k"] == "token":
+            return next((token.role for token in self._store.known() if _mark(token) == facts["t"]), None)
+        if facts["k"] == "certificate":
+            is_good = facts["x"] >= time.time() and facts["c"] == self.crl_version()
+            return self._role_of(facts["u"]) if is_good else None
+        return Role(facts["r"])
+
+    def once_known(self, ticket: str) -> tuple[str, str | None]:
+        """Return from where and as which user a ticket's client was let in, for the audit; "?" and None if nobody."""
+        try:
+            facts = self._open(ticket)
+        except AuthenticationError:
+            return "?", None
+        return facts["p"], facts["u"]
+
+    def _let_in(self, who: Principal, peer: str, facts: JsonObject) -> Client:
+        facts |= {"u": who.user, "r": who.role, "i": who.uid, "g": who.gid, "G": who.groups, "p": peer}
+        facts["a"] = time.monotonic()
+        body = urlsafe_b64encode(json.dumps(facts, separators=(",", ":")).encode()).decode()
+        return Client(who, peer, f"{body}.{self._sign(body)}")
+
+    def _open(self, ticket: str) -> JsonObject:
+        body, _dot, signature = ticket.partition(".")
+        if not is_same(self._sign(body).encode(), signature.encode("ascii", "replace")):
+            raise AuthenticationError("the client is not known")
+        try:
+            facts: JsonObject = json.loads(urlsafe_b64decode(body))
+        except (ValueError, Base64Error):  # Signed by us all the same: an older levity wrote it in another way.
+            raise AuthenticationError(_STALE) from None
+        return facts
+
+    def _sign(self, body: str) -> str:
+        return hmac.digest(self.key, body.encode("ascii", "replace"), "sha256").hex()
+
+    def _token_of(self, client_nonce: bytes) -> Token:
+        self._expect(Known.TOKEN)
+        token = self._store.by_nonce(client_nonce)
+        if token is None:
+            raise AuthenticationError(_UNKNOWN)
+        return token
+
+    def _role_of(self, user: str) -> Role:
+        """Return the role of somebody with a certificate; AuthenticationError if it cannot be known."""
+        version = self._store.version()
+        if version != self._roles_version:
+            try:
+                self._roles = self._store.roles()
+            except LevityError as error:
+                say(f"levityd: {error.message}; nobody is let in by a certificate until it is")
+                self._roles = None
+            self._roles_version = version
+        if self._roles is None:
+            raise AuthenticationError("levityd cannot read which role its users have")
+        return self._roles.get(user, Role.USER)
+
+    def _expect(self, known: Known) -> None:
+        if self._access.known is not known:
+            raise AuthenticationError("clients are not known in this way here")
+
+    def _guard_own_name(self, user: str, role: Role) -> None:
+        """Nobody becomes the owner of levityd's own tasks by a name alone."""
+        if user == self.own_user and role is not Role.ADMIN:
+            raise AuthenticationError(f"{user} is levityd's own user, and so the name of an administrator only")
+
+
+def ticket_key() -> bytes:
+    """Return the key that signs tickets, made when there is none.
+
+    Where the disk does not take it, it is good for as long as this engine lives: clients connect again after that.
+    """
+    try:
+        return _stored_key()
+    except OSError as error:
+        say(f"levityd: {TICKET_KEY} cannot be stored ({error.strerror}): clients connect again if the engine ends")
+        return os.urandom(_KEY_BYTES)
+
+
+def _stored_key() -> bytes:
+    fd = private.open_directory(".")
+    try:
+        try:
+            key = private.read(fd, TICKET_KEY, _KEY_BYTES + 1)
+        except private.NotPrivateError:
+            key = b""
+        if key is None or len(key) != _KEY_BYTES:
+            if key is not None:
+                os.unlink(TICKET_KEY, dir_fd=fd)  # Not what we made: whoever is connected has to connect again.
+            key = os.urandom(_KEY_BYTES)
+            private.create(fd, TICKET_KEY, key)
+        return key
+    finally:
+        os.close(fd)
+
+
+def file_version(path: str) -> str:
+    """Return what is different once a file was changed or replaced; "missing" if it cannot be looked at."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return "missing"
+    return f"{found.st_ino}.{found.st_size}.{found.st_mtime_ns}.{found.st_ctime_ns}"
+
+
+def _mark(token: Token) -> str:
+    """Return what tells a token from a later one of the same name, and nothing about its key."""
+    return f"{token.name} {hmac.digest(token.key, b'levity 1 mark', 'sha256').hex()}"
+
+
+def _bytes_of(params: JsonObject, name: str) -> bytes:
+    value = params.get(name)
+    try:
+        return bytes.fromhex(value if isinstance(value, str) else "-")
+    except ValueError:
+        raise InvalidRequest(f"{name!r} is not in hexadecimal") from None

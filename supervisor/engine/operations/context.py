@@ -1,0 +1,47 @@
+"""What operations work with. Runs in: engine. Owns: the waits, and who was noted to feed which task."""
+
+from supervisor.engine.access.audit_log import Audit
+from supervisor.engine.access.authenticator import Authority, Client
+from supervisor.engine.loop import Loop
+from supervisor.engine.operations.lookup import Catalogue
+from supervisor.engine.operations.params import prefix_of
+from supervisor.engine.storage.registry import Registry
+from supervisor.engine.storage.retention import Limits
+from supervisor.engine.tasks.tasks import Tasks
+from supervisor.engine.tasks.waits import Wait
+from supervisor.security.principal import Right
+from supervisor.spool.records import JsonObject
+
+__all__ = ["Context"]
+
+
+class Context:
+    """The engine's parts, by name; `state_dir`, `log_cap` and `limits` are what levityd was told."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        tasks: Tasks,
+        registry: Registry,
+        authority: Authority,
+        audit: Audit,
+        *,
+        state_dir: str,
+        log_cap: int,
+        limits: Limits,
+    ) -> None:
+        self.loop = loop
+        self.tasks = tasks
+        self.registry = registry
+        self.authority = authority
+        self.audit = audit
+        self.lookup = Catalogue(registry, tasks.live, authority.own_user, authority.key)
+        self.state_dir = state_dir
+        self.log_cap = log_cap
+        self.limits = limits
+        self.waits: dict[str, Wait] = {}
+        self.feeders: dict[tuple[str, str], None] = {}  # A set that keeps its order.
+
+    def find(self, client: Client, right: Right, params: JsonObject) -> str:
+        """Return the task that a client names and has that right to."""
+        return self.lookup.find(client.principal, right, prefix_of(params))

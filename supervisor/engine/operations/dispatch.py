@@ -1,0 +1,117 @@
+"""What clients can ask of the engine: one literal table of names. Runs in: engine. Owns: the waits.
+
+Who asks, and whether that user may, is looked at first, in one place. What is refused, and what changes anything or
+reads output, is in the audit before it happens.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from levity.errors import (
+    AuthenticationError,
+    Forbidden,
+    InternalError,
+    LevityError,
+    Unavailable,
+    UnknownMethod,
+    UnknownTask,
+)
+from levity.protocol.messages import Request
+from levity.version import __version__
+from supervisor.engine.access.authenticator import Client, note
+from supervisor.engine.operations.context import Context
+from supervisor.engine.operations.info import info
+from supervisor.engine.operations.query import list_tasks, query
+from supervisor.engine.operations.signal import signal
+from supervisor.engine.operations.start import start
+from supervisor.engine.operations.stdin import stdin
+from supervisor.engine.operations.wait import wait
+from supervisor.engine.storage.registry import RegistryCorruptError, RegistryUnusableError
+from supervisor.engine.tasks.live_task import Answer
+from supervisor.log import say
+from supervisor.security.principal import Principal, Right
+from supervisor.spool.records import JsonObject
+
+__all__ = ["Operations"]
+
+# An operation is called with who asks, its parameters, and what to call with its result.
+Call = Callable[[Context, Client, JsonObject, Answer], None]
+
+
+class Operation(NamedTuple):
+    """`right` is what the user must have, to any task at all; with whose task is looked at when it is found."""
+
+    right: Right
+    call: Call
+
+
+_TABLE = {
+    "task.start": Operation(Right.START, start),
+    "task.query": Operation(Right.SEE, query),
+    "task.signal": Operation(Right.ACT, signal),
+    "task.list": Operation(Right.SEE, list_tasks),
+    "task.wait": Operation(Right.SEE, wait),
+    "task.stdin": Operation(Right.ACT, stdin),
+    "server.info": Operation(Right.SEE, info),
+}
+
+
+class Operations:
+    """Carries out requests: `handle(request, answer)` calls `answer` once, now or later, with a result or an error."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def handle(self, request: Request, answer: Answer) -> None:
+        """Carry out one request."""
+        try:
+            client = self._context.authority.recognise(request.auth)
+        except AuthenticationError as error:
+            peer, user = self._context.authority.once_known(request.auth)
+            self._context.audit.write_refused(peer=peer, user=user, reason=error.message)
+            answer(error)
+            return
+        operation = _TABLE.get(request.method)
+        if operation is None:
+            answer(UnknownMethod(f"unknown operation {request.method[:64]!r}; this is levityd {__version__}"))
+            return
+        try:
+            _check_right(client.principal, operation.right)
+            operation.call(self._context, client, request.params, answer)
+        except (Forbidden, UnknownTask) as error:
+            # Whether there is such a task, and of another user, is not told here either.
+            params = request.params
+            note(
+                self._context.audit, client, request.method, params.get("id"), params.get("argv"), refused=error.message
+            )
+            answer(error)
+        except LevityError as error:
+            answer(error)
+        except RegistryCorruptError:
+            raise
+        except RegistryUnusableError as error:
+            answer(Unavailable(f"levityd's registry cannot be read now ({error}); ask again"))
+        except Exception as error:  # noqa: BLE001 The outermost boundary of a request: it must not end the engine.
+            say(f"levityd: engine: {request.method}: {type(error).__name__}: {error}")
+            answer(InternalError("levityd failed over this request; its log says more"))
+
+    def find(self, client: Client, right: Right, params: JsonObject) -> str:
+        """Return the task that a client names and has that right to."""
+        return self._context.find(client, right, params)
+
+    def unwait(self, token: str) -> None:
+        """Whoever waited with this token has left."""
+        if one := self._context.waits.pop(token, None):
+            one.give_up()
+
+    def forget_waits(self) -> None:
+        """The front-end is gone, and with it all who waited."""
+        while self._context.waits:
+            self._context.waits.popitem()[1].give_up()
+
+
+def _check_right(who: Principal, right: Right) -> None:
+    if not who.may(right):
+        raise Forbidden(
+            f"{who.user} has the role {who.role}, which may only look at tasks; an administrator can change that"
+        )

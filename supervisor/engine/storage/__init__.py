@@ -1,0 +1,1 @@
+"""What is on the disk: the tasks' directories, and the registry over them."""

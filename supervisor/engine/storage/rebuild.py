@@ -1,0 +1,77 @@
+"""Bring registry and directories together when an engine starts. Runs in: engine. Owns: nothing."""
+
+import os
+
+from supervisor.engine.storage import task_directory as directory
+from supervisor.engine.storage.registry import Registry, RegistryCorruptError, RegistryUnusableError, Row, set_aside
+from supervisor.log import say
+from supervisor.spool.files import load_record
+from supervisor.spool.layout import EXIT, LOCK, TASKS, task_path
+from supervisor.spool.records import JsonObject, RecordVersionError
+
+__all__ = ["live_specs", "open_registry", "quarantine_registry"]
+
+_REGISTRY = "registry.db"
+
+
+def open_registry() -> Registry:
+    """Open the registry, making it anew if it is damaged; bring in every task it does not know."""
+    os.makedirs(TASKS, mode=0o700, exist_ok=True)
+    try:
+        registry = Registry(_REGISTRY)
+        return _complete(registry)
+    except RegistryCorruptError as error:
+        quarantine_registry(error)
+        return _complete(Registry(_REGISTRY))
+    except RegistryUnusableError as error:
+        # No space, no permission, or a stranger's lock. Nothing is lost: the directories are the truth.
+        say(f"levityd: {_REGISTRY} cannot be used ({error}): it is kept in memory until levityd is started again")
+        return _complete(Registry(":memory:"))
+
+
+def quarantine_registry(error: RegistryCorruptError) -> None:
+    """Move a damaged registry aside; the next `open_registry` makes it anew."""
+    aside = set_aside(_REGISTRY)
+    say(f"levityd: {_REGISTRY} was damaged ({error}): moved to {aside}, made anew from {TASKS}/")
+
+
+def _complete(registry: Registry) -> Registry:
+    rows: list[tuple[Row, int]] = []
+    for task_id in set(directory.task_ids()) - registry.all_ids():
+        try:
+            row = _read_task(task_id)
+            # Counted, not believed: the output of a task that is over may have been removed since.
+            logs_bytes = directory.stored_bytes(task_id) if row is not None and row.outcome is not None else 0
+        except (RecordVersionError, OSError) as error:
+            say(f"levityd: task {task_id} cannot be read and is left alone: {error}")
+            continue
+        if row is None:
+            directory.remove(task_id)  # Half made: nobody was told of it.
+        else:
+            rows.append((row, logs_bytes))
+    # Lists follow the order in which rows are made.
+    for row, logs_bytes in sorted(rows, key=lambda pair: pair[0].spec.get("accepted_ns", 0)):
+        registry.put(row, logs_bytes)
+    registry.commit()
+    return registry
+
+
+def _read_task(task_id: str) -> Row | None:
+    directory_fd = os.open(task_path(task_id), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        spec, outcome = directory.load_spec(task_id), load_record(directory_fd, EXIT)
+        was_taken = os.access(LOCK, os.F_OK, dir_fd=directory_fd)
+    finally:
+        os.close(directory_fd)
+    if spec is None and outcome is None and not was_taken:
+        return None  # What a shim has had is kept though its spec is damaged: it may run, and its output is there.
+    return Row(task_id, spec if spec is not None else _lost_spec(task_id), outcome)
+
+
+def _lost_spec(task_id: str) -> JsonObject:
+    return {"id": task_id, "argv": [], "cwd": None, "env": {}, "grace_s": 0.0, "accepted_ns": 0}
+
+
+def live_specs(registry: Registry) -> list[JsonObject]:
+    """Return the specs of all tasks that may still be running."""
+    return [row.spec for row in registry.live()]

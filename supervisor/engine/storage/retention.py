@@ -1,0 +1,166 @@
+"""Keep what tasks have written within its bounds: the oldest ended task's output goes first, its result stays.
+
+Runs in: engine. Owns: nothing. It looks when there may be more on the disk than before, at most about once a second,
+and never by itself: an idle levityd sleeps. Live tasks are bounded by their own cap, in the shim.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from supervisor.engine.loop import Loop, Timer
+from supervisor.engine.storage import task_directory as directory
+from supervisor.engine.storage.registry import Logs, Registry, RegistryUnusableError
+from supervisor.log import say
+from supervisor.settings import Keeping
+
+__all__ = ["Disk", "Janitor", "Limits", "must_go"]
+
+_PAUSE_S = 1.0
+# Removing takes the longer the more there is (measured: 0.15 to 0.5 s for 1 GiB), and queries wait meanwhile.
+_TURN_BYTES = 32 * 1024 * 1024
+# So much is made room for at a time where a task waits for it although the disk seems to have some (a user's quota).
+_ROOM_BYTES = 4 * 1024 * 1024
+_MIN_FREE_BYTES = 2**30
+_MIN_FREE_SHARE = 20
+# On a disk that others have filled, the little that all ended tasks keep is left alone: otherwise every log would be
+# gone as soon as its task is over, and nothing be won by it. Where a task waits for room, it goes nevertheless.
+_SPARED_BYTES = 64 * 1024 * 1024
+_SPARED_SHARE = 100
+
+
+@dataclass(frozen=True)
+class Limits:
+    """In bytes: what all ended tasks may keep together, and what shall stay free on the disk; 0 is no limit.
+
+    `spared` is what they may keep together however little is free. For `min_age_s` seconds each keeps what it has.
+    """
+
+    quota: int
+    min_free: int
+    spared: int
+    min_age_s: float = 0.0
+
+    @classmethod
+    def of(cls, keeping: Keeping, disk: "Disk") -> "Limits":
+        """Return the limits on a disk, with a default where no minimum was given."""
+        min_free = keeping.min_free
+        if min_free is None:
+            min_free = min(_MIN_FREE_BYTES, disk.total // _MIN_FREE_SHARE)
+        return cls(keeping.log_quota, min_free, min(_SPARED_BYTES, disk.total // _SPARED_SHARE), keeping.min_age_s)
+
+
+@dataclass(frozen=True)
+class Disk:
+    """The disk at the beginning of a sweep, in bytes; `is_awaited`: a task waits for room on it."""
+
+    total: int
+    free: int
+    is_awaited: bool = False
+
+    @classmethod
+    def now(cls, *, is_awaited: bool = False) -> "Disk":
+        """Ask for the disk of the working directory, the state directory."""
+        found = os.statvfs(".")
+        return cls(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize, is_awaited)
+
+
+def must_go(stored: int, freed: int, disk: Disk, limits: Limits) -> bool:
+    """Return whether the oldest output must go: `stored` is what all ended tasks keep, `freed` what this sweep removed.
+
+    What was removed is counted instead of asking the disk again: some file systems (btrfs, xfs) are late to tell.
+    """
+    if limits.quota and stored > limits.quota:
+        return True
+    if not limits.min_free:
+        return False
+    if disk.is_awaited and freed < _ROOM_BYTES:
+        return True
+    return disk.free + freed < limits.min_free and (disk.is_awaited or stored > limits.spared)
+
+
+class Janitor:
+    """Sweeps when it is poked, a bit in each turn of the loop. `is_awaited()`: whether a task waits for room."""
+
+    def __init__(self, loop: Loop, registry: Registry, limits: Limits, is_awaited: Callable[[], bool]) -> None:
+        self.limits = limits
+        self._loop = loop
+        self._registry = registry
+        self._is_awaited = is_awaited
+        self._timer: Timer | None = None
+        self._looked_at = time.monotonic() - _PAUSE_S
+        self._disk = Disk(0, 0)
+        self._freed = 0
+        self._removed = 0
+
+    def __repr__(self) -> str:
+        return f"<Janitor {self._registry.logs_bytes} B kept{', about to look' if self._timer else ''}>"
+
+    def poke(self, urgent: bool = False) -> None:
+        """Look soon whether something must go; `urgent`: now, for a task waits for room."""
+        now = time.monotonic()
+        due = now if urgent else max(now, self._looked_at + _PAUSE_S)
+        if self._timer is None or due < self._timer.when:
+            self._plan(due - now, self._look)
+
+    def _plan(self, delay_s: float, call: Callable[[], None]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.later(delay_s, call)
+
+    def _look(self) -> None:
+        self._looked_at = time.monotonic()
+        self._disk = Disk.now(is_awaited=self._is_awaited())
+        self._freed = self._removed = 0
+        self._sweep()
+
+    def _sweep(self) -> None:
+        self._timer = None
+        try:
+            goes_on = must_go(self._registry.logs_bytes, self._freed, self._disk, self.limits) and self._remove_oldest()
+        except RegistryUnusableError as error:
+            say(f"levityd: {error}: what tasks have written cannot be swept now")
+            return
+        if goes_on:
+            self._plan(0.0, self._sweep)
+            return
+        if self._removed:
+            self._tell()
+        if self._disk.is_awaited and self._freed:
+            self._plan(_PAUSE_S, self._look)  # What was removed should have been enough. Was it?
+
+    def _remove_oldest(self) -> bool:
+        """Remove a bit of the output of the task that ended first; False when there is none, or it cannot be done."""
+        oldest = self._registry.oldest_logs()
+        if oldest is None or self._is_young(oldest):
+            return False
+        try:
+            freed, is_all = directory.remove_output(oldest.id, _TURN_BYTES)
+        except OSError as error:
+            # Read-only, say, or made immutable by somebody. It must not stand in the way of all others for ever.
+            then = "the next sweep tries it again after all others"
+            say(f"levityd: the output of task {oldest.id} cannot be removed: {error.strerror}; {then}")
+            self._registry.put_off_logs(oldest, time.time_ns())
+            return False
+        self._freed += freed
+        if is_all:
+            self._registry.drop_logs(oldest)
+            self._removed += 1
+        return True
+
+    def _is_young(self, logs: Logs) -> bool:
+        """Whether a task ended so lately that somebody may be reading what it wrote; then look again later."""
+        age_s = (time.time_ns() - logs.ended_ns) / 1e9
+        left_s = self.limits.min_age_s - age_s
+        # A clock that was set back makes it older, not younger: it would stay for as long as the step was.
+        if self._disk.is_awaited or age_s < 0 or left_s <= 0:
+            return False
+        self._plan(left_s, self._look)
+        return True
+
+    def _tell(self) -> None:
+        """Say to the operator that something is gone."""
+        tasks = f"{self._removed} task{'s' * (self._removed != 1)}"
+        limits = f"--log-quota is {self.limits.quota} bytes, --min-free {self.limits.min_free}"
+        say(f"levityd: removed the output of {tasks} that ended first, {self._freed} bytes: {limits}")

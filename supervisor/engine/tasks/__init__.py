@@ -1,0 +1,1 @@
+"""The live tasks: started, watched, ended."""

@@ -1,0 +1,124 @@
+"""Tasks whose shim is gone without a record: end what is left of them, then record that.
+
+Runs in: engine. Owns: nothing.
+"""
+
+import time
+
+from levity.states import State
+from supervisor.engine.storage import task_directory as directory
+from supervisor.hostos.processes import kill_trees
+from supervisor.hostos.procfs import boot_id
+from supervisor.spool.records import JsonObject
+
+__all__ = ["Losses"]
+
+_MARK = "LEVITY_TASK_ID"
+# A killed process is gone within a tick; a tree that forks meanwhile takes some rounds.
+_ROUND_S = 0.02
+# What SIGKILL has not ended by then sleeps in the kernel or belongs to another user.
+_KILL_LIMIT_S = 10.0
+_DISK_RETRY_S = 1.0
+
+
+class _Loss:
+    """One lost task: what its shim.json said, and whether something of it may still run."""
+
+    __slots__ = ("give_up_at", "may_live", "shim", "watched")
+
+    def __init__(self, shim: JsonObject, *, watched: bool) -> None:
+        self.shim = shim
+        self.watched = watched
+        self.may_live = bool(shim) and not _was_rebooted(shim)
+        self.give_up_at: float | None = None
+
+    @property
+    def tree(self) -> tuple[int, int]:
+        """The session and the group that prove a process to be the task's; (0, 0) if its mark alone does.
+
+        Only while the engine was watching are they surely the task's own: later their numbers may belong to strangers.
+        """
+        return (self.shim.get("pid", 0), self.shim.get("task_pid", 0)) if self.watched else (0, 0)
+
+
+class Losses:
+    """All lost tasks. `step` does the next bit; `delay_s` says when to call it again."""
+
+    def __init__(self) -> None:
+        self._losses: dict[str, _Loss] = {}
+
+    def __repr__(self) -> str:
+        return f"<Losses {len(self._losses)}>"
+
+    def __contains__(self, task_id: str) -> bool:
+        return task_id in self._losses
+
+    def add(self, task_id: str, shim: JsonObject, *, watched: bool) -> None:
+        """Take on a task. `watched`: its shim died while this engine was watching it."""
+        self._losses[task_id] = _Loss(shim, watched=watched)
+
+    @property
+    def delay_s(self) -> float | None:
+        """In how many seconds `step` is due; None when there is nothing to do."""
+        if not self._losses:
+            return None
+        return _ROUND_S if any(loss.may_live for loss in self._losses.values()) else _DISK_RETRY_S
+
+    def step(self, now: float) -> dict[str, JsonObject]:
+        """Kill what is left; return the exit records of the tasks of which nothing is, now stored."""
+        self._kill(now)
+        done = {}
+        for task_id, loss in list(self._losses.items()):
+            if not loss.may_live and (outcome := _store(task_id, loss.shim)) is not None:
+                del self._losses[task_id]
+                done[task_id] = outcome
+        return done
+
+    def _kill(self, now: float) -> None:
+        suspects = {task_id: loss for task_id, loss in self._losses.items() if loss.may_live}
+        if not suspects:
+            return
+        found = kill_trees(_MARK, {task_id: loss.tree for task_id, loss in suspects.items()})
+        for task_id, loss in suspects.items():
+            if loss.give_up_at is None:
+                loss.give_up_at = now + _KILL_LIMIT_S
+            loss.may_live = task_id in found and now < loss.give_up_at
+
+
+def _was_rebooted(shim: JsonObject) -> bool:
+    return "boot_id" in shim and bool(shim["boot_id"] != boot_id())
+
+
+def _store(task_id: str, shim: JsonObject) -> JsonObject | None:
+    """Write the exit record; None when the disk does not take it now."""
+    outcome = _outcome(task_id, shim)
+    try:
+        directory.store_exit(task_id, outcome)
+    except FileNotFoundError:
+        outcome["reason"] = "its directory was removed from levityd's state directory"
+    except OSError:
+        return None
+    return outcome
+
+
+def _outcome(task_id: str, shim: JsonObject) -> JsonObject:
+    outcome: JsonObject = {"state": State.INTERNAL_SERVER_ERROR, "exit_code": None, "signal": None}
+    outcome["reason"] = _reason(shim)
+    for key in ("pid", "task_pid", "started_ns", "signalled_ns", "grace_s"):
+        if key in shim:
+            outcome[key] = shim[key]
+    outcome["ended_ns"] = time.time_ns()
+    try:
+        sizes, outcome["stored_bytes"] = directory.spool_sizes(task_id), directory.stored_bytes(task_id)
+    except OSError:
+        sizes, outcome["stored_bytes"] = {}, 0
+    outcome["stdout_bytes"], outcome["stderr_bytes"] = sizes.get("stdout"), sizes.get("stderr")
+    return outcome
+
+
+def _reason(shim: JsonObject) -> str:
+    if not shim:
+        return "never started: levityd ended before it could start the command; start it again"
+    if _was_rebooted(shim):
+        return "the machine was restarted while the task ran; how it ended is not known"
+    return "monitor lost: the process that watched over the task was killed, and the task with it"

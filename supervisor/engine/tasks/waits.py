@@ -1,0 +1,72 @@
+"""Wait for the end of tasks. Runs in: engine. Owns: nothing; while it waits, its place in each task's `ended`."""
+
+from levity.errors import LevityError
+from supervisor.engine.loop import Loop, Timer
+from supervisor.engine.tasks.live_task import Answer, LiveTask
+from supervisor.engine.tasks.record import make_brief
+from supervisor.spool.records import JsonObject
+
+__all__ = ["Wait"]
+
+
+class Wait:
+    """One request to be told when tasks are over: answered once, and gone from everywhere then.
+
+    `over` holds the briefs of those that are, `live` those that are not; `ids` is the order of the answer, and may name
+    a task twice. `one_is_enough`: the first end of any of them ends the wait.
+    """
+
+    def __init__(
+        self,
+        ids: list[str],
+        over: dict[str, JsonObject],
+        live: dict[str, LiveTask],
+        *,
+        one_is_enough: bool,
+        answer: Answer,
+    ) -> None:
+        self._ids = ids
+        self._over = over
+        self._live = live
+        self._one_is_enough = one_is_enough
+        self._answer = answer
+        self._timer: Timer | None = None
+
+    def __repr__(self) -> str:
+        return f"<Wait for {len(self._live)} of {len(self._over) + len(self._live)}>"
+
+    def begin(self, loop: Loop, within_s: float) -> None:
+        """Answer at once if that is possible, else when it is, or in `within_s` seconds at the latest."""
+        if self._is_done:
+            self._finish()
+            return
+        for task in self._live.values():
+            task.ended[self._on_end] = None
+        self._timer = loop.later(within_s, self._finish)
+
+    def give_up(self) -> None:
+        """Leave no trace; whoever waited is answered already, or has left."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._live.values():
+            task.ended.pop(self._on_end, None)
+
+    @property
+    def _is_done(self) -> bool:
+        return not self._live or (self._one_is_enough and bool(self._over))
+
+    def _on_end(self, result: JsonObject | LevityError) -> None:
+        """One of the tasks is over. An error: its command could not be executed, so there is no task, nor an end."""
+        if isinstance(result, LevityError):
+            self.give_up()
+            self._answer(result)
+            return
+        self._over[result["id"]] = make_brief(result["id"], result["state"], result)
+        del self._live[result["id"]]
+        if self._is_done:
+            self._finish()
+
+    def _finish(self) -> None:
+        self.give_up()
+        tasks = [self._over.get(task_id) or make_brief(task_id, self._live[task_id].state, {}) for task_id in self._ids]
+        self._answer({"tasks": tasks, "done": self._is_done})

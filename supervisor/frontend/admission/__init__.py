@@ -1,0 +1,1 @@
+"""Who gets in: limits, TLS, and finding out who it is."""

@@ -1,0 +1,96 @@
+"""TLS on the way in. Runs in: front-end, all threads. Owns: the context, and in it the server's key.
+
+What it is made of is loaded only where TLS is spoken, and before the front-end gives up its privileges.
+"""
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from levity.errors import HostError, ProtocolError
+from supervisor.frontend.engine_client import EngineLink
+from supervisor.log import say
+from supervisor.settings import Tls
+from supervisor.spool.records import JsonObject
+
+if TYPE_CHECKING:
+    from levity.tls import SSLContext, SSLSocket
+
+__all__ = ["Secure"]
+
+
+class Secure:
+    """Speaks TLS as the server. `binding` is what proofs over a token are bound to: our certificate.
+
+    Only the engine can read the list of revoked certificates, and sees when there is another one.
+    """
+
+    def __init__(self, settings: Tls, link: EngineLink, *, has_crl: bool) -> None:
+        from levity import tls
+
+        self._tls = tls
+        self.binding = tls.own_binding(settings.certificate)
+        # What a call on a connection that does not wait raises.
+        self.not_now: tuple[type[OSError], ...] = tls.WANTS
+        self._settings = settings
+        self._link = link
+        self._has_crl = has_crl
+        self._lock = threading.Lock()
+        self._crl_version = ""  # guarded by self._lock
+        self._is_broken = False  # guarded by self._lock
+        # With a list, good for nothing before that is read: its version is none.
+        self._context = self._make_context(None)  # guarded by self._lock
+
+    def _make_context(self, crl: bytes | None) -> "SSLContext":
+        its = self._settings
+        return self._tls.server_context(its.certificate, its.key, its.client_ca, crl)
+
+    def has_left(self, error: OSError) -> bool:
+        """Whether that is what a client leaves behind that closes its connection in the middle of TLS."""
+        return isinstance(error, self._tls.SSLEOFError)
+
+    def client_facts(self, connection: "SSLSocket", crl_version: str) -> JsonObject:
+        """Return what the engine wants to know of a client's certificate, which was verified; ProtocolError."""
+        try:
+            names, not_after, is_clients = self._tls.certificate_facts(connection)
+        except ValueError:
+            raise ProtocolError("the certificate cannot be read") from None
+        return {"names": names, "not_after": not_after, "is_clients": is_clients, "crl": crl_version}
+
+    def judge(self, timeout_s: float) -> "tuple[SSLContext, str]":
+        """Return by what clients are judged now, and the version of the list of revoked certificates in it.
+
+        Raises what the engine refuses, and HostError if the list is no good: nobody is to be let in then. No thread
+        waits for another: each asks for itself.
+        """
+        with self._lock:
+            context, version = self._context, self._crl_version
+        if not self._has_crl:
+            return context, version
+        found, fd = self._link.fetch("tls.crl", {"known": version}, timeout_s)
+        if fd >= 0:
+            try:
+                context = self._make_context(_read_whole(fd))
+            except (self._tls.SSLError, ValueError) as error:
+                self._complain(error)
+                raise HostError("levityd cannot use its list of revoked certificates; its log says more") from None
+            version = str(found["version"])
+            with self._lock:
+                self._context, self._crl_version, self._is_broken = context, version, False
+        return context, version
+
+    def refusing(self) -> "SSLContext":
+        """Return what is good enough to refuse a client in TLS."""
+        with self._lock:
+            return self._context
+
+    def _complain(self, error: Exception) -> None:
+        with self._lock:
+            was_broken, self._is_broken = self._is_broken, True
+        if not was_broken:
+            say(f"levityd: the list of revoked certificates is no good ({error}): nobody can connect until it is")
+
+
+def _read_whole(fd: int) -> bytes:
+    with os.fdopen(fd, "rb") as file:
+        return file.read()

@@ -1,0 +1,171 @@
+"""One client's socket, as those who answer it see it. Runs in: front-end, a thread each. Owns: nothing.
+
+Whatever is sent must be taken within a time; whoever waits for something else sees at once that the client has left,
+and the client is told now and then that all is well.
+"""
+
+import os
+import select
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from levity.errors import InvalidRequest
+from levity.protocol.messages import notification_frame
+from supervisor.frontend.operations.fair_semaphore import Turns
+from supervisor.spool.records import JsonObject
+
+if TYPE_CHECKING:
+    from levity.tls import SSLContext, SSLSocket
+
+__all__ = ["Wire", "heartbeat_of"]
+
+# A client that takes nothing for so long is gone for good.
+_SEND_STALL_S = 300.0
+# How long one that has a turn is waited for: a client that is not stopped takes what it is sent at once.
+_PATIENCE_S = 0.01
+_HEARTBEAT = notification_frame("heartbeat", {})
+_HEARTBEAT_S, _SHORTEST_S, _LONGEST_S = 10.0, 0.05, 3600.0
+# So much of a file is encrypted at a time.
+_BLOCK = 256 * 1024
+# The kernel says that the other side has closed, or closed its sending half (poll(2)).
+_LEFT = select.POLLRDHUP | select.POLLHUP | select.POLLERR
+
+
+def heartbeat_of(params: JsonObject) -> float:
+    """Return after how many seconds of silence a client wants to be told that all is well."""
+    value = params.get("heartbeat_s", _HEARTBEAT_S)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _SHORTEST_S <= value <= _LONGEST_S:
+        raise InvalidRequest(f"'heartbeat_s' is not a number from {_SHORTEST_S:g} to {_LONGEST_S:g}")
+    return float(value)
+
+
+class Wire:
+    """Sends to one client; OSError when it is gone, or too slow. `tls` is the connection where TLS is spoken."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.tls: SSLSocket | None = None
+        self._not_now: tuple[type[OSError], ...] = (BlockingIOError,)
+        self._sent_at = time.monotonic()
+        # Held while the object that has the descriptor changes, or is closed.
+        self._lock = threading.Lock()
+
+    def secure(self, context: "SSLContext", not_now: tuple[type[OSError], ...]) -> "SSLSocket":
+        """Speak TLS from now on, which the client is to begin; `not_now` is what is raised in place of waiting."""
+        with self._lock:
+            encrypted = context.wrap_socket(self.connection, server_side=True, do_handshake_on_connect=False)
+            self.connection = self.tls = encrypted
+            self._not_now = not_now
+        return encrypted
+
+    def drop(self) -> None:
+        """Break the connection, from any thread; its own thread, which sees that, closes it."""
+        with self._lock:
+            try:
+                # Not what a TLS connection makes of it, which is for its own thread.
+                socket.socket.shutdown(self.connection, socket.SHUT_RDWR)
+            except OSError:
+                pass  # It is broken or closed already.
+
+    def close(self) -> None:
+        """Say goodbye, as far as that is possible at once, and close the connection."""
+        with self._lock:
+            try:
+                self.connection.setblocking(False)
+                if self.tls is not None:
+                    # Sends that this is the end: without it the client must think that something is missing.
+                    self.tls.unwrap()
+                else:
+                    self.connection.shutdown(socket.SHUT_WR)
+            except (OSError, ValueError):
+                pass  # The other side is gone; or TLS never began; or it would wait for an answer.
+            self.connection.close()
+
+    def send(self, data: bytes | bytearray) -> None:
+        """Send all of it."""
+        self.connection.settimeout(_SEND_STALL_S)
+        rest = memoryview(data)
+        while rest:  # Not sendall(): for that the time is for all of it.
+            rest = rest[self.connection.send(rest) :]
+        self._sent_at = time.monotonic()
+
+    def send_file(self, head: bytes, fd: int, position: int, length: int, turns: Turns) -> None:
+        """Send `head`, then bytes of a file, which go to the socket inside the kernel (sendfile(2)), in turns."""
+        self.send(head)
+        self.connection.setblocking(False)
+        end = position + length
+        while position < end:
+            with turns:
+                position = self._send_some(fd, position, end)
+            if position < end:
+                self._wait_writable(_SEND_STALL_S)
+        self._sent_at = time.monotonic()
+
+    def _send_some(self, fd: int, position: int, end: int) -> int:
+        """Send until the client is too slow to be waited for; return how far that was."""
+        send = self._send_block if self.tls is None else self._encrypt_block
+        while position < end:
+            try:
+                sent = send(fd, position, end)
+            except self._not_now:
+                if not self._wait_writable(_PATIENCE_S, must=False):
+                    break
+                continue
+            if not sent:
+                # The frame's length is announced already: nothing but the end of the connection can tell the client.
+                raise OSError("a spool file is shorter than it was")
+            position += sent
+        return position
+
+    def _send_block(self, fd: int, position: int, end: int) -> int:
+        return os.sendfile(self.connection.fileno(), fd, position, end - position)
+
+    def _encrypt_block(self, fd: int, position: int, end: int) -> int:
+        data = os.pread(fd, min(end - position, _BLOCK), position)
+        return self.connection.send(data) if data else 0
+
+    def is_readable(self, timeout_s: float) -> bool:
+        """Whether something comes, or the end, within that time."""
+        poller = select.poll()
+        poller.register(self.connection, select.POLLIN)
+        return bool(poller.poll(timeout_s * 1000))
+
+    def _wait_writable(self, timeout_s: float, *, must: bool = True) -> bool:
+        poller = select.poll()
+        poller.register(self.connection, select.POLLOUT)
+        is_writable = bool(poller.poll(timeout_s * 1000))
+        if must and not is_writable:
+            raise TimeoutError("the client takes nothing")
+        return is_writable
+
+    def beat(self, heartbeat_s: float) -> None:
+        """Show that all is well if it is time to. ConnectionError when the client has left."""
+        poller = select.poll()
+        poller.register(self.connection, select.POLLRDHUP)
+        if poller.poll(0):
+            raise ConnectionResetError("the client has left")
+        if time.monotonic() >= self._sent_at + heartbeat_s:
+            self.send(_HEARTBEAT)
+
+    def wait(self, fd: int, heartbeat_s: float, at_most_s: float | None = None) -> bool:
+        """Wait until `fd` is readable; False when that takes too long. ConnectionError when the client has left."""
+        give_up_at = None if at_most_s is None else time.monotonic() + at_most_s
+        poller = select.poll()
+        poller.register(fd, select.POLLIN)
+        poller.register(self.connection, select.POLLRDHUP)
+        while True:
+            now = time.monotonic()
+            until = self._sent_at + heartbeat_s
+            if give_up_at is not None:
+                until = min(until, give_up_at)
+            ready = dict(poller.poll(max(0.0, until - now) * 1000))
+            if ready.get(self.connection.fileno(), 0) & _LEFT:
+                raise ConnectionResetError("the client has left")
+            if fd in ready:
+                return True
+            if give_up_at is not None and time.monotonic() >= give_up_at:
+                return False
+            if time.monotonic() >= self._sent_at + heartbeat_s:
+                self.send(_HEARTBEAT)

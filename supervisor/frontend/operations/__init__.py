@@ -1,0 +1,1 @@
+"""What the front-end does itself of an operation: sending output, waiting."""

@@ -1,0 +1,1 @@
+"""How levityd's processes talk to each other."""

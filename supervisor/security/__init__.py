@@ -1,0 +1,1 @@
+"""Users, roles, tokens, and files that only one user may read."""

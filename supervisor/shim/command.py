@@ -1,0 +1,106 @@
+"""What to execute, as the kernel takes it. Runs in: the task's own process, before execve(2). Owns: nothing."""
+
+import errno
+import os
+import resource
+import signal
+
+from levity.protocol.text import text_to_bytes
+from supervisor.hostos.descriptors import descriptor_limit_of_tasks
+from supervisor.shim.run_as import User
+from supervisor.spool.records import JsonObject
+
+__all__ = ["Program", "Surroundings"]
+
+_DEFAULT_PATH = b"/usr/local/bin:/usr/bin:/bin"
+_DEFAULT_UMASK = 0o022
+
+
+class Surroundings:
+    """What is the same for every task: the environment, home and OOM score of levityd, and what its zygote ignores."""
+
+    def __init__(self, environment: dict[bytes, bytes], home: bytes, oom_score_adj: bytes) -> None:
+        self.environment = environment
+        self.home = home
+        self.oom_score_adj = oom_score_adj
+        self.descriptor_limit = descriptor_limit_of_tasks()
+        # Handlers need no care: execve(2) resets them.
+        self.ignored_signals = [n for n in signal.valid_signals() if signal.getsignal(n) is signal.SIG_IGN]
+
+
+class Program:
+    """A command with its arguments, environment and directory; the five steps to it are called in this order."""
+
+    def __init__(self, spec: JsonObject, surroundings: Surroundings) -> None:
+        self.argv = [text_to_bytes(word) for word in spec["argv"]]
+        run_as = spec.get("run_as")
+        self._user = None if run_as is None else User(run_as)
+        levityds = surroundings.environment
+        self.environment = dict(levityds) if self._user is None else self._user.environment(levityds)
+        self.environment.update({text_to_bytes(name): text_to_bytes(value) for name, value in spec["env"].items()})
+        self.environment[b"LEVITY_TASK_ID"] = spec["id"].encode()
+        self._directory = None if spec["cwd"] is None else text_to_bytes(spec["cwd"])
+        self._has_input = spec.get("stdin", False)
+        self._is_merged = spec.get("merged", False)
+        self._surroundings = surroundings
+        self._home = surroundings.home if self._user is None else self._user.home
+
+    def candidates(self) -> list[bytes]:
+        """Return the paths to try in turn, as execvp(3) does with the task's own PATH."""
+        name = self.argv[0]
+        if not name:
+            return []  # Nothing has that name; execvp(3) says so, too.
+        if b"/" in name:
+            return [name]
+        path = self.environment.get(b"PATH", _DEFAULT_PATH)
+        return [os.path.join(directory, name) for directory in path.split(b":")]
+
+    def connect(self, stdin: int) -> None:
+        """Have its standard input come from this pipe if there is any, and both outputs go one way, if asked for."""
+        if self._has_input:
+            os.dup2(stdin, 0)
+        if self._is_merged:
+            os.dup2(1, 2)
+
+    def restore_defaults(self) -> None:
+        """Undo what levity, Python or whoever started levityd changed and execve(2) would keep.
+
+        Before the user changes: only root may lower the OOM score and raise limits.
+        """
+        for number in self._surroundings.ignored_signals:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        os.umask(_DEFAULT_UMASK)
+        resource.setrlimit(resource.RLIMIT_NOFILE, self._surroundings.descriptor_limit)
+        try:
+            fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+            os.write(fd, self._surroundings.oom_score_adj)
+        except OSError:
+            pass  # No /proc: the score was not changed either.
+
+    def change_user(self) -> None:
+        """Be the user whom the task runs as, if not levityd's: from here on it is about what that one may do."""
+        if self._user is not None:
+            self._user.become((0, 1, 2) if self._has_input else (1, 2))
+
+    def enter(self) -> None:
+        """Go to the task's directory: from the home of its user, or / where that cannot be, to the one given."""
+        try:
+            os.chdir(self._home)
+        except OSError:
+            os.chdir("/")
+        if self._directory is not None:
+            os.chdir(self._directory)
+
+    def execute(self) -> None:
+        """Try each candidate; like a shell, "permission denied" on the way outweighs "not found" at its end."""
+        failure = OSError(errno.ENOENT, "")
+        for path in self.candidates():
+            try:
+                os.execve(path, self.argv, self.environment)
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
+                    raise
+                if error.errno == errno.EACCES:
+                    failure = error
+        raise failure
