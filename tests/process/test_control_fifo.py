@@ -14,7 +14,7 @@ from supervisor.spool.layout import SHIM
 from supervisor.spool.start_failure import EXEC
 from tests.support.deadline import eventually
 from tests.support.zygote import Zygote
-from tests.unit.test_commands import FOREIGN_LINES
+from tests.unit.spool.test_commands import FOREIGN_LINES
 
 
 def test_a_shim_names_the_version_of_commands_that_it_understands(zygote: Zygote) -> None:

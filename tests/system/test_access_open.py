@@ -1,6 +1,7 @@
 """No combination of options opens a port off loopback in the clear, or one that strangers get in by: tried for real.
 
-Each levityd has a network namespace of its own, with an address there. All combinations: tests/unit/test_access.py.
+Each levityd has a network namespace of its own, with an address there. All combinations:
+tests/unit/arbiter/test_access.py.
 """
 
 import itertools
