@@ -15,7 +15,7 @@ ifneq ($(MADE_IN),$(CURDIR))
 .PHONY: $(STAMP)
 endif
 
-.PHONY: help binaries tests tests-race check format demo bench clean
+.PHONY: help binaries tests tests-race check format demo upgrade bench clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
@@ -40,6 +40,9 @@ format: $(STAMP)  ## put the code in the form that check wants, as far as a prog
 
 demo: binaries  ## run a task, kill levityd's engine under it, and see that nothing is lost
 	"$(VPYTHON)" contrib/demo.py
+
+upgrade: binaries  ## run tasks with an older levity (FROM=COMMIT), kill that, and see this one go on with them
+	"$(VPYTHON)" contrib/upgrade.py $(FROM)
 
 bench: binaries  ## measure levity on this machine (takes minutes)
 	"$(VPYTHON)" contrib/bench/run.py
