@@ -22,8 +22,9 @@ from supervisor.arbiter import options, startup_error
 from supervisor.arbiter.access import TlsFiles, access_for
 from supervisor.arbiter.commands.dispatch import run_command
 from supervisor.engine.operations import dispatch
+from supervisor.frontend.admission import limits
 from supervisor.security.principal import Principal, Right, Role
-from supervisor.settings import Known
+from supervisor.settings import Keeping, Known
 from tests.support.attack import OPERATIONS
 from tests.support.certificates import make_ca
 from tests.support.documents import (
@@ -281,6 +282,35 @@ def test_the_protocol_speaks_of_no_error_that_is_not_listed() -> None:
     assert codes <= wire_codes()
 
 
+# The limits of supervisor/settings.py, and of supervisor/frontend/admission/limits.py
+
+
+def test_documents_and_help_tell_what_is_kept() -> None:
+    kept = Keeping()
+    told = {row[0]: row[1] for row in first_table(ARCHITECTURE, "What is kept")}
+    assert told["`levityd --log-cap`, `start --log-cap`"] == f"{kept.log_cap // 2**30} GiB"
+    assert told["`--log-quota`"] == f"{kept.log_quota // 2**30} GiB"
+    assert f"Of each task's output {kept.log_cap // 2**30} GiB is kept" in " ".join(README.split())
+    assert f"{kept.log_quota // 2**30} GiB are kept (`levityd --log-quota`)" in " ".join(README.split())
+    defaults = re.findall(r"\(default: (\d+G?)\)", " ".join(levityd_help().split()))
+    assert defaults == [f"{kept.log_cap // 2**30}G", f"{kept.log_quota // 2**30}G", f"{kept.min_age_s:g}"]
+
+
+def test_documents_tell_how_many_connections_get_in() -> None:
+    named = {value for name, value in vars(limits).items() if name.isupper() and isinstance(value, int | float)}
+    told = {row[0]: row[1] for row in first_table(SECURITY, "Limits for unauthenticated connections")}
+    unknown, known = told["connections that are not known yet"], told["connections that are known"]
+    failed = told["failed authentications from one address"]
+    counts = [int(re.findall(r"\d+", cell)[0]) for cell in (unknown, known, failed)]
+    a_user = int(re.findall(r"\d+", known)[1])
+    longest_s = int(re.findall(r"(\d+) s\.", failed)[0])
+    assert {*counts, a_user, longest_s} <= named
+    rows = {row[0]: row[1] for row in first_table(PROTOCOL, "Limits")}
+    assert rows["connections of clients that are not known yet"] == str(counts[0])
+    assert rows["connections at a time"] == f"{counts[0] + counts[1]}; of a user that is no admin {a_user}"
+    assert rows["authentications that fail, from one address off the host"] == f"{counts[2]} a minute"
+
+
 # The files of a state directory: each name stands once in supervisor/; tests/system looks at a real one.
 
 
@@ -317,7 +347,16 @@ def test_readme_and_the_security_page_name_files_that_the_architecture_names() -
 # Names of files, decisions and links
 
 # What the plan has and the tree has not yet: a line goes when the file is there.
-COMING: set[str] = set()
+COMING = {
+    "levity/start_options.py",
+    "supervisor/engine/access/tickets.py",
+    "supervisor/engine/storage/lending.py",
+    "supervisor/engine/storage/observation.py",
+    "supervisor/ipc/envelope.py",
+    "supervisor/shim/output_pump.py",
+    "supervisor/spool/commands.py",
+    "supervisor/spool/zygote_messages.py",
+}
 
 _PATH = re.compile(r"(?:supervisor|levity|tests|contrib|docs)(?:/[\w.-]+)+/?")
 _PLACEHOLDER = re.compile(r"\b(?:NAME|ID)\b")
@@ -358,3 +397,10 @@ def test_links_to_a_section_lead_to_one() -> None:
             other = text if not target else (document.parent / target).read_text(encoding="utf-8")
             titles = re.findall(r"^#+ (.*)$", other, re.MULTILINE)
             assert anchor in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}, anchor
+
+
+def test_no_document_has_two_sections_of_one_name() -> None:
+    for document in DOCUMENTS:
+        text = re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        titles = re.findall(r"^## (.*)$", text, re.MULTILINE)
+        assert len(titles) == len(set(titles)), f"{document.name}: {titles}"
