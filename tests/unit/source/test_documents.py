@@ -171,7 +171,7 @@ def test_readme_and_the_protocol_tell_what_each_role_may() -> None:
 
 
 def test_the_security_page_tells_what_each_role_may_with_which_tasks() -> None:
-    rows = first_table(SECURITY, "Who somebody is, and may do")
+    rows = first_table(SECURITY, "Users and roles")
     assert [row[0] for row in rows] == [str(role) for role in Role]
     begins = {frozenset[Right](): "do not exist", frozenset({Right.SEE}): "sees them", frozenset(Right): "everything"}
     for row in rows:
