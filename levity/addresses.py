@@ -1,6 +1,7 @@
 """Where a levityd is: the address forms and the places both sides agree on. Runs in: client, arbiter. Owns: nothing."""
 
 import os
+from _socket import AF_INET, AF_INET6, inet_pton  # not `socket`: see transport/connection.py
 
 from levity.errors import BadAddress
 
@@ -10,6 +11,8 @@ __all__ = ["SYSTEM_SOCKET", "Address", "default_address", "is_loopback", "parse_
 SOCKET_PATH_LIMIT = 107
 # Where root's levityd listens, for all users of the host.
 SYSTEM_SOCKET = "/run/levity/levity.sock"
+# How a loopback address begins: 127.0.0.0/8; ::1, or 127.0.0.0/8 mapped into IPv6 (RFC 4291, 2.5.3 and 2.5.5.2).
+_LOOPBACK = {AF_INET: (b"\x7f",), AF_INET6: (bytes(15) + b"\1", bytes(10) + b"\xff\xff\x7f")}
 
 
 class Address:
@@ -83,8 +86,14 @@ def _unix_address(path: str) -> Address:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address as getpeername(2) gives it never leaves this machine."""
-    return host.startswith(("127.", "::ffff:127.")) or host == "::1"
+    """Whether an IP address, in digits, is reached from this host only; False for what is no IP address."""
+    for family, prefixes in _LOOPBACK.items():
+        try:
+            packed = inet_pton(family, host.partition("%")[0])
+        except (OSError, ValueError):
+            continue
+        return packed.startswith(prefixes)
+    return False
 
 
 def state_directory(environ: "os._Environ[str] | dict[str, str]") -> str:

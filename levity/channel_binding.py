@@ -7,15 +7,15 @@ home on a file server), cannot be made to believe that it is talked to.
 
 import os
 
-__all__ = ["endpoint_binding"]
+__all__ = ["boot_id", "endpoint_binding"]
 
 
 def endpoint_binding(host: str, port: int) -> bytes:
     """Return the binding: the server's end, as getsockname(2) gives it, the boot of the host, the network namespace."""
-    return f"tcp:{host}:{port} {_boot_id()} {_network()}".encode("ascii", "replace")
+    return f"tcp:{host}:{port} {boot_id()} {_network()}".encode("ascii", "replace")
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
     """Return what names the host since it was booted (random(4)); "" where the system does not tell."""
     try:
         fd = os.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY | os.O_CLOEXEC)

@@ -99,7 +99,7 @@ def _time(parsed: Parsed, name: str) -> "Moment | None":
     text = parsed.last(name)
     if text is None:
         return None
-    from levity.cli.render.times import FORMS, parse_time
+    from levity.cli.times import FORMS, parse_time
     from levity.operations.log_params import LAST_NS
 
     moment = parse_time(text)

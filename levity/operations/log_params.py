@@ -1,6 +1,7 @@
 """Which part of a log is wanted, as `task.logs` takes it. Runs in: client. Owns: nothing. Never: does I/O."""
 
 from levity.errors import InvalidRequest
+from levity.timestamps import NS
 
 __all__ = ["LAST_NS", "STREAMS", "Moment", "heartbeat_s", "log_params"]
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 STREAMS = ("stdout", "stderr")
 
-NS = 1_000_000_000
 # What levityd takes, the year 2262.
 LAST_NS = 2**63 - 1
 _HEARTBEAT_S = (0.05, 3600.0)

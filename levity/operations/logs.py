@@ -7,10 +7,11 @@ the log is asked for from these positions on, so it does not matter how the byte
 from time import monotonic
 
 from levity.errors import ConnectionLost, IncompleteLog, InvalidRequest, ProtocolError, ServerUnreachable, Unavailable
-from levity.operations.log_params import NS, STREAMS, log_params
+from levity.operations.log_params import STREAMS, log_params
 from levity.protocol.frames import JSON, STDERR, STDOUT, Frame
 from levity.protocol.log_decoder import PieceDecoder
 from levity.protocol.messages import Reply, Request, parse_answer, request_frame
+from levity.timestamps import NS
 from levity.transport.connection import HEARTBEAT, Connection, Deadline, check_reply
 from levity.transport.rpc import Patience, RpcClient, connect
 

@@ -1,7 +1,7 @@
 """A log as JSON, an object a chunk. Runs in: client. Owns: nothing. Never: does I/O."""
 
-from levity.cli.render.times import rfc3339
 from levity.protocol.messages import dump_object
+from levity.timestamps import rfc3339
 
 __all__ = ["RecordRenderer"]
 

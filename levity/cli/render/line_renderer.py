@@ -1,6 +1,6 @@
 """A log's lines, each with its time and where it is from. Runs in: client. Owns: nothing. Never: does I/O."""
 
-from levity.cli.render.times import rfc3339
+from levity.timestamps import rfc3339
 
 __all__ = ["HELD_LIMIT_BYTES", "LineRenderer"]
 

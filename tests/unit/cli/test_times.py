@@ -1,14 +1,11 @@
-"""Times on the command line and before lines. Runs in: pytest."""
+"""Times on the command line. Runs in: pytest."""
 
-import datetime as dt
 import time
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from levity.cli.render.times import parse_time, rfc3339
+from levity.cli.times import parse_time
 from levity.operations.log_params import Moment
 
 T = 1_795_513_262 * 10**9
@@ -64,12 +61,3 @@ def test_what_is_no_time(text: str) -> None:
     moment = parse_time(text)
     # The year 1 is one, but long before the epoch: refused where it is used.
     assert moment is None or moment.ns < 0
-
-
-@given(st.integers(0, 2**63))
-def test_shown_times_are_exact_sorted_and_of_one_width(time_ns: int) -> None:
-    shown = rfc3339(time_ns)
-    assert len(shown) == 30
-    assert parse_time(shown) == Moment(time_ns)
-    seconds = dt.datetime.fromtimestamp(time_ns // 10**9, dt.UTC)
-    assert shown == f"{seconds:%Y-%m-%dT%H:%M:%S}.{time_ns % 10**9:09}Z"

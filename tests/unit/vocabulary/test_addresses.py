@@ -1,13 +1,15 @@
 """Address forms and default places. Runs in: pytest."""
 
+import ipaddress
 import os
+import socket
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from levity.addresses import Address, default_address, parse_address, state_directory
+from levity.addresses import Address, default_address, is_loopback, parse_address, state_directory
 from levity.errors import BadAddress
 
 
@@ -119,3 +121,41 @@ def test_the_state_directory(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_not_equal_to_what_is_no_address() -> None:
     assert Address("h", 1) != "h:1"
     assert repr(Address("h", 1)) == "<Address h:1>"
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", True),
+        ("127.255.0.9", True),
+        ("::1", True),
+        ("::1%1", True),
+        ("0:0:0:0:0:0:0:1", True),
+        ("::ffff:127.0.0.1", True),
+        ("::ffff:7f00:1", True),
+        ("128.0.0.1", False),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("::10", False),
+        ("::127.0.0.1", False),
+        ("192.0.2.127", False),
+        ("::ffff:192.0.2.1", False),
+        ("fe80::1%lo", False),
+    ],
+)
+def test_which_ip_addresses_are_loopback(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected
+
+
+@pytest.mark.parametrize("host", ["", "localhost", "127.0.0.1.example", "127.1", "127.0.0.1\0", "\ud800", "é"])
+def test_a_text_that_is_no_ip_address_is_never_loopback(host: str) -> None:
+    assert not is_loopback(host)
+
+
+@given(st.ip_addresses() | st.ip_addresses(network="127.0.0.0/8") | st.ip_addresses(network="::ffff:0:0/96"))
+def test_loopback_is_what_the_standard_library_takes_for_it(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+    plain = (ip.ipv4_mapped or ip) if isinstance(ip, ipaddress.IPv6Address) else ip
+    family = socket.AF_INET if ip.version == 4 else socket.AF_INET6
+    # As the kernel's addresses are written, and as Python writes them.
+    for text in (socket.inet_ntop(family, ip.packed), str(ip)):
+        assert is_loopback(text) is plain.is_loopback

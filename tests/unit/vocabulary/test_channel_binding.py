@@ -4,10 +4,11 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from levity.channel_binding import endpoint_binding
+from levity.channel_binding import boot_id, endpoint_binding
 from tests.support.paths import ROOT
 
 CODE = f"""
@@ -32,3 +33,7 @@ def test_another_network_namespace_has_another() -> None:
     here, there = endpoint_binding("127.0.0.1", 4321).decode(), binding_in("unshare", "--net")
     assert here.split()[:2] == there.split()[:2]
     assert here.split()[2] != there.split()[2]
+
+
+def test_the_boot_id_is_the_kernels() -> None:
+    assert boot_id() == Path("/proc/sys/kernel/random/boot_id").read_text().strip() != ""

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from levity import Client
-from levity.addresses import Address, is_loopback
+from levity.addresses import Address
 from levity.channel_binding import endpoint_binding
 from levity.errors import AuthenticationError, LevityError
 from levity.protocol.frames import JSON, NEED_DATA, STDOUT, Frame, FrameDecoder, json_frame
@@ -118,21 +118,3 @@ def test_no_server_gets_a_request_without_a_proof(greeting: str, frames: list[by
         for peer in server.peers:
             assert len(peer.received) <= 200
             assert b"task" not in peer.received
-
-
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [
-        ("127.0.0.1", True),
-        ("127.255.0.9", True),
-        ("::1", True),
-        ("::ffff:127.0.0.1", True),
-        ("128.0.0.1", False),
-        ("::", False),
-        ("::10", False),
-        ("192.0.2.127", False),
-        ("::ffff:192.0.2.1", False),
-    ],
-)
-def test_what_is_loopback(host: str, expected: bool) -> None:
-    assert is_loopback(host) is expected

@@ -1,11 +1,11 @@
-"""Times, as people write them and as `--timestamps` shows them. Runs in: client. Owns: nothing. Never: does I/O."""
+"""Times as people write them on the command line. Runs in: client. Owns: nothing. Never: does I/O."""
 
 import re
-from time import gmtime, strftime
 
-from levity.operations.log_params import NS, Moment
+from levity.operations.log_params import Moment
+from levity.timestamps import NS
 
-__all__ = ["FORMS", "parse_time", "rfc3339"]
+__all__ = ["FORMS", "parse_time"]
 
 FORMS = "a time like 2026-11-24T09:41:02Z, seconds since the epoch, or so long ago: 90s, 10m, 2h, 3d"
 
@@ -46,9 +46,3 @@ def _moment_of_date(text: str, fraction: str | None) -> Moment | None:
 
 def _fraction(digits: str | None) -> int:
     return int((digits or "0")[:9].ljust(9, "0"))
-
-
-def rfc3339(time_ns: int) -> str:
-    """Return a time as RFC 3339 has it: UTC, with nanoseconds, always 30 characters."""
-    seconds, ns = divmod(time_ns, NS)
-    return f"{strftime('%Y-%m-%dT%H:%M:%S', gmtime(seconds))}.{ns:09}Z"
