@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from levity.errors import AuthenticationError, InvalidRequest, ProtocolError
-from levity.protocol.frames import FRAME_LIMIT, NEED_DATA, STRANGER_FRAME_LIMIT, Frame, FrameDecoder
+from levity.protocol.frames import FRAME_LIMIT, NEED_DATA, UNAUTHENTICATED_FRAME_LIMIT, Frame, FrameDecoder
 from levity.protocol.messages import parse_request
 from supervisor.frontend.admission.handshake import Door, StrangerError
 from supervisor.frontend.client_socket import Wire
@@ -38,7 +38,7 @@ def decode(data: bytes) -> None:
 
 
 def _frames(chunks: list[bytes]) -> tuple[list[Frame], str]:
-    decoder, found, fed = FrameDecoder(STRANGER_FRAME_LIMIT), list[Frame](), 0
+    decoder, found, fed = FrameDecoder(UNAUTHENTICATED_FRAME_LIMIT), list[Frame](), 0
     for chunk in chunks:
         decoder.feed(chunk)
         fed += len(chunk)
@@ -77,7 +77,7 @@ class FakeLink(EngineLink):
 def handshake(data: bytes, proof: str | None = None) -> bool:
     """The server's dialogue with a stranger that sends these bytes: one refusal, no other call; whether it got in."""
     ours, theirs = socket.socketpair()
-    link, decoder = FakeLink(proof), FrameDecoder(STRANGER_FRAME_LIMIT)
+    link, decoder = FakeLink(proof), FrameDecoder(UNAUTHENTICATED_FRAME_LIMIT)
     wire = Wire(_Named(fileno=ours.detach()))
     with theirs:
         theirs.sendall(data[:_AT_ONCE])
@@ -90,7 +90,7 @@ def handshake(data: bytes, proof: str | None = None) -> bool:
         _check_answers(theirs, is_in=caller is not None)
     assert {method for method, _params in link.asked} <= _STRANGERS_METHODS, link.asked
     if caller is None:
-        assert decoder.limit == STRANGER_FRAME_LIMIT
+        assert decoder.limit == UNAUTHENTICATED_FRAME_LIMIT
         assert decoder.pending <= _AT_ONCE
         return False
     assert [method for method, _params in link.asked] == ["auth.nonce", "auth.begin", "auth.finish"]
@@ -106,7 +106,7 @@ class _Named(socket.socket):
 
 
 def _check_answers(theirs: socket.socket, *, is_in: bool) -> None:
-    answers, decoder = [], FrameDecoder(STRANGER_FRAME_LIMIT)
+    answers, decoder = [], FrameDecoder(UNAUTHENTICATED_FRAME_LIMIT)
     theirs.settimeout(10)
     try:
         while data := theirs.recv(65536):

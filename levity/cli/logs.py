@@ -100,9 +100,9 @@ def _time(parsed: Parsed, name: str) -> "Moment | None":
     if text is None:
         return None
     from levity.cli.times import FORMS, parse_time
-    from levity.operations.log_params import LAST_NS
+    from levity.protocol.limits import POSITION_LIMIT
 
     moment = parse_time(text)
-    if moment is None or not 0 <= moment.ns <= LAST_NS:
+    if moment is None or not 0 <= moment.ns <= POSITION_LIMIT:
         raise parsed.usage_error(f"--{name} takes {FORMS}; not {text!r}")
     return moment

@@ -1,9 +1,10 @@
 """Which part of a log is wanted, as `task.logs` takes it. Runs in: client. Owns: nothing. Never: does I/O."""
 
 from levity.errors import InvalidRequest
+from levity.protocol.limits import HEARTBEAT_LEAST_S, HEARTBEAT_LIMIT_S, POSITION_LIMIT
 from levity.timestamps import NS
 
-__all__ = ["LAST_NS", "STREAMS", "Moment", "heartbeat_s", "log_params"]
+__all__ = ["STREAMS", "Moment", "heartbeat_s", "log_params"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,10 +16,6 @@ if TYPE_CHECKING:
     When = float | dt.datetime | dt.timedelta
 
 STREAMS = ("stdout", "stderr")
-
-# What levityd takes, the year 2262.
-LAST_NS = 2**63 - 1
-_HEARTBEAT_S = (0.05, 3600.0)
 
 
 class Moment:
@@ -41,8 +38,7 @@ class Moment:
 
 def heartbeat_s(timeout_s: float) -> float:
     """Return how often a server is to show that it lives, for a client that gives up after `timeout_s` of silence."""
-    lowest, highest = _HEARTBEAT_S
-    return min(max(timeout_s / 3, lowest), highest)
+    return min(max(timeout_s / 3, HEARTBEAT_LEAST_S), HEARTBEAT_LIMIT_S)
 
 
 def log_params(
@@ -100,7 +96,7 @@ def _moment(name: str, value: "When | Moment") -> Moment:
         moment = Moment(round(timestamp() * 1e6) * 1000)
     else:
         raise InvalidRequest(f"{name} is seconds since the epoch, a datetime or a timedelta, not {value!r}")
-    if not 0 <= moment.ns <= LAST_NS:
+    if not 0 <= moment.ns <= POSITION_LIMIT:
         raise InvalidRequest(f"{name} makes no sense: it is before 1970 or too far away")
     return moment
 

@@ -6,6 +6,7 @@ Checks what can be known on this side, so that a mistake is told without a conne
 import os
 
 from levity.errors import InvalidRequest
+from levity.protocol.limits import GRACE_LIMIT_S
 from levity.protocol.text import bytes_to_text
 
 __all__ = ["check_grace", "new_task_id", "start_params"]
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
     JsonObject = dict[str, Any]
     Text = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-
-# What levityd takes: a week.
-GRACE_LIMIT_S = 7 * 24 * 3600
 
 
 def new_task_id() -> str:

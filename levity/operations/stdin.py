@@ -8,6 +8,7 @@ from binascii import b2a_base64
 
 from levity.errors import ConnectionLost, InvalidRequest, ProtocolError
 from levity.operations.log_params import heartbeat_s
+from levity.protocol.limits import STDIN_UNREAD_LIMIT
 from levity.transport.rpc import RpcClient
 
 __all__ = ["Feeder", "Source", "feed"]
@@ -28,9 +29,8 @@ if TYPE_CHECKING:
 else:
     Source = object
 
+# A quarter of STDIN_DATA_LIMIT: little is sent again after a break.
 CHUNK_BYTES = 256 * 1024
-# How much input may be stored that the task has not read: enough for it never to wait for us.
-UNREAD_LIMIT_BYTES = 16 * 1024 * 1024
 # A thread that is told to stop may be in the middle of connecting.
 STOP_PATIENCE_S = 1.0
 
@@ -169,7 +169,7 @@ class Feeder:
     def _run(self) -> None:
         try:
             with self._client:
-                _feed(self._client, self._task_id, self._watched(), UNREAD_LIMIT_BYTES)
+                _feed(self._client, self._task_id, self._watched(), STDIN_UNREAD_LIMIT)
                 self.is_done = True
         except BaseException as error:  # noqa: BLE001 - told to the thread that waits for the task
             if not self._stopped:

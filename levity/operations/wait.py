@@ -4,6 +4,7 @@ from time import monotonic
 
 from levity.errors import InvalidRequest, LevityError, ProtocolError
 from levity.operations.log_params import heartbeat_s
+from levity.protocol.limits import WAIT_IDS_LIMIT, WAIT_LIMIT_S
 from levity.task import TaskRecord
 from levity.transport.rpc import RpcClient
 
@@ -15,11 +16,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     JsonObject = dict[str, Any]
-
-# What levityd takes in one request.
-IDS_LIMIT = 1000
-# About thirty years: what a float of seconds says exactly enough, and no clock of ours reaches.
-TIMEOUT_LIMIT_S = 1e9
 
 
 class WaitTimeout(LevityError):
@@ -59,15 +55,15 @@ def _names(ids: "str | Sequence[str]") -> list[str]:
     for name in names:
         if not isinstance(name, str) or not name:
             raise InvalidRequest(f"{name!r} is no task id: it is what `start` returned, or the beginning of that")
-    if not 1 <= len(names) <= IDS_LIMIT:
-        raise InvalidRequest(f"a wait is for 1 to {IDS_LIMIT} tasks, not {len(names)}")
+    if not 1 <= len(names) <= WAIT_IDS_LIMIT:
+        raise InvalidRequest(f"a wait is for 1 to {WAIT_IDS_LIMIT} tasks, not {len(names)}")
     return names
 
 
 def _checked(timeout_s: float) -> float:
-    if isinstance(timeout_s, int | float) and 0 <= timeout_s <= TIMEOUT_LIMIT_S:
+    if isinstance(timeout_s, int | float) and 0 <= timeout_s <= WAIT_LIMIT_S:
         return timeout_s
-    raise InvalidRequest(f"a wait of {timeout_s!r} s makes no sense; give a number from 0 to {TIMEOUT_LIMIT_S:.0f}")
+    raise InvalidRequest(f"a wait of {timeout_s!r} s makes no sense; give a number from 0 to {WAIT_LIMIT_S:.0f}")
 
 
 def _ids(answer: "JsonObject", count: int) -> list[str]:

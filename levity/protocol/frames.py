@@ -14,7 +14,7 @@ __all__ = [
     "NEED_DATA",
     "STDERR",
     "STDOUT",
-    "STRANGER_FRAME_LIMIT",
+    "UNAUTHENTICATED_FRAME_LIMIT",
     "Frame",
     "FrameDecoder",
     "chunk_head",
@@ -28,7 +28,7 @@ _KINDS = frozenset({JSON, STDOUT, STDERR})
 # takes six characters of JSON.
 FRAME_LIMIT = 16 * 1024 * 1024
 # What somebody not yet known may make us hold.
-STRANGER_FRAME_LIMIT = 16 * 1024
+UNAUTHENTICATED_FRAME_LIMIT = 16 * 1024
 # The most output bytes in one frame: large enough that the cost of a frame is nothing beside that of its bytes.
 CHUNK_LIMIT = 1024 * 1024
 

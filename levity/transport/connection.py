@@ -23,7 +23,7 @@ from levity.errors import (
     ServerTimeout,
     ServerUnreachable,
 )
-from levity.protocol.frames import FRAME_LIMIT, JSON, STRANGER_FRAME_LIMIT, Frame, FrameDecoder
+from levity.protocol.frames import FRAME_LIMIT, JSON, UNAUTHENTICATED_FRAME_LIMIT, Frame, FrameDecoder
 from levity.protocol.messages import PROTOCOL_VERSION, Reply, Request, parse_answer, parse_reply, parse_request
 
 __all__ = ["HEARTBEAT", "Connection", "Deadline", "check_reply", "open_connection"]
@@ -88,7 +88,7 @@ class Connection:
         self._socket = sock
         self._explain: Callable[[OSError], LevityError | None] = lambda _error: None
         # Nobody is to make us hold much before we know that it is a levityd.
-        self._decoder = FrameDecoder(STRANGER_FRAME_LIMIT)
+        self._decoder = FrameDecoder(UNAUTHENTICATED_FRAME_LIMIT)
 
     def __repr__(self) -> str:
         return f"<Connection {self.address} {self.server or 'not known'}>"

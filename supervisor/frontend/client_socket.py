@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from levity.errors import InvalidRequest
+from levity.protocol.limits import HEARTBEAT_DEFAULT_S, HEARTBEAT_LEAST_S, HEARTBEAT_LIMIT_S
 from levity.protocol.messages import notification_frame
 from supervisor.frontend.operations.fair_semaphore import Turns
 from supervisor.spool.records import JsonObject
@@ -26,7 +27,6 @@ _SEND_STALL_S = 300.0
 # How long one that has a turn is waited for: a client that is not stopped takes what it is sent at once.
 _PATIENCE_S = 0.01
 _HEARTBEAT = notification_frame("heartbeat", {})
-_HEARTBEAT_S, _SHORTEST_S, _LONGEST_S = 10.0, 0.05, 3600.0
 # So much of a file is encrypted at a time.
 _BLOCK = 256 * 1024
 # The kernel says that the other side has closed, or closed its sending half (poll(2)).
@@ -35,9 +35,10 @@ _LEFT = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
 def heartbeat_of(params: JsonObject) -> float:
     """Return after how many seconds of silence a client wants to be told that all is well."""
-    value = params.get("heartbeat_s", _HEARTBEAT_S)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not _SHORTEST_S <= value <= _LONGEST_S:
-        raise InvalidRequest(f"'heartbeat_s' is not a number from {_SHORTEST_S:g} to {_LONGEST_S:g}")
+    value = params.get("heartbeat_s", HEARTBEAT_DEFAULT_S)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not HEARTBEAT_LEAST_S <= value <= HEARTBEAT_LIMIT_S:
+        raise InvalidRequest(f"'heartbeat_s' is not a number from {HEARTBEAT_LEAST_S:g} to {HEARTBEAT_LIMIT_S:g}")
     return float(value)
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from levity.errors import AuthenticationError, InvalidRequest, LevityError, ProtocolError, Unavailable, UnknownMethod
-from levity.protocol.frames import STRANGER_FRAME_LIMIT, Frame, FrameDecoder
+from levity.protocol.frames import UNAUTHENTICATED_FRAME_LIMIT, Frame, FrameDecoder
 from levity.protocol.messages import error_frame, parse_request, result_frame
 from supervisor.frontend.admission.handshake import Caller, StrangerError
 from supervisor.frontend.client_socket import Wire
@@ -40,7 +40,7 @@ class Session:
         self._wire = Wire(connection)
         self._peer = peer
         self._services = services
-        self._decoder = FrameDecoder(STRANGER_FRAME_LIMIT)
+        self._decoder = FrameDecoder(UNAUTHENTICATED_FRAME_LIMIT)
         self._caller = Caller("", "", "")
         # All that a client can ask for. What is not done here is the engine's, which has a table of its own.
         self._served: dict[str, Callable[[JsonObject], JsonObject] | None] = {

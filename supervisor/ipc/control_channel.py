@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 
 from levity.errors import ProtocolError
-from levity.protocol.frames import STRANGER_FRAME_LIMIT, Frame, FrameDecoder, json_frame
+from levity.protocol.frames import UNAUTHENTICATED_FRAME_LIMIT, Frame, FrameDecoder, json_frame
 from levity.protocol.messages import dump_object, parse_object
 from supervisor.ipc.frame_pipe import Pipe
 from supervisor.spool.records import JsonObject
@@ -50,7 +50,7 @@ class ControlChannel:
     def __init__(self, connection: Connection) -> None:
         self._pipe = Pipe(os.dup(connection.fileno()))
         connection.close()
-        self._decoder = FrameDecoder(STRANGER_FRAME_LIMIT)
+        self._decoder = FrameDecoder(UNAUTHENTICATED_FRAME_LIMIT)
         self._messages: deque[Message] = deque()
 
     def __repr__(self) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from levity.protocol.frames import FRAME_LIMIT, STRANGER_FRAME_LIMIT
+from levity.protocol.frames import FRAME_LIMIT, UNAUTHENTICATED_FRAME_LIMIT
 from levity.protocol.messages import request_frame
 from levity.protocol.token_proof import make_nonce
 from tests.support.attack import OPERATIONS, check_refusal, connect, read_all, read_bytes, request
@@ -101,7 +101,7 @@ def test_four_bytes_are_enough(guarded: Guarded) -> None:
 @plain
 def test_the_length_of_what_a_stranger_may_not_say_is_enough(guarded: Guarded) -> None:
     watch = guarded.watch()
-    lengths = (STRANGER_FRAME_LIMIT + 1, FRAME_LIMIT, FRAME_LIMIT + 1)
+    lengths = (UNAUTHENTICATED_FRAME_LIMIT + 1, FRAME_LIMIT, FRAME_LIMIT + 1)
     for length in lengths:
         with connect(guarded.address) as sock:
             sock.settimeout(5)  # Less than what a stranger has for all that he wants to say.

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from levity.protocol.frames import STRANGER_FRAME_LIMIT, json_frame
+from levity.protocol.frames import UNAUTHENTICATED_FRAME_LIMIT, json_frame
 from levity.protocol.messages import request_frame
 from levity.protocol.token_proof import make_nonce
 from supervisor.security.principal import Role
@@ -94,7 +94,7 @@ def behind_a_revoked_token(guards: Guards, data: bytes) -> list[JsonObject]:
 
 def behind_what_is_too_long(guards: Guards, data: bytes) -> list[JsonObject]:
     with connect(guards.plain.address) as sock:
-        sock.sendall((STRANGER_FRAME_LIMIT + 1).to_bytes(4, "big") + data)
+        sock.sendall((UNAUTHENTICATED_FRAME_LIMIT + 1).to_bytes(4, "big") + data)
         return read_all(sock)
 
 

@@ -1,6 +1,7 @@
 """Check the parameters of requests. Runs in: engine. Owns: nothing. Never: does I/O."""
 
 from levity.errors import InvalidRequest
+from levity.protocol.limits import GRACE_LIMIT_S, PAGE_LIMIT, WAIT_IDS_LIMIT
 from levity.protocol.text import text_to_bytes
 from levity.sizes import check_log_cap
 from supervisor.spool.layout import is_task_id
@@ -8,9 +9,6 @@ from supervisor.spool.records import DEFAULT_GRACE_S, JsonObject
 
 __all__ = ["check_start", "grace_of", "page_of", "prefix_of", "user_of", "wait_of"]
 
-_GRACE_LIMIT_S = 7 * 24 * 3600.0
-_PAGE_LIMIT = 500
-_WAIT_IDS_LIMIT = 1000
 _WAIT_LIMIT_S = 3600.0
 _START_KEYS = frozenset({"id", "argv", "cwd", "env", "grace_s", "stdin", "merged", "log_cap", "user"})
 
@@ -69,8 +67,8 @@ def grace_of(params: JsonObject) -> float | None:
     value = params.get("grace_s")
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _GRACE_LIMIT_S:
-        raise InvalidRequest(f"the grace period is not a number of seconds from 0 to {_GRACE_LIMIT_S:.0f}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= GRACE_LIMIT_S:
+        raise InvalidRequest(f"the grace period is not a number of seconds from 0 to {GRACE_LIMIT_S}")
     return float(value)
 
 
@@ -102,19 +100,19 @@ def _prefix(value: object) -> str:
 
 def page_of(params: JsonObject) -> tuple[bool, str | None, int]:
     """Return (only live tasks, cursor, how many) of a task.list."""
-    everything, after, limit = _flag(params, "all"), params.get("after"), params.get("limit", _PAGE_LIMIT)
+    everything, after, limit = _flag(params, "all"), params.get("after"), params.get("limit", PAGE_LIMIT)
     if after is not None and not isinstance(after, str):
         raise InvalidRequest("'after' is not what 'next' of the reply before was")
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
         raise InvalidRequest("'limit' is not a whole number")
-    return not everything, after, max(1, min(limit, _PAGE_LIMIT))
+    return not everything, after, max(1, min(limit, PAGE_LIMIT))
 
 
 def wait_of(params: JsonObject) -> tuple[list[str], bool, float]:
     """Return (ids or the starts of them, whether one is enough, seconds) of the front-end's task.wait."""
     ids, within_s = params.get("ids"), params.get("within_s")
-    if not isinstance(ids, list) or not 1 <= len(ids) <= _WAIT_IDS_LIMIT:
-        raise InvalidRequest(f"'ids' is not a list of 1 to {_WAIT_IDS_LIMIT} ids")
+    if not isinstance(ids, list) or not 1 <= len(ids) <= WAIT_IDS_LIMIT:
+        raise InvalidRequest(f"'ids' is not a list of 1 to {WAIT_IDS_LIMIT} ids")
     if isinstance(within_s, bool) or not isinstance(within_s, int | float) or not 0 <= within_s <= _WAIT_LIMIT_S:
         raise InvalidRequest(f"'within_s' is not a number of seconds from 0 to {_WAIT_LIMIT_S:.0f}")
     return [_prefix(one) for one in ids], _flag(params, "any"), float(within_s)

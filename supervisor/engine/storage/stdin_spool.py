@@ -11,14 +11,12 @@ from binascii import Error as Base64Error
 from dataclasses import dataclass
 
 from levity.errors import InvalidRequest
+from levity.protocol.limits import POSITION_LIMIT, STDIN_DATA_LIMIT, STDIN_UNREAD_LIMIT
 from supervisor.spool.layout import EXIT, STDIN, STDIN_CLOSED, STDIN_END, parse_segment, segment_name, task_path
 from supervisor.spool.records import JsonObject
 
 __all__ = ["Input", "parse_input", "store_input"]
 
-_DATA_LIMIT = 1024 * 1024
-# How much input may wait for a task that does not read it, if the client does not say.
-_LIMIT = 16 * 1024 * 1024
 # Room is made by whole segments, so they are small beside the limit.
 _SEGMENT = 256 * 1024
 
@@ -35,7 +33,7 @@ class Input:
 
 def parse_input(params: JsonObject) -> Input:
     """Check the parameters of a task.stdin; InvalidRequest says what is wrong."""
-    offset, limit = params.get("offset"), params.get("limit_bytes", _LIMIT)
+    offset, limit = params.get("offset"), params.get("limit_bytes", STDIN_UNREAD_LIMIT)
     text, is_last = params.get("data", ""), params.get("end", False)
     if offset is None or not _is_count(offset) or not (limit is None or _is_count(limit)):
         raise InvalidRequest("'offset' or 'limit_bytes' is not a whole number from 0 on")
@@ -45,13 +43,13 @@ def parse_input(params: JsonObject) -> Input:
         data = b64decode(text, validate=True)
     except (Base64Error, ValueError):
         raise InvalidRequest("'data' is not base64") from None
-    if len(data) > _DATA_LIMIT:
-        raise InvalidRequest(f"'data' has {len(data)} bytes; the limit is {_DATA_LIMIT}")
+    if len(data) > STDIN_DATA_LIMIT:
+        raise InvalidRequest(f"'data' has {len(data)} bytes; the limit is {STDIN_DATA_LIMIT}")
     return Input(offset, data, is_last, limit)
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= POSITION_LIMIT
 
 
 def store_input(task_id: str, piece: Input) -> JsonObject:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from levity.errors import InvalidRequest
+from levity.protocol.limits import POSITION_LIMIT
 from supervisor.frontend.client_socket import heartbeat_of
 from supervisor.spool.layout import STREAMS
 from supervisor.spool.records import JsonObject
@@ -10,8 +11,6 @@ from supervisor.spool.records import JsonObject
 __all__ = ["LogRequest", "parse_log_request"]
 
 _NUMBERS = {name: number for number, name in STREAMS.items()}
-# What a file may hold (off_t), and what a time in nanoseconds may be.
-_LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -84,4 +83,4 @@ def _start(value: object) -> dict[int, int] | None:
 
 
 def _is_position(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= POSITION_LIMIT

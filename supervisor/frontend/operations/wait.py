@@ -8,6 +8,7 @@ import os
 import time
 
 from levity.errors import InvalidRequest
+from levity.protocol.limits import WAIT_LIMIT_S
 from supervisor.frontend.client_socket import Wire, heartbeat_of
 from supervisor.frontend.engine_client import EngineLink
 from supervisor.spool.records import JsonObject
@@ -17,8 +18,6 @@ __all__ = ["ENGINE_S", "wait_for_tasks"]
 # How long the engine may take to answer before the client is told so (docs/protocol.md, error 30).
 ENGINE_S = 60.0
 _SLICE_S = 60.0
-# 30 years: longer than any task, and no clock overflows.
-_LONGEST_S = 1e9
 
 
 def wait_for_tasks(wire: Wire, link: EngineLink, params: JsonObject, ticket: str) -> JsonObject:
@@ -26,10 +25,10 @@ def wait_for_tasks(wire: Wire, link: EngineLink, params: JsonObject, ticket: str
     heartbeat_s = heartbeat_of(params)
     timeout_s = params.get("timeout_s")
     if timeout_s is None:
-        timeout_s = _LONGEST_S
+        timeout_s = WAIT_LIMIT_S
     if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or timeout_s < 0:
         raise InvalidRequest("'timeout_s' is not a number of seconds")
-    give_up_at = time.monotonic() + min(timeout_s, _LONGEST_S)
+    give_up_at = time.monotonic() + min(timeout_s, WAIT_LIMIT_S)
     asked = {"ids": params.get("ids"), "any": params.get("any", False), "token": os.urandom(8).hex()}
 
     def left_s() -> float:

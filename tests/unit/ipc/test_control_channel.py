@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from levity.protocol.frames import STRANGER_FRAME_LIMIT, json_frame
+from levity.protocol.frames import UNAUTHENTICATED_FRAME_LIMIT, json_frame
 from supervisor.arbiter.children import Child
 from supervisor.ipc.control_channel import ControlChannel, Message
 
@@ -122,7 +122,7 @@ def test_the_descriptor_of_a_message_that_is_not_known_is_not_the_next_one_s(
     [
         pytest.param(b"\xff" * 5, id="noise"),
         pytest.param(bytes(5), id="a length of nothing"),
-        pytest.param((STRANGER_FRAME_LIMIT + 1).to_bytes(4, "big"), id="a length over the limit"),
+        pytest.param((UNAUTHENTICATED_FRAME_LIMIT + 1).to_bytes(4, "big"), id="a length over the limit"),
     ],
 )
 def test_what_cannot_be_cut_into_frames_is_the_end(ends: tuple[ControlChannel, socket.socket], data: bytes) -> None:
