@@ -200,9 +200,9 @@ class Client(RpcClient):
         `limit_bytes` that the task has not read, then this waits; None stores all of it. It ends early, and without an
         error, where the task does not read any more or is over. Raises UnknownTask, AmbiguousTask, InvalidRequest.
         """
-        from levity.operations.stdin import feed
+        from levity.operations.stdin import write_stdin
 
-        return feed(self, task_id, source, limit_bytes)
+        return write_stdin(self, task_id, source, limit_bytes)
 
     def run(
         self,

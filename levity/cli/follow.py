@@ -2,8 +2,8 @@
 
 from threading import Lock, Thread
 
-from levity.cli.output import complain, wait_readable
-from levity.cli.wakeups import Events
+from levity.cli.output import print_error, wait_readable
+from levity.cli.wakeups import WakeupQueue
 from levity.client import Client
 from levity.errors import LevityError
 from levity.transport.connection import Deadline
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from levity.cli.render.printers import Show
+    from levity.cli.render.printers import Printer
     from levity.operations.logs import LogReader
 
 
@@ -24,16 +24,16 @@ _PATIENCE_S = 1.0
 
 
 def follow_all(
-    client: Client, task_ids: "Sequence[str]", wanted: "dict[str, Any]", make_show: "Callable[[], Show]"
+    client: Client, task_ids: "Sequence[str]", wanted: "dict[str, Any]", make_printer: "Callable[[], Printer]"
 ) -> int:
     """Write the logs of all these tasks as they come, line by line; return 0, or the first failure's exit status."""
     lock = Lock()
     readers = {task_id: client.open_log(task_id, **wanted) for task_id in task_ids}
     for reader in readers.values():
         reader.on_wait = wait_readable
-    with Events() as ends:
+    with WakeupQueue() as ends:
         threads = [
-            Thread(target=_follow, args=(task_id, reader, make_show(), lock, ends), daemon=True)
+            Thread(target=_follow, args=(task_id, reader, make_printer(), lock, ends), daemon=True)
             for task_id, reader in readers.items()
         ]
         try:
@@ -57,13 +57,13 @@ class _End:
         self.error = error
 
 
-def _collect(ends: Events, count: int) -> int:
+def _collect(ends: WakeupQueue, count: int) -> int:
     code = 0
     for _ in range(count):
         end = ends.get()
         assert isinstance(end, _End)
         if isinstance(end.error, LevityError) and end.error.message:
-            complain(f"{end.task_id}: {end.error.message}")
+            print_error(f"{end.task_id}: {end.error.message}")
             code = code or end.error.exit_status
         elif end.error is not None:
             # Whoever read our output has left, or it is a fault of our own: there is nothing to go on for.
@@ -71,15 +71,15 @@ def _collect(ends: Events, count: int) -> int:
     return code
 
 
-def _follow(task_id: str, reader: "LogReader", show: "Show", lock: Lock, ends: Events) -> None:
+def _follow(task_id: str, reader: "LogReader", printer: "Printer", lock: Lock, ends: WakeupQueue) -> None:
     try:
         try:
             for chunk in reader.chunks():
                 with lock:
-                    show.take(chunk)
+                    printer.take(chunk)
         finally:
             with lock:
-                show.finish()
+                printer.finish()
     except BaseException as error:  # noqa: BLE001 - told to the thread that waits
         ends.put(_End(task_id, error))
     else:

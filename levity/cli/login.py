@@ -4,7 +4,7 @@ import os
 import sys
 
 from levity.cli.options import HELP, Parsed
-from levity.cli.output import complain
+from levity.cli.output import print_error
 from levity.client import Client
 from levity.errors import InvalidRequest
 from levity.protocol.token_proof import parse_token
@@ -35,9 +35,9 @@ def run(parsed: Parsed, client: Client) -> int:
     connection = connect(client.address, Deadline(client.timeout_s), credentials)
     connection.close()
     path = store_token(client.address, key)
-    complain(f"logged in at {client.address} as {connection.user}, role {connection.role}; the token is in {path}")
+    print_error(f"logged in at {client.address} as {connection.user}, role {connection.role}; the token is in {path}")
     if os.environ.get(TOKEN_VARIABLE):
-        complain(f"{TOKEN_VARIABLE} is set: its token goes before the one that is stored now")
+        print_error(f"{TOKEN_VARIABLE} is set: its token goes before the one that is stored now")
     return 0
 
 

@@ -1,8 +1,8 @@
 """`levity logs`: what tasks wrote, byte for byte, or as lines with their times. Runs in: client. Owns: nothing."""
 
 from levity.cli.options import HELP, Option, Parsed
-from levity.cli.output import complain, wait_readable
-from levity.cli.render.printers import JsonShow, LineShow, OpenLines, PlainShow, Show
+from levity.cli.output import print_error, wait_readable
+from levity.cli.render.printers import JsonPrinter, LinePrinter, OpenLines, PlainPrinter, Printer
 from levity.client import Client
 from levity.errors import IncompleteLog, RequestError
 
@@ -37,39 +37,39 @@ def run(parsed: Parsed, client: Client) -> int:
     if parsed.has("follow") and len(parsed.words) > 1:
         from levity.cli.follow import follow_all  # threads are dear
 
-        return follow_all(client, parsed.words, wanted, lambda: _show(parsed, open_lines))
+        return follow_all(client, parsed.words, wanted, lambda: _printer(parsed, open_lines))
     code = 0
     for task_id in parsed.words:
         try:
-            _copy(client, task_id, wanted, _show(parsed, open_lines))
+            _copy(client, task_id, wanted, _printer(parsed, open_lines))
         except (RequestError, IncompleteLog) as error:
             if len(parsed.words) == 1:
                 raise
             # As cat(1) does: the others are there all the same.
-            complain(f"{task_id}: {error.message}")
+            print_error(f"{task_id}: {error.message}")
             code = code or error.exit_status
     return code
 
 
-def _copy(client: Client, task_id: str, wanted: "dict[str, Any]", show: "Show") -> None:
+def _copy(client: Client, task_id: str, wanted: "dict[str, Any]", printer: "Printer") -> None:
     reader = client.open_log(task_id, **wanted)
     if wanted["follow"]:
         reader.on_wait = wait_readable
     try:
         for chunk in reader.chunks():
-            show.take(chunk)
+            printer.take(chunk)
     finally:
-        show.finish()
+        printer.finish()
 
 
-def _show(parsed: Parsed, open_lines: OpenLines | None) -> "Show":
+def _printer(parsed: Parsed, open_lines: OpenLines | None) -> "Printer":
     if parsed.has("json"):
-        return JsonShow()
+        return JsonPrinter()
     timestamps, prefix = parsed.has("timestamps"), parsed.has("prefix")
     # One after the other tasks are copied as cat(1) does it; at once their lines would be mixed up.
     if timestamps or prefix or (open_lines and parsed.has("follow")):
-        return LineShow(timestamps, prefix, open_lines)
-    return PlainShow()
+        return LinePrinter(timestamps, prefix, open_lines)
+    return PlainPrinter()
 
 
 def _wanted(parsed: Parsed) -> "dict[str, Any]":

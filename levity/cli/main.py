@@ -34,7 +34,7 @@ def main(argv: "Sequence[str] | None" = None) -> int:
 
 
 def _guarded(words: list[str]) -> int:
-    from levity.cli.output import ReaderGone, complain, fill_standard_descriptors
+    from levity.cli.output import ReaderGone, fill_standard_descriptors, print_error
     from levity.errors import LevityError
 
     try:
@@ -43,12 +43,12 @@ def _guarded(words: list[str]) -> int:
     except ReaderGone as error:
         return error.exit_status
     except LevityError as error:
-        complain(error.message)
+        print_error(error.message)
         return error.exit_status
     except Exception as error:
         if sys.flags.dev_mode:
             raise
-        complain(f"a fault in levity itself: {type(error).__name__}: {error}; `python -X dev -m levity` shows where")
+        print_error(f"a fault in levity itself: {type(error).__name__}: {error}; `python -X dev -m levity` shows where")
         return 1
 
 

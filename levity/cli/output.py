@@ -10,8 +10,8 @@ from levity.errors import LevityError
 
 __all__ = [
     "ReaderGone",
-    "complain",
     "fill_standard_descriptors",
+    "print_error",
     "printable",
     "wait_readable",
     "write",
@@ -59,7 +59,7 @@ def write_text(text: str) -> None:
     write(STDOUT, text.encode(sys.getfilesystemencoding(), _text_errors(text)))
 
 
-def complain(message: str) -> None:
+def print_error(message: str) -> None:
     """Write one line to standard error; if even that fails there is nobody to tell."""
     line = f"levity: {printable(message)}\n".encode(sys.getfilesystemencoding(), "backslashreplace")
     try:

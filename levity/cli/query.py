@@ -1,7 +1,7 @@
 """`levity query`: a task's state, and its exit code once Finished. Runs in: client. Owns: nothing."""
 
 from levity.cli.options import HELP, Option, Parsed
-from levity.cli.output import complain, write_text
+from levity.cli.output import print_error, write_text
 from levity.client import Client
 from levity.protocol.messages import dump_object
 from levity.states import State
@@ -21,7 +21,7 @@ def run(parsed: Parsed, client: Client) -> int:
     else:
         write_text(f"{record.state}\n")
         if record.state is State.INTERNAL_SERVER_ERROR:
-            complain(record.reason)
+            print_error(record.reason)
         if record.waiting:
-            complain(f"it waits: {record.waiting}")
+            print_error(f"it waits: {record.waiting}")
     return 0

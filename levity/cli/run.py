@@ -11,14 +11,14 @@ from threading import Thread
 
 from levity.cli.exit_codes import as_our_failure, exit_code_of
 from levity.cli.options import HELP, Option, Parsed
-from levity.cli.output import ReaderGone, complain, wait_readable
-from levity.cli.render.printers import PlainShow
+from levity.cli.output import ReaderGone, print_error, wait_readable
+from levity.cli.render.printers import PlainPrinter
 from levity.cli.start import TASK_OPTIONS, task_of
-from levity.cli.wakeups import Events
+from levity.cli.wakeups import WakeupQueue
 from levity.client import Client
 from levity.errors import LevityError, PeerError
 from levity.operations.start_params import new_task_id
-from levity.operations.stdin import Feeder
+from levity.operations.stdin import StdinWriter
 from levity.states import State
 from levity.task import TaskRecord
 
@@ -80,14 +80,14 @@ def run(parsed: Parsed, client: Client) -> int:
 
 
 def _start_and_follow(client: Client, task: "dict[str, Any]", file: "FileIO | None") -> int:
-    with Events() as events, _Attached(client, task, file, events) as attached:
+    with WakeupQueue() as events, _Attached(client, task, file, events) as attached:
         return attached.wait()
 
 
 class _Attached:
     """A task whose output and input are ours, from before its start on."""
 
-    def __init__(self, client: Client, task: "dict[str, Any]", file: "FileIO | None", events: Events) -> None:
+    def __init__(self, client: Client, task: "dict[str, Any]", file: "FileIO | None", events: WakeupQueue) -> None:
         self._client = client
         self._task = task
         self._task_id: str = task["task_id"]
@@ -98,7 +98,7 @@ class _Attached:
         self._reader = client.open_log(self._task_id, follow=True)
         self._reader.on_wait = wait_readable
         self._follower = Thread(target=self._follow, name="follower", daemon=True)
-        self._feeder: Feeder | None = None
+        self._stdin_writer: StdinWriter | None = None
         self._old_handlers: dict[int, Any] = {}
 
     def __repr__(self) -> str:
@@ -113,8 +113,8 @@ class _Attached:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._feeder:
-            self._feeder.stop()
+        if self._stdin_writer:
+            self._stdin_writer.stop()
         self._client.abort()
         self._reader.abort()
         self._follower.join(_PATIENCE_S)
@@ -131,33 +131,33 @@ class _Attached:
             if isinstance(event, BaseException):
                 raise self._failure(event)
             if isinstance(event, _NotSignalled):
-                complain(f"the task was not asked to end: {event.error.message}")
+                print_error(f"the task was not asked to end: {event.error.message}")
                 continue
             if isinstance(event, _Left):
-                complain(self._how_to_go_on())
+                print_error(self._how_to_go_on())
                 return _SIGNALLED + event.number
             if isinstance(event, _Started):
                 self._begin(signal_it=interrupts > 0)
                 continue
             interrupts += 1
             if interrupts > 1:
-                complain(self._how_to_go_on())
+                print_error(self._how_to_go_on())
                 return _INTERRUPTED
             self._interrupt()
 
     def _begin(self, *, signal_it: bool) -> None:
         self._is_started = True
         if self._file:
-            self._feeder = Feeder(self._client, self._task_id, self._file, self._events.put)
+            self._stdin_writer = StdinWriter(self._client, self._task_id, self._file, self._events.put)
         if signal_it:
             self._ask_to_end()
 
     def _interrupt(self) -> None:
         if self._is_started:
-            complain("the task is asked to end; press Ctrl-C again to leave it alone and go")
+            print_error("the task is asked to end; press Ctrl-C again to leave it alone and go")
             self._ask_to_end()
         else:
-            complain("the task will be asked to end once it has started; press Ctrl-C again to go now")
+            print_error("the task will be asked to end once it has started; press Ctrl-C again to go now")
 
     def _ask_to_end(self) -> None:
         Thread(target=self._signal, name="signaller", daemon=True).start()
@@ -168,12 +168,12 @@ class _Attached:
         if not self._is_started:
             return f"if the task was started already, its id is {task_id}"
         ways = f"`levity logs -f {task_id}` follows it, `levity wait {task_id}` waits for its end"
-        input_too = "; its input stays open" if self._feeder and not self._feeder.is_done else ""
+        input_too = "; its input stays open" if self._stdin_writer and not self._stdin_writer.is_done else ""
         return f"task {task_id} goes on: {ways}{input_too}"
 
     def _ended(self, record: TaskRecord) -> int:
         if record.state is State.INTERNAL_SERVER_ERROR:
-            complain(f"task {record.id}: {record.reason}")
+            print_error(f"task {record.id}: {record.reason}")
         return exit_code_of(record)
 
     def _failure(self, error: BaseException) -> BaseException:
@@ -181,7 +181,7 @@ class _Attached:
         # Where nobody ever answered, or the start was refused, there is no task.
         may_run = self._is_started or (isinstance(error, PeerError) and self._client.met)
         if isinstance(error, ReaderGone):
-            complain(f"nobody reads the output any more; {self._how_to_go_on()}")
+            print_error(f"nobody reads the output any more; {self._how_to_go_on()}")
         elif isinstance(error, OSError):
             return LevityError(f"cannot read the input: {error.strerror}; {self._how_to_go_on()}")
         elif isinstance(error, LevityError) and may_run:
@@ -197,9 +197,9 @@ class _Attached:
             self._client.submit(**self._task, stdin=self._file is not None)
             self._events.put(_Started())
             self._reader.met = True
-            show = PlainShow()
+            printer = PlainPrinter()
             for chunk in self._reader.chunks():
-                show.take(chunk)
+                printer.take(chunk)
             with self._client.another() as client:
                 (record,) = client.wait(self._task_id)
         except BaseException as error:  # noqa: BLE001 - told to the main thread

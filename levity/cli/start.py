@@ -1,7 +1,7 @@
 """`levity start`: run a command on the host, print its task's id. Runs in: client. Owns: nothing."""
 
 from levity.cli.options import HELP, Option, Parsed
-from levity.cli.output import ReaderGone, complain, write_text
+from levity.cli.output import ReaderGone, print_error, write_text
 from levity.client import Client
 from levity.errors import InvalidRequest, LevityError
 from levity.protocol.messages import dump_object
@@ -98,5 +98,5 @@ def _upload(client: Client, task_id: str, file: "FileIO") -> None:
         error.message += f"; {waits}"
         raise
     except KeyboardInterrupt:
-        complain(waits)
+        print_error(waits)
         raise

@@ -2,7 +2,7 @@
 
 from levity.cli.exit_codes import as_our_failure, exit_code_of
 from levity.cli.options import HELP, Option, Parsed
-from levity.cli.output import complain, write_text
+from levity.cli.output import print_error, write_text
 from levity.client import Client
 from levity.errors import LevityError
 from levity.operations.wait import WaitTimeout
@@ -24,7 +24,7 @@ def run(parsed: Parsed, client: Client) -> int:
         raise as_our_failure(error) from error
     ended = next(record for record in records if record.state.is_end) if parsed.has("any") else records[-1]
     if ended.state is State.INTERNAL_SERVER_ERROR:
-        complain(f"task {ended.id}: {ended.reason}")
+        print_error(f"task {ended.id}: {ended.reason}")
     return exit_code_of(ended)
 
 

@@ -10,14 +10,14 @@ import select
 import signal
 from threading import RLock
 
-__all__ = ["Events"]
+__all__ = ["WakeupQueue"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
 
 
-class Events:
+class WakeupQueue:
     """A queue. `put` is for any thread and for signal handlers, all else for the main thread."""
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Events:
         self._old_wakeup_fd = -1
 
     def __repr__(self) -> str:
-        return f"<Events: {len(self._waiting)} waiting>"
+        return f"<WakeupQueue: {len(self._waiting)} waiting>"
 
     def __enter__(self) -> "Self":
         self._fds = os.pipe()

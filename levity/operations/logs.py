@@ -9,11 +9,11 @@ from time import monotonic
 from levity.errors import ConnectionLost, IncompleteLog, InvalidRequest, ProtocolError, ServerUnreachable, Unavailable
 from levity.operations.log_params import STREAMS, log_params
 from levity.protocol.frames import JSON, STDERR, STDOUT, Frame
-from levity.protocol.log_decoder import PieceDecoder
+from levity.protocol.log_decoder import LogDecoder
 from levity.protocol.messages import Reply, Request, parse_answer, request_frame
 from levity.timestamps import NS
 from levity.transport.connection import HEARTBEAT, Connection, Deadline, check_reply
-from levity.transport.rpc import Patience, RpcClient, connect
+from levity.transport.rpc import Retry, RpcClient, connect
 
 __all__ = ["LogChunk", "LogReader", "open_log"]
 
@@ -128,29 +128,29 @@ class LogReader:
 
     def chunks(self) -> "Iterator[LogChunk]":
         """Yield the log until the server says that this was all, and check that it was."""
-        patience = Patience(self._timeout_s, connected=self.met)
+        retry = Retry(self._timeout_s, connected=self.met)
         while True:
             self._started = self._got_on = False
             try:
-                yield from self._read(patience)
+                yield from self._read(retry)
                 return
             except (ServerUnreachable, Unavailable) as error:
                 if self._aborted:
                     raise
                 # A server that breaks at the same byte every time is given up on.
                 if self._got_on:
-                    patience.renew(self._timeout_s)
-                patience.wait(error)
+                    retry.renew(self._timeout_s)
+                retry.wait(error)
 
-    def _read(self, patience: Patience) -> "Iterator[LogChunk]":
+    def _read(self, retry: Retry) -> "Iterator[LogChunk]":
         """Ask for the log once, from where it is, and yield what comes."""
-        connection = self._connection = connect(self._address, patience.deadline, self._credentials)
-        patience.connected = True
+        connection = self._connection = connect(self._address, retry.deadline, self._credentials)
+        retry.connected = True
         try:
             if self._aborted:
                 raise ConnectionLost("it was told to stop")
-            connection.send(request_frame(_REQUEST, "task.logs", self._request()), patience.deadline)
-            decoder = PieceDecoder()
+            connection.send(request_frame(_REQUEST, "task.logs", self._request()), retry.deadline)
+            decoder = LogDecoder()
             received = connection.take_rest()
             while True:
                 for frame in decoder.feed(received):

@@ -2,7 +2,7 @@
 
 from levity.errors import LevityError
 from levity.operations.logs import open_log
-from levity.operations.stdin import Feeder
+from levity.operations.stdin import StdinWriter
 from levity.operations.wait import wait
 from levity.task import TaskRecord
 from levity.transport.rpc import RpcClient
@@ -47,22 +47,22 @@ def run(
         written[chunk.stream].append(chunk.data)
 
     reader = open_log(client, task_id, follow=True)
-    feeder = None if source is None else Feeder(client, task_id, source, lambda _: reader.abort())
+    stdin_writer = None if source is None else StdinWriter(client, task_id, source, lambda _: reader.abort())
     try:
-        _follow(reader, feeder, output or collect)
+        _follow(reader, stdin_writer, output or collect)
     finally:
-        if feeder:
-            feeder.stop()
+        if stdin_writer:
+            stdin_writer.stop()
     (record,) = wait(client, task_id, None, any_of=False)
     return Completed(record, b"".join(written["stdout"]), b"".join(written["stderr"]))
 
 
-def _follow(reader: "LogReader", feeder: Feeder | None, take: "Callable[[LogChunk], object]") -> None:
+def _follow(reader: "LogReader", stdin_writer: StdinWriter | None, take: "Callable[[LogChunk], object]") -> None:
     try:
         for chunk in reader.chunks():
             take(chunk)
     except LevityError:
-        # The feeder stopped the reader, to be heard.
-        if feeder and feeder.error:
-            raise feeder.error from None
+        # The stdin_writer stopped the reader, to be heard.
+        if stdin_writer and stdin_writer.error:
+            raise stdin_writer.error from None
         raise

@@ -11,7 +11,7 @@ from levity.operations.log_params import heartbeat_s
 from levity.protocol.limits import STDIN_UNREAD_LIMIT
 from levity.transport.rpc import RpcClient
 
-__all__ = ["Feeder", "Source", "feed"]
+__all__ = ["Source", "StdinWriter", "write_stdin"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ CHUNK_BYTES = 256 * 1024
 STOP_PATIENCE_S = 1.0
 
 
-def feed(client: RpcClient, task_id: str, source: "Source", limit_bytes: int | None) -> int:
+def write_stdin(client: RpcClient, task_id: str, source: "Source", limit_bytes: int | None) -> int:
     """Send all of `source` and that it ends there; return how many bytes of it levityd took.
 
     Returns early where the task does not read any more. `limit_bytes` is how much of it may be stored unread, None
@@ -43,10 +43,10 @@ def feed(client: RpcClient, task_id: str, source: "Source", limit_bytes: int | N
     """
     if not isinstance(task_id, str) or not task_id:
         raise InvalidRequest(f"{task_id!r} is no task id: it is what `start` returned, or the beginning of that")
-    return _feed(client, task_id, chunks(source), limit_bytes)
+    return _write_all(client, task_id, chunks(source), limit_bytes)
 
 
-def _feed(client: RpcClient, task_id: str, pieces: "Iterator[bytes]", limit_bytes: int | None) -> int:
+def _write_all(client: RpcClient, task_id: str, pieces: "Iterator[bytes]", limit_bytes: int | None) -> int:
     offset = 0
     for chunk in pieces:
         left = chunk
@@ -117,7 +117,7 @@ def _wait_readable(source: "Any") -> None:
     poll.poll()
 
 
-class Feeder:
+class StdinWriter:
     """Feeds a task from a thread of its own, over a connection of its own.
 
     `is_done`: levityd has all of the input, or the task wants no more of it. What goes wrong is kept as `error`, then
@@ -141,7 +141,7 @@ class Feeder:
         self._thread.start()
 
     def __repr__(self) -> str:
-        return f"<Feeder {self._task_id} {'stopped' if self._stopped else self.error or 'feeding'}>"
+        return f"<StdinWriter {self._task_id} {'stopped' if self._stopped else self.error or 'feeding'}>"
 
     def stop(self) -> None:
         """Make the thread end, and wait for it unless it is in the middle of a read of the source."""
@@ -169,7 +169,7 @@ class Feeder:
     def _run(self) -> None:
         try:
             with self._client:
-                _feed(self._client, self._task_id, self._watched(), STDIN_UNREAD_LIMIT)
+                _write_all(self._client, self._task_id, self._watched(), STDIN_UNREAD_LIMIT)
                 self.is_done = True
         except BaseException as error:  # noqa: BLE001 - told to the thread that waits for the task
             if not self._stopped:

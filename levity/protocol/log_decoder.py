@@ -7,7 +7,7 @@ that memory.
 from levity.errors import ProtocolError
 from levity.protocol.frames import FRAME_LIMIT, JSON, STDERR, STDOUT, Frame
 
-__all__ = ["WHOLE_BYTES", "PieceDecoder"]
+__all__ = ["WHOLE_BYTES", "LogDecoder"]
 
 # An output frame of up to so many bytes is handed out whole: what a task wrote at once is not torn without need.
 WHOLE_BYTES = 64 * 1024
@@ -16,7 +16,7 @@ _HEAD = 5
 _CHUNK_HEAD = _HEAD + 8
 
 
-class PieceDecoder:
+class LogDecoder:
     """Turn received bytes into frames: `feed(chunk)` returns those that are ready.
 
     The frames of a large one's pieces have its kind and time. What FrameDecoder refuses is refused here, too.
@@ -33,7 +33,7 @@ class PieceDecoder:
         self._time_ns = 0
 
     def __repr__(self) -> str:
-        return f"<PieceDecoder {self._held_bytes} B held, {self._left} B to come>"
+        return f"<LogDecoder {self._held_bytes} B held, {self._left} B to come>"
 
     def feed(self, chunk: bytes) -> list[Frame]:
         """Take bytes as they came, and return the frames and pieces of frames that are ready with them."""

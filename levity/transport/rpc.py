@@ -17,7 +17,7 @@ from levity.protocol.frames import FRAME_LIMIT
 from levity.protocol.messages import request_frame
 from levity.transport.connection import Connection, Deadline, open_connection
 
-__all__ = ["Patience", "RpcClient", "check_timeout", "connect"]
+__all__ = ["Retry", "RpcClient", "check_timeout", "connect"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def connect(address: "Address", deadline: Deadline, credentials: "Credentials | 
     """
     if credentials is not None and credentials.tls:
         # 30 ms, and more where the processors are busy: levityd waits a second for who is to begin TLS on loopback.
-        import levity.transport.tls_login  # noqa: F401 - for authenticate()
+        import levity.transport.tls_login  # noqa: F401 - for log_in()
     connection = open_connection(address, deadline)
     try:
         if address.is_unix:
@@ -53,16 +53,16 @@ def connect(address: "Address", deadline: Deadline, credentials: "Credentials | 
             connection.become_known(connection.greet("peer", deadline).params)
         else:
             from levity.transport.credentials import Credentials
-            from levity.transport.token_login import authenticate
+            from levity.transport.token_login import log_in
 
-            authenticate(connection, credentials or Credentials(), deadline)
+            log_in(connection, credentials or Credentials(), deadline)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-class Patience:
+class Retry:
     """Decides whether a request that failed is sent again, and waits before it is.
 
     `connected` says whether a levityd was seen: where none ever was, there is nobody to wait for.
@@ -73,7 +73,7 @@ class Patience:
         self.renew(timeout_s)
 
     def __repr__(self) -> str:
-        return f"<Patience {self.deadline!r}, {'connected' if self.connected else 'never connected'}>"
+        return f"<Retry {self.deadline!r}, {'connected' if self.connected else 'never connected'}>"
 
     def renew(self, timeout_s: float) -> None:
         """Start over: the request got on."""
@@ -149,7 +149,7 @@ class RpcClient:
 
         `params` may be called for them, each time anew.
         """
-        patience = Patience(self.timeout_s, connected=self.met)
+        retry = Retry(self.timeout_s, connected=self.met)
         while True:
             self._last_request += 1
             frame = request_frame(self._last_request, method, params() if callable(params) else params)
@@ -159,20 +159,20 @@ class RpcClient:
                     f"the command is too long: {len(frame)} bytes with its environment; hosts take about 2 MiB"
                 )
             try:
-                return self._exchange(frame, patience)
+                return self._exchange(frame, retry)
             except (ServerUnreachable, Unavailable) as error:
                 if self._aborted:
                     raise
-                patience.wait(error)
+                retry.wait(error)
 
-    def _exchange(self, frame: bytes, patience: Patience) -> "JsonObject":
+    def _exchange(self, frame: bytes, retry: Retry) -> "JsonObject":
         if self._connection is None:
-            self._connection = connect(self.address, patience.deadline, self.credentials)
-        self.met = patience.connected = True
+            self._connection = connect(self.address, retry.deadline, self.credentials)
+        self.met = retry.connected = True
         try:
             self._check_aborted()
-            self._connection.send(frame, patience.deadline)
-            reply = self._connection.receive_reply(self._last_request, patience.deadline)
+            self._connection.send(frame, retry.deadline)
+            reply = self._connection.receive_reply(self._last_request, retry.deadline)
         except BaseException:
             # Whatever it was (a timeout, Ctrl-C), an answer may still be under way: not to be taken for the next one's.
             self.close()

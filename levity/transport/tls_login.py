@@ -5,7 +5,7 @@ import socket
 from levity.errors import AuthenticationError, BadAddress, InvalidRequest, LevityError, ProtocolError
 from levity.tls import SSLContext, SSLError, SSLSocket, certificate_binding, client_context
 
-__all__ = ["encrypt"]
+__all__ = ["start_tls"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _NO_TLS = ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST", "UN
 _OLD_TLS = ("UNSUPPORTED_PROTOCOL", "PROTOCOL_VERSION", "HANDSHAKE_FAILURE")
 
 
-def encrypt(connection: "Connection", credentials: "Credentials", deadline: "Deadline") -> bytes:
+def start_tls(connection: "Connection", credentials: "Credentials", deadline: "Deadline") -> bytes:
     """Speak TLS from now on; return what binds a proof to the server's certificate."""
     context = _context(credentials)
     address = connection.address

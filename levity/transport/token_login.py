@@ -11,7 +11,7 @@ from levity.protocol.messages import Reply, parse_reply, request_frame
 from levity.protocol.token_proof import NONCE_BYTES, client_proof, is_same, make_nonce, server_proof
 from levity.transport.credentials import GIVEN
 
-__all__ = ["Dialogue", "authenticate"]
+__all__ = ["Dialogue", "log_in"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,14 +29,14 @@ _ID = 0
 _QUOTE_LIMIT = 200
 
 
-def authenticate(connection: "Connection", credentials: "Credentials", deadline: "Deadline") -> None:
+def log_in(connection: "Connection", credentials: "Credentials", deadline: "Deadline") -> None:
     """Know the server and be known to it; AuthenticationError, ProtocolError, or what the server refuses us with."""
     host, port = connection.peer_name()
     is_local = is_loopback(host)
     if credentials.tls or not is_local:
-        from levity.transport.tls_login import encrypt  # it takes 30 ms
+        from levity.transport.tls_login import start_tls  # it takes 30 ms
 
-        binding = encrypt(connection, credentials, deadline)
+        binding = start_tls(connection, credentials, deadline)
         if credentials.certificate:
             connection.become_known(connection.greet("certificate", deadline).params)
             return

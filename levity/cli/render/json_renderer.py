@@ -3,7 +3,7 @@
 from levity.protocol.messages import dump_object
 from levity.timestamps import rfc3339
 
-__all__ = ["RecordRenderer"]
+__all__ = ["JsonRenderer"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     JsonObject = dict[str, Any]
 
 
-class RecordRenderer:
+class JsonRenderer:
     """Makes JSON lines of one task's log: text where the bytes are UTF-8, base64 where not.
 
     The bytes of a character that a chunk's end cuts are left for the stream's next chunk.
@@ -26,7 +26,7 @@ class RecordRenderer:
         self._cut: dict[str, tuple[LogChunk, bytes]] = {}
 
     def __repr__(self) -> str:
-        return f"<RecordRenderer, cut: {self._cut}>"
+        return f"<JsonRenderer, cut: {self._cut}>"
 
     def feed(self, chunk: "LogChunk") -> bytes:
         """Return the lines for `chunk`."""

@@ -1,8 +1,8 @@
 """Write a log's chunks to our own standard streams, in the form that is wanted. Runs in: client. Owns: nothing."""
 
-from levity.cli.output import STDERR, STDOUT, complain, write
+from levity.cli.output import STDERR, STDOUT, print_error, write
 
-__all__ = ["JsonShow", "LineShow", "OpenLines", "PlainShow", "Show"]
+__all__ = ["JsonPrinter", "LinePrinter", "OpenLines", "PlainPrinter", "Printer"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 _DESCRIPTORS = {"stdout": STDOUT, "stderr": STDERR}
 
 
-class PlainShow:
+class PlainPrinter:
     """Bytes unchanged and as they come, each stream to its own descriptor."""
 
     def take(self, chunk: "LogChunk") -> None:
@@ -20,7 +20,7 @@ class PlainShow:
         if chunk.data:
             write(_DESCRIPTORS[chunk.stream], chunk.data)
         else:
-            tell(chunk)
+            print_note(chunk)
 
     def finish(self) -> None:
         """Write what is held back: nothing."""
@@ -48,7 +48,7 @@ class OpenLines:
         return self.before(stream, who, data + b"\n") if data or self._of.get(stream) is who else b""
 
 
-class LineShow:
+class LinePrinter:
     """Whole lines, with time and origin before them."""
 
     def __init__(self, timestamps: bool = False, prefix: bool = False, open_lines: OpenLines | None = None) -> None:
@@ -65,7 +65,7 @@ class LineShow:
             data = self._open_lines.before(chunk.stream, self, data)
         write(_DESCRIPTORS[chunk.stream], data)
         if not chunk.data:
-            tell(chunk)
+            print_note(chunk)
 
     def finish(self) -> None:
         """Write the rest of last lines that did not end."""
@@ -73,13 +73,13 @@ class LineShow:
             write(_DESCRIPTORS[stream], self._open_lines.rest(stream, self, rest) if self._open_lines else rest)
 
 
-class JsonShow:
+class JsonPrinter:
     """JSON lines, all to standard output."""
 
     def __init__(self) -> None:
-        from levity.cli.render.json_renderer import RecordRenderer
+        from levity.cli.render.json_renderer import JsonRenderer
 
-        self._renderer = RecordRenderer()
+        self._renderer = JsonRenderer()
 
     def take(self, chunk: "LogChunk") -> None:
         """Write the objects for `chunk`."""
@@ -91,18 +91,20 @@ class JsonShow:
             write(STDOUT, line)
 
 
-def tell(chunk: "LogChunk") -> None:
+def print_note(chunk: "LogChunk") -> None:
     """Say on standard error what a note says."""
     if chunk.is_lost:
-        complain(f"{_bytes(chunk.dropped)} of {chunk.stream} lost: the log is damaged")
+        print_error(f"{_bytes(chunk.dropped)} of {chunk.stream} lost: the log is damaged")
     elif chunk.dropped:
-        complain(f"{_bytes(chunk.dropped)} of {chunk.stream} dropped, to keep within the limits of levityd or the task")
+        print_error(
+            f"{_bytes(chunk.dropped)} of {chunk.stream} dropped, to keep within the limits of levityd or the task"
+        )
     else:
-        complain(f"the order and times of the next {_bytes(chunk.unordered)} of {chunk.stream} are not known")
+        print_error(f"the order and times of the next {_bytes(chunk.unordered)} of {chunk.stream} are not known")
 
 
 def _bytes(count: int) -> str:
     return "1 byte" if count == 1 else f"{count} bytes"
 
 
-Show = PlainShow | LineShow | JsonShow
+Printer = PlainPrinter | LinePrinter | JsonPrinter

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from levity import LogChunk
-from levity.cli.render.json_renderer import RecordRenderer
+from levity.cli.render.json_renderer import JsonRenderer
 from levity.cli.render.line_renderer import HELD_LIMIT_BYTES, LineRenderer
 from tests.support.fake_server import ID
 
@@ -88,7 +88,7 @@ def test_a_long_line_is_passed_on_in_pieces_with_one_head() -> None:
 
 
 def test_a_character_cut_twice_has_the_time_of_its_first_byte() -> None:
-    renderer = RecordRenderer()
+    renderer = JsonRenderer()
     euro = "€".encode()
     pieces: list[tuple[str, bytes | int, int]] = [("stdout", euro[at : at + 1], at + 1) for at in range(3)]
     (item,) = objects(b"".join(data for _, data in rendered(renderer.feed, pieces)))
@@ -102,7 +102,7 @@ def test_a_character_cut_twice_has_the_time_of_its_first_byte() -> None:
     )
 )
 def test_json_has_every_byte_and_text_where_it_is_text(pieces: list["bytes | int"]) -> None:
-    renderer = RecordRenderer()
+    renderer = JsonRenderer()
     lines = b"".join(data for _, data in rendered(renderer.feed, [("stdout", piece, 0) for piece in pieces]))
     lines += b"".join(renderer.finish())
     found = b""
@@ -122,7 +122,7 @@ def test_text_stays_text_however_it_is_cut(text: str, cuts: list[int]) -> None:
     raw = text.encode("utf-8", "surrogatepass")
     ends = sorted({min(cut, len(raw)) for cut in cuts} | {0, len(raw)})
     pieces: list[tuple[str, bytes | int, int]] = [("stdout", raw[start:end], 0) for start, end in pairwise(ends)]
-    renderer = RecordRenderer()
+    renderer = JsonRenderer()
     lines = b"".join(data for _, data in rendered(renderer.feed, pieces)) + b"".join(renderer.finish())
     assert all("text" in item for item in objects(lines))
     assert "".join(str(item["text"]) for item in objects(lines)) == text

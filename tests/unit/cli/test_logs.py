@@ -11,7 +11,7 @@ import pytest
 
 from levity.cli.main import main
 from levity.cli.render.line_renderer import HELD_LIMIT_BYTES
-from levity.cli.render.printers import LineShow, OpenLines
+from levity.cli.render.printers import LinePrinter, OpenLines
 from levity.errors import UnknownTask
 from levity.operations.logs import LogChunk
 from levity.protocol.frames import STDERR, STDOUT
@@ -239,9 +239,9 @@ def test_a_last_line_without_an_end_is_ended_before_another_tasks(capfdbinary: C
 
 def test_no_line_goes_on_with_another_tasks_however_long_it_is(capfdbinary: Captured) -> None:
     open_lines = OpenLines()
-    one, other = (LineShow(prefix=True, open_lines=open_lines) for _ in range(2))
+    one, other = (LinePrinter(prefix=True, open_lines=open_lines) for _ in range(2))
 
-    def take(show: LineShow, name: str, data: bytes) -> None:
+    def take(show: LinePrinter, name: str, data: bytes) -> None:
         show.take(LogChunk(name * 9, "stdout", T, data, (0, 0)))
 
     take(one, "a", LONG)  # Too much to be held back.

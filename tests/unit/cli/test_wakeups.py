@@ -8,17 +8,17 @@ from types import FrameType
 
 import pytest
 
-from levity.cli.wakeups import Events
+from levity.cli.wakeups import WakeupQueue
 
 
 @pytest.fixture
-def events() -> Iterator[Events]:
-    with Events() as one:
+def events() -> Iterator[WakeupQueue]:
+    with WakeupQueue() as one:
         yield one
 
 
 @pytest.fixture
-def handled(events: Events) -> Iterator[None]:
+def handled(events: WakeupQueue) -> Iterator[None]:
     """Have SIGUSR1 be an event."""
 
     def handler(number: int, _frame: FrameType | None) -> None:
@@ -29,7 +29,7 @@ def handled(events: Events) -> Iterator[None]:
     signal.signal(signal.SIGUSR1, old)
 
 
-def test_they_come_in_the_order_of_each_thread(events: Events) -> None:
+def test_they_come_in_the_order_of_each_thread(events: WakeupQueue) -> None:
     def put_all(thread: int) -> None:
         for number in range(3000):
             events.put((thread, number))
@@ -44,14 +44,14 @@ def test_they_come_in_the_order_of_each_thread(events: Events) -> None:
         assert [event for event in found if event[0] == number] == [(number, n) for n in range(3000)]  # type: ignore[index]
 
 
-def test_more_than_its_pipe_holds(events: Events) -> None:
+def test_more_than_its_pipe_holds(events: WakeupQueue) -> None:
     for number in range(70_000):
         events.put(number)
     assert [events.get() for _ in range(70_000)] == list(range(70_000))
 
 
 @pytest.mark.usefixtures("handled")
-def test_a_signal_that_interrupts_no_call_of_the_main_thread_is_an_event(events: Events) -> None:
+def test_a_signal_that_interrupts_no_call_of_the_main_thread_is_an_event(events: WakeupQueue) -> None:
     """As one does that comes just before a call in which that waits."""
     thread = threading.Thread(target=lambda: signal.pthread_kill(threading.get_ident(), signal.SIGUSR1))
     threading.Timer(0.05, thread.start).start()
@@ -60,14 +60,14 @@ def test_a_signal_that_interrupts_no_call_of_the_main_thread_is_an_event(events:
 
 
 @pytest.mark.usefixtures("handled")
-def test_a_signal_is_an_event(events: Events) -> None:
+def test_a_signal_is_an_event(events: WakeupQueue) -> None:
     os.kill(os.getpid(), signal.SIGUSR1)
     assert events.get() is signal.SIGUSR1
 
 
 def test_afterwards_nothing_is_left_and_nothing_is_written() -> None:
     before = signal.set_wakeup_fd(-1)
-    with Events() as one:
+    with WakeupQueue() as one:
         pass
     assert signal.set_wakeup_fd(before) == -1
     one.put("too late")

@@ -16,7 +16,7 @@ from levity.errors import (
     UnknownTask,
 )
 from levity.protocol.frames import STDOUT
-from levity.transport.rpc import Patience
+from levity.transport.rpc import Retry
 from tests.support.fake_server import FakeServer, Peer, answering, record, serving_log
 
 TIMEOUT_S = 20.0
@@ -198,20 +198,20 @@ def test_patience_ends_with_what_really_happened(monkeypatch: pytest.MonkeyPatch
     now = 100.0
     monkeypatch.setattr("levity.transport.connection.monotonic", lambda: now)
     pauses = Pauses(monkeypatch)
-    patience = Patience(1.0)
-    patience.wait(ConnectionLost("broke"))
-    patience.wait(ServerUnreachable("refused"))
+    retry = Retry(1.0)
+    retry.wait(ConnectionLost("broke"))
+    retry.wait(ServerUnreachable("refused"))
     now += 0.961
     with pytest.raises(Unavailable, match=r"the engine restarts \(tried again for 1 s\)"):
-        patience.wait(Unavailable("the engine restarts"))
-    patience.renew(1.0)
-    patience.wait(ServerUnreachable("refused"))
+        retry.wait(Unavailable("the engine restarts"))
+    retry.renew(1.0)
+    retry.wait(ServerUnreachable("refused"))
     assert pauses.taken == [0.01, 0.02, 0.01]
 
 
 def test_patience_has_none_where_nobody_was_met() -> None:
     with pytest.raises(ServerUnreachable, match=r"^refused$"):
-        Patience(1.0).wait(ServerUnreachable("refused"))
+        Retry(1.0).wait(ServerUnreachable("refused"))
 
 
 def test_an_answer_that_came_too_late_is_not_the_next_ones() -> None:

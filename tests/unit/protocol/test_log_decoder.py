@@ -26,7 +26,7 @@ def test_pieces_are_the_frames_however_the_bytes_come(log: list[Entry], lengths:
         expected.append((frame.kind, frame.time_ns, frame.body))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pieces, "WHOLE_BYTES", whole_bytes)
-        decoder = pieces.PieceDecoder()
+        decoder = pieces.LogDecoder()
         found: list[tuple[int, int, bytes]] = []
         rest = wire + b"\0\0"
         for length in [*lengths, *[1] * 5, len(rest)]:

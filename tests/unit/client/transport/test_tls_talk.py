@@ -17,7 +17,7 @@ from levity.protocol.frames import STDOUT
 from levity.transport.connection import Connection, Deadline
 from levity.transport.credentials import Credentials
 from levity.transport.rpc import connect
-from levity.transport.tls_login import encrypt
+from levity.transport.tls_login import start_tls
 from tests.support.certificates import Certificate
 from tests.support.fake_server import LIMIT_S, Peer, answering, log_wire, record, serving_log
 from tests.support.tls_server import tls_server
@@ -172,5 +172,5 @@ def test_a_connection_that_is_reset_before_tls_begins_is_lost() -> None:
         assert poller.poll(LIMIT_S * 1000)
         connection = Connection(raw, parse_address(f"{host}:{port}"))
         with pytest.raises(ConnectionLost):
-            encrypt(connection, Credentials(tls=True), Deadline(TIMEOUT_S))
+            start_tls(connection, Credentials(tls=True), Deadline(TIMEOUT_S))
         connection.close()

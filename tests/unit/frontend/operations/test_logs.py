@@ -9,7 +9,7 @@ import pytest
 
 from levity.errors import AuthenticationError
 from levity.protocol.frames import JSON
-from levity.protocol.log_decoder import PieceDecoder
+from levity.protocol.log_decoder import LogDecoder
 from levity.protocol.messages import Request, parse_answer
 from supervisor.frontend.client_socket import Wire
 from supervisor.frontend.operations import logs as logs_module
@@ -42,7 +42,7 @@ def ask(**params: Any) -> tuple[bytes, list[str], dict[str, Any]]:
         reply = Logs(Changes()).send(Wire(ours), ID, directory_fd, wanted, lambda: None)
         ours.shutdown(socket.SHUT_WR)
         with theirs.makefile("rb") as stream:
-            frames = PieceDecoder().feed(stream.read())
+            frames = LogDecoder().feed(stream.read())
     output, told = b"", []
     for frame in frames:
         if frame.kind != JSON:
