@@ -111,7 +111,7 @@ def state_directory(environ: "os._Environ[str] | dict[str, str]") -> str:
     return os.path.join(base, "levity")
 
 
-def default_address(environ: "os._Environ[str] | dict[str, str]") -> Address:
+def default_address(environ: "os._Environ[str] | dict[str, str]", system_socket: str = SYSTEM_SOCKET) -> Address:
     """Return the address a client takes when none is given.
 
     That is `$LEVITY_ADDR`, else the socket in `$LEVITY_STATE_DIR`, else that of one's own levityd in the default state
@@ -120,8 +120,8 @@ def default_address(environ: "os._Environ[str] | dict[str, str]") -> Address:
     if given := environ.get("LEVITY_ADDR"):
         return parse_address(given)
     if not environ.get("LEVITY_STATE_DIR") and os.geteuid() == 0:
-        return Address(path=SYSTEM_SOCKET)
+        return Address(path=system_socket)
     own = os.path.join(state_directory(environ), "levity.sock")
-    if not environ.get("LEVITY_STATE_DIR") and not os.path.lexists(own) and os.path.exists(SYSTEM_SOCKET):
-        return Address(path=SYSTEM_SOCKET)
+    if not environ.get("LEVITY_STATE_DIR") and not os.path.lexists(own) and os.path.exists(system_socket):
+        return Address(path=system_socket)
     return _unix_address(own)

@@ -70,7 +70,8 @@ class Client(RpcClient):
         """Return a client for the same levityd, with a connection of its own."""
         ca, cert, key, tls, token_file = self._given
         client = Client(self.address, self.timeout_s, ca=ca, cert=cert, key=key, tls=tls, token_file=token_file)
-        client.met = self.met
+        client.ever_connected = self.ever_connected
+        client.clock = self.clock
         return client
 
     def start(

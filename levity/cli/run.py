@@ -179,7 +179,7 @@ class _Attached:
     def _failure(self, error: BaseException) -> BaseException:
         """Return the error as it is to leave this command: with what becomes of the task."""
         # Where nobody ever answered, or the start was refused, there is no task.
-        may_run = self._is_started or (isinstance(error, PeerError) and self._client.met)
+        may_run = self._is_started or (isinstance(error, PeerError) and self._client.ever_connected)
         if isinstance(error, ReaderGone):
             print_error(f"nobody reads the output any more; {self._how_to_go_on()}")
         elif isinstance(error, OSError):
@@ -196,7 +196,7 @@ class _Attached:
         try:
             self._client.submit(**self._task, stdin=self._file is not None)
             self._events.put(_Started())
-            self._reader.met = True
+            self._reader.ever_connected = True
             printer = PlainPrinter()
             for chunk in self._reader.chunks():
                 printer.take(chunk)

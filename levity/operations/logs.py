@@ -4,15 +4,13 @@ The server says where in each stream it begins; output and what is told to be dr
 the log is asked for from these positions on, so it does not matter how the bytes are cut into frames.
 """
 
-from time import monotonic
-
 from levity.errors import ConnectionLost, IncompleteLog, InvalidRequest, ProtocolError, ServerUnreachable, Unavailable
 from levity.operations.log_params import STREAMS, log_params
 from levity.protocol.frames import JSON, STDERR, STDOUT, Frame
 from levity.protocol.log_decoder import LogDecoder
 from levity.protocol.messages import Reply, Request, parse_answer, request_frame
 from levity.timestamps import NS
-from levity.transport.connection import HEARTBEAT, Connection, Deadline, check_reply
+from levity.transport.connection import HEARTBEAT, SYSTEM_CLOCK, Clock, Connection, Deadline, check_reply
 from levity.transport.rpc import Retry, RpcClient, connect
 
 __all__ = ["LogChunk", "LogReader", "open_log"]
@@ -84,8 +82,8 @@ class LogReader:
     """Reads one task's log once; `timeout_s` bounds how long nothing may come, not how long all of it takes.
 
     `params` are those of `task.logs`. `on_wait(fd, timeout_s)`, if set, is called before each wait for more, and may
-    wait itself until `fd` is readable, or raise. `met` says whether a levityd ever answered there, and so may be waited
-    for if it does not now. Only `abort` is for other threads.
+    wait itself until `fd` is readable, or raise. `ever_connected`: a levityd answered there once, so it is
+    waited for if it does not now. Only `abort` is for other threads.
     """
 
     def __init__(
@@ -95,13 +93,15 @@ class LogReader:
         params: "JsonObject",
         credentials: "Credentials | None" = None,
         *,
-        met: bool = False,
+        ever_connected: bool = False,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._address = address
         self._credentials = credentials
         self._timeout_s = timeout_s
         self._params = params
-        self.met = met
+        self.ever_connected = ever_connected
+        self._clock = clock
         self.on_wait: Callable[[int, float], object] | None = None
         self._asked_at: float | None = None
         self._selected = params.get("streams") or STREAMS
@@ -128,7 +128,7 @@ class LogReader:
 
     def chunks(self) -> "Iterator[LogChunk]":
         """Yield the log until the server says that this was all, and check that it was."""
-        retry = Retry(self._timeout_s, connected=self.met)
+        retry = Retry(self._timeout_s, self.ever_connected, self._clock)
         while True:
             self._started = self._got_on = False
             try:
@@ -145,7 +145,7 @@ class LogReader:
     def _read(self, retry: Retry) -> "Iterator[LogChunk]":
         """Ask for the log once, from where it is, and yield what comes."""
         connection = self._connection = connect(self._address, retry.deadline, self._credentials)
-        retry.connected = True
+        retry.ever_connected = True
         try:
             if self._aborted:
                 raise ConnectionLost("it was told to stop")
@@ -162,7 +162,7 @@ class LogReader:
                         self._check_end(message)
                         return
                     yield from self._noted(message)
-                deadline = Deadline(self._timeout_s)
+                deadline = Deadline(self._timeout_s, self._clock)
                 if self.on_wait and not connection.has_pending():
                     self.on_wait(connection.fileno(), self._timeout_s)
                 received = connection.receive_bytes(deadline)
@@ -177,7 +177,7 @@ class LogReader:
             for name in ("tail", "since_ns", "since_ago_ns"):
                 params.pop(name, None)
         # So long ago as it was when it was asked for first.
-        now = monotonic()
+        now = self._clock.now()
         if self._asked_at is None:
             self._asked_at = now
         for name in ("since_ago_ns", "until_ago_ns"):
@@ -279,4 +279,11 @@ def open_log(client: RpcClient, task_id: str, **wanted: "Any") -> LogReader:
     if not isinstance(task_id, str) or not task_id:
         raise InvalidRequest(f"{task_id!r} is no task id: it is what `start` returned, or the beginning of that")
     params = log_params(task_id, client.timeout_s, **wanted)
-    return LogReader(client.address, client.timeout_s, params, client.credentials, met=client.met)
+    return LogReader(
+        client.address,
+        client.timeout_s,
+        params,
+        client.credentials,
+        ever_connected=client.ever_connected,
+        clock=client.clock,
+    )

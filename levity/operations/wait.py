@@ -1,7 +1,5 @@
 """Wait for the end of tasks: levityd is asked once, and answers when it is so. Runs in: client. Owns: nothing."""
 
-from time import monotonic
-
 from levity.errors import InvalidRequest, LevityError, ProtocolError
 from levity.operations.log_params import heartbeat_s
 from levity.protocol.limits import WAIT_IDS_LIMIT, WAIT_LIMIT_S
@@ -34,10 +32,10 @@ class WaitTimeout(LevityError):
 def wait(client: RpcClient, ids: "str | Sequence[str]", timeout_s: float | None, any_of: bool) -> list[TaskRecord]:
     """Do as Client.wait says."""
     names = _names(ids)
-    end = None if timeout_s is None else monotonic() + _checked(timeout_s)
+    end = None if timeout_s is None else client.clock.now() + _checked(timeout_s)
 
     def params() -> "JsonObject":
-        left_s = None if end is None else max(end - monotonic(), 0.0)
+        left_s = None if end is None else max(end - client.clock.now(), 0.0)
         beat_s = heartbeat_s(client.timeout_s)
         return {"ids": names, "any": any_of, "timeout_s": left_s, "heartbeat_s": beat_s}
 

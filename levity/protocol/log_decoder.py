@@ -22,7 +22,8 @@ class LogDecoder:
     The frames of a large one's pieces have its kind and time. What FrameDecoder refuses is refused here, too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, whole_bytes: int = WHOLE_BYTES) -> None:
+        self._whole_bytes = whole_bytes
         # The beginning of a frame, and how many bytes of it are needed before anything can be done with it.
         self._held: list[bytes] = []
         self._held_bytes = 0
@@ -69,7 +70,7 @@ class LogDecoder:
             return at
         size, kind = self._checked(int.from_bytes(data[at : at + 4], "big"), data[at + 4])
         is_json = kind == JSON
-        self._need = size if is_json or size <= WHOLE_BYTES else _CHUNK_HEAD
+        self._need = size if is_json or size <= self._whole_bytes else _CHUNK_HEAD
         if came < self._need:
             return at
         self._need = _HEAD

@@ -11,7 +11,7 @@ of levity's errors here and nowhere else.
 import _socket
 import os
 import sys
-from time import monotonic
+from time import monotonic, sleep
 
 from levity.errors import (
     AuthenticationError,
@@ -26,7 +26,7 @@ from levity.errors import (
 from levity.protocol.frames import FRAME_LIMIT, JSON, UNAUTHENTICATED_FRAME_LIMIT, Frame, FrameDecoder
 from levity.protocol.messages import PROTOCOL_VERSION, Reply, Request, parse_answer, parse_reply, parse_request
 
-__all__ = ["HEARTBEAT", "Connection", "Deadline", "check_reply", "open_connection"]
+__all__ = ["HEARTBEAT", "SYSTEM_CLOCK", "Clock", "Connection", "Deadline", "check_reply", "open_connection"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,13 +55,31 @@ SILENCE_S = 5.0
 _NONE = "none"
 
 
+class Clock:
+    """Monotonic time in seconds, and a pause in it. Tests have their own."""
+
+    __slots__ = ()
+
+    def now(self) -> float:
+        """Return the present time."""
+        return monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        sleep(seconds)
+
+
+SYSTEM_CLOCK = Clock()
+
+
 class Deadline:
     """The moment at which `timeout_s` seconds from now are over."""
 
-    __slots__ = ("_at", "timeout_s")
+    __slots__ = ("_at", "_clock", "timeout_s")
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, clock: Clock = SYSTEM_CLOCK) -> None:
         self.timeout_s = timeout_s
+        self._clock = clock
         self.renew()
 
     def __repr__(self) -> str:
@@ -69,11 +87,11 @@ class Deadline:
 
     def renew(self) -> None:
         """Let the time begin anew: a sign of life came."""
-        self._at = monotonic() + self.timeout_s
+        self._at = self._clock.now() + self.timeout_s
 
     def left(self) -> float:
         """Return the seconds that are left: zero or less once it is over."""
-        return self._at - monotonic()
+        return self._at - self._clock.now()
 
 
 class Connection:

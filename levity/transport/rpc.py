@@ -3,8 +3,6 @@
 Only monotonic time is used: a step of the wall clock ends no request.
 """
 
-from time import sleep
-
 from levity.errors import (
     ConnectionLost,
     InvalidRequest,
@@ -15,7 +13,7 @@ from levity.errors import (
 )
 from levity.protocol.frames import FRAME_LIMIT
 from levity.protocol.messages import request_frame
-from levity.transport.connection import Connection, Deadline, open_connection
+from levity.transport.connection import SYSTEM_CLOCK, Clock, Connection, Deadline, open_connection
 
 __all__ = ["Retry", "RpcClient", "check_timeout", "connect"]
 
@@ -68,28 +66,29 @@ class Retry:
     `connected` says whether a levityd was seen: where none ever was, there is nobody to wait for.
     """
 
-    def __init__(self, timeout_s: float, connected: bool = False) -> None:
-        self.connected = connected
+    def __init__(self, timeout_s: float, ever_connected: bool = False, clock: Clock = SYSTEM_CLOCK) -> None:
+        self.ever_connected = ever_connected
+        self._clock = clock
         self.renew(timeout_s)
 
     def __repr__(self) -> str:
-        return f"<Retry {self.deadline!r}, {'connected' if self.connected else 'never connected'}>"
+        return f"<Retry {self.deadline!r}, {'connected before' if self.ever_connected else 'never connected'}>"
 
     def renew(self, timeout_s: float) -> None:
         """Start over: the request got on."""
-        self.deadline = Deadline(timeout_s)
+        self.deadline = Deadline(timeout_s, self._clock)
         self._pause_s = FIRST_PAUSE_S
 
     def wait(self, error: LevityError) -> None:
         """Block until the next try is due; raise where there is none because of who failed or because time is over."""
         unreachable = isinstance(error, ServerUnreachable)
-        if unreachable and not (self.connected or isinstance(error, ConnectionLost)):
+        if unreachable and not (self.ever_connected or isinstance(error, ConnectionLost)):
             raise error
-        self.connected = True
+        self.ever_connected = True
         # A try with no time left would only hide what really happened behind a timeout.
         if self.deadline.left() <= self._pause_s:
             raise type(error)(f"{error.message} (tried again for {self.deadline.timeout_s:g} s)") from error
-        sleep(self._pause_s)
+        self._clock.sleep(self._pause_s)
         self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
 
 
@@ -109,12 +108,18 @@ class RpcClient:
     """Calls the operations of one levityd over one connection, which is made again where it breaks."""
 
     def __init__(
-        self, address: "Address", timeout_s: float, credentials: "Credentials | None" = None, *, met: bool = False
+        self,
+        address: "Address",
+        timeout_s: float,
+        credentials: "Credentials | None" = None,
+        *,
+        ever_connected: bool = False,
     ) -> None:
         self.address = address
         self.timeout_s = check_timeout(timeout_s)
         self.credentials = credentials
-        self.met = met  # whether a levityd ever answered here
+        self.ever_connected = ever_connected  # a levityd answered here once
+        self.clock = SYSTEM_CLOCK
         self._connection: Connection | None = None
         self._last_request = 0
         self._aborted = False
@@ -136,7 +141,9 @@ class RpcClient:
 
     def another(self) -> "RpcClient":
         """Return one for the same levityd, with a connection of its own."""
-        return RpcClient(self.address, self.timeout_s, self.credentials, met=self.met)
+        client = RpcClient(self.address, self.timeout_s, self.credentials, ever_connected=self.ever_connected)
+        client.clock = self.clock
+        return client
 
     def abort(self) -> None:
         """Make the request that another thread waits in fail with ConnectionLost, and every later one."""
@@ -149,7 +156,7 @@ class RpcClient:
 
         `params` may be called for them, each time anew.
         """
-        retry = Retry(self.timeout_s, connected=self.met)
+        retry = Retry(self.timeout_s, self.ever_connected, self.clock)
         while True:
             self._last_request += 1
             frame = request_frame(self._last_request, method, params() if callable(params) else params)
@@ -168,7 +175,7 @@ class RpcClient:
     def _exchange(self, frame: bytes, retry: Retry) -> "JsonObject":
         if self._connection is None:
             self._connection = connect(self.address, retry.deadline, self.credentials)
-        self.met = retry.connected = True
+        self.ever_connected = retry.ever_connected = True
         try:
             self._check_aborted()
             self._connection.send(frame, retry.deadline)

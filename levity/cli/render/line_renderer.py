@@ -24,10 +24,10 @@ class LineRenderer:
     Without heads what it gives out is what it was given, byte for byte.
     """
 
-    def __init__(self, timestamps: bool, prefix: bool) -> None:
+    def __init__(self, timestamps: bool, prefix: bool, held_limit_bytes: int = HELD_LIMIT_BYTES) -> None:
         self._timestamps = timestamps
         self._prefix = prefix
-        self._lines = {name: _Line() for name in _SHORT}
+        self._lines = {name: _Line(held_limit_bytes) for name in _SHORT}
         # The head made last, for many chunks in a row may have the same.
         self._head_of: tuple[str, int] | None = None
         self._head_made = b""
@@ -61,9 +61,10 @@ class LineRenderer:
 class _Line:
     """The unfinished line of one stream."""
 
-    __slots__ = ("_held", "_size", "is_open")
+    __slots__ = ("_held", "_limit", "_size", "is_open")
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self.is_open = False  # whether a line has begun; perhaps nothing of it is held any more
         self._held: list[bytes] = []
         self._size = 0  # of all that came of it, held or not
@@ -81,7 +82,7 @@ class _Line:
             self.is_open, self._held, self._size = False, [], 0
         if whole_to < len(data):
             self._begin_or_go_on(data[whole_to:], head)
-        if self._size > HELD_LIMIT_BYTES:
+        if self._size > self._limit:
             ready.append(self.flush())
         return b"".join(ready)
 

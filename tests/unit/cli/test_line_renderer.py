@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable
 from itertools import pairwise
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -46,10 +45,8 @@ def rendered(
 def test_lines_without_heads_are_the_bytes_however_they_are_cut(
     pieces: list[tuple[str, "bytes | int", int]], limit: int
 ) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("levity.cli.render.line_renderer.HELD_LIMIT_BYTES", limit)
-        renderer = LineRenderer(timestamps=False, prefix=False)
-        written = rendered(renderer.feed, pieces) + list(renderer.finish())
+    renderer = LineRenderer(timestamps=False, prefix=False, held_limit_bytes=limit)
+    written = rendered(renderer.feed, pieces) + list(renderer.finish())
     for name in ("stdout", "stderr"):
         given_bytes = b"".join(what for stream, what, _ in pieces if stream == name and isinstance(what, bytes))
         assert b"".join(data for stream, data in written if stream == name) == given_bytes

@@ -11,10 +11,14 @@ from typing import Any
 
 import pytest
 
+from levity import Client
+from levity.cli import run as run_command
 from levity.cli.main import main
+from levity.cli.options import parse
 from levity.errors import BadDirectory, CommandNotFound, NotExecutable, UnknownTask
 from levity.protocol.frames import STDERR, STDOUT
 from tests.support.deadline import eventually
+from tests.support.fake_clock import FakeClock
 from tests.support.fake_server import FakeServer, Hangup, Peer, Script, answering, record
 from tests.support.fake_task import FakeTask
 from tests.support.paths import clean_environment, levity_command
@@ -131,9 +135,7 @@ def test_a_connection_lost_for_good_names_the_task(capfdbinary: Captured) -> Non
 
 
 @pytest.mark.parametrize("last", ["task.start", "task.logs"])
-def test_a_levityd_that_dies_between_two_connections_is_waited_for(
-    last: str, monkeypatch: pytest.MonkeyPatch, capfdbinary: Captured
-) -> None:
+def test_a_levityd_that_dies_between_two_connections_is_waited_for(last: str, capfdbinary: Captured) -> None:
     """Between the start and the first look at the log, and between the log's end and the result."""
     fake = FakeTask(LOG, exit_code=4)
 
@@ -145,17 +147,10 @@ def test_a_levityd_that_dies_between_two_connections_is_waited_for(
         getattr(fake, last.replace(".", "_"))(peer, request)
 
     scripts: list[Script] = [dies, fake] if last == "task.start" else [fake, dies, fake]
-    with FakeServer(*scripts) as server:
-        pauses: list[float] = []
-
-        def pause(seconds: float) -> None:
-            pauses.append(seconds)
-            if len(pauses) == 2:
-                server.listen()
-
-        monkeypatch.setattr("levity.transport.rpc.sleep", pause)
-        assert run(server, "run", "ls") == 4
-    assert len(pauses) == 2
+    with FakeServer(*scripts) as server, Client(server.address) as client:
+        client.clock = clock = FakeClock(at=2, act=server.listen)
+        assert run_command.run(parse("run", run_command.OPTIONS, ["ls"]), client) == 4
+    assert len(clock.pauses) == 2
     assert capfdbinary.readouterr() == (b"one\ntwo", b"\xff\0")
 
 

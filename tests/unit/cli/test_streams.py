@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from levity.cli import info
 from levity.cli.main import main
 from levity.cli.output import STDOUT as OUR_STDOUT
 from levity.cli.output import ReaderGone, wait_readable, write
@@ -92,25 +93,25 @@ def test_ctrl_c_ends_it_quietly() -> None:
 
 
 def test_ctrl_c_in_the_middle_of_anything(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(_: object) -> None:
+    def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("levity.cli.main._run", interrupted)
-    assert main([]) == 130
+    monkeypatch.setattr(info, "run", interrupted)
+    assert main(["info"]) == 130
 
 
 def test_a_fault_of_our_own_is_one_line_too(
     monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    def broken(_: object) -> None:
+    def broken(*_: object) -> None:
         raise ZeroDivisionError("a\nb")
 
-    monkeypatch.setattr("levity.cli.main._run", broken)
+    monkeypatch.setattr(info, "run", broken)
     if sys.flags.dev_mode:
         with pytest.raises(ZeroDivisionError):
-            main([])
+            main(["info"])
         return
-    assert main([]) == 1
+    assert main(["info"]) == 1
     err = capfdbinary.readouterr().err
     assert err.startswith(b"levity: a fault in levity itself: ZeroDivisionError: a\\nb")
     assert err.count(b"\n") == 1

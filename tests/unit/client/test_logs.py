@@ -19,15 +19,18 @@ from levity.errors import (
     Unavailable,
     UnknownTask,
 )
-from levity.protocol import log_decoder as pieces
 from levity.protocol.frames import STDERR, STDOUT
+from levity.protocol.log_decoder import WHOLE_BYTES
+from levity.transport.connection import SYSTEM_CLOCK, Clock
+from tests.support.fake_clock import FakeClock
 from tests.support.fake_server import ID, Entry, FakeServer, Peer, Script, answering, record, serving_log
 
 TIMEOUT_S = 20.0
 
 
-def read(server: FakeServer, timeout: float = TIMEOUT_S, **options: Any) -> list[LogChunk]:
+def read(server: FakeServer, timeout: float = TIMEOUT_S, clock: Clock = SYSTEM_CLOCK, **options: Any) -> list[LogChunk]:
     with Client(server.address, timeout) as client:
+        client.clock = clock
         return list(client.logs("3f2a", **options))
 
 
@@ -83,17 +86,28 @@ def test_it_goes_on_at_the_byte_where_it_stopped() -> None:
 logs = st.lists(
     st.tuples(st.sampled_from([STDOUT, STDERR]), st.one_of(st.binary(max_size=30), st.integers(1, 20))), max_size=12
 )
+# Too much for one chunk, and no two pieces of it are the same.
+LARGE = b"".join(number.to_bytes(4, "big") for number in range(WHOLE_BYTES // 2))
 
 
 @settings(max_examples=60, deadline=None)
-@given(logs, st.lists(st.integers(0, 1200), max_size=4), st.sampled_from([0, 20, pieces.WHOLE_BYTES]))
-def test_no_gap_and_no_repeat_wherever_it_breaks(log: list[Entry], breaks: list[int], whole_bytes: int) -> None:
-    scripts = [serving_log(log, at) for at in breaks]
-    with pytest.MonkeyPatch.context() as patch:
-        # So that small frames are handed out in pieces, too.
-        patch.setattr(pieces, "WHOLE_BYTES", whole_bytes)
-        with FakeServer(*scripts, serving_log(log)) as server:
-            chunks = read(server)
+@given(logs, st.lists(st.integers(0, 1200), max_size=4))
+def test_no_gap_and_no_repeat_wherever_it_breaks(log: list[Entry], breaks: list[int]) -> None:
+    check_whole(log, breaks)
+
+
+@settings(max_examples=30, deadline=None)
+@given(logs, logs, st.lists(st.integers(0, len(LARGE) + 1200), max_size=4))
+def test_no_gap_and_no_repeat_in_a_frame_that_comes_in_pieces(
+    before: list[Entry], after: list[Entry], breaks: list[int]
+) -> None:
+    check_whole([*before, (STDOUT, LARGE), *after], breaks)
+
+
+def check_whole(log: list[Entry], breaks: list[int]) -> None:
+    """Read a log whose connections break after so many bytes each."""
+    with FakeServer(*(serving_log(log, at) for at in breaks), serving_log(log)) as server:
+        chunks = read(server)
     for stream, name in ((STDOUT, "stdout"), (STDERR, "stderr")):
         whole = b"".join(b"?" * what if isinstance(what, int) else what for number, what in log if number == stream)
         assert joined(chunks, name) == whole
@@ -288,16 +302,8 @@ def test_a_server_that_breaks_at_the_same_byte_every_time_is_given_up() -> None:
         assert server.connections > 2
 
 
-class Clock:
-    """Stands in for monotonic(): goes on only when it is told to."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 100.0
-        monkeypatch.setattr("levity.transport.connection.monotonic", lambda: self.now)
-
-
-def test_heartbeats_keep_a_silent_log_and_renew_the_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock(monkeypatch)
+def test_heartbeats_keep_a_silent_log_and_renew_the_time() -> None:
+    clock = FakeClock()
 
     def quiet(peer: Peer) -> None:
         peer.hello()
@@ -308,14 +314,14 @@ def test_heartbeats_keep_a_silent_log_and_renew_the_patience(monkeypatch: pytest
             return
         if peer.number < 3:
             # Longer than the timeout, counted from the first: only the heartbeat says that it got on.
-            clock.now += 0.8 * TIMEOUT_S
+            clock.time += 0.8 * TIMEOUT_S
             peer.notify("heartbeat")
             return
         peer.output(STDOUT, b"d")
         peer.reply(request, {"stdout": 4, "stderr": 0})
 
     with FakeServer(quiet) as server:
-        assert joined(read(server), "stdout") == b"abcd"
+        assert joined(read(server, clock=clock), "stdout") == b"abcd"
 
 
 def test_silence_is_bounded() -> None:

@@ -1,5 +1,6 @@
 """Broken connections: what the client asks again, how long, and what it gives up at once. Runs in: pytest."""
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from levity.errors import (
 )
 from levity.protocol.frames import STDOUT
 from levity.transport.rpc import Retry
+from tests.support.fake_clock import FakeClock
 from tests.support.fake_server import FakeServer, Peer, answering, record, serving_log
 
 TIMEOUT_S = 20.0
@@ -78,53 +80,40 @@ def test_a_kept_connection_that_broke_meanwhile_is_made_again() -> None:
     assert server.connections == 4
 
 
-class Pauses:
-    """Stands in for sleep(): notes how long, and does something at the n-th time instead of letting time pass."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int = -1, act: Callable[[], None] = lambda: None) -> None:
-        self.taken: list[float] = []
-        self._at = at
-        self._act = act
-        monkeypatch.setattr("levity.transport.rpc.sleep", self._sleep)
-
-    def _sleep(self, seconds: float) -> None:
-        self.taken.append(seconds)
-        if len(self.taken) == self._at:
-            self._act()
-
-
 @pytest.mark.parametrize("host", ["", "127.0.0.1"])
-def test_a_levityd_that_restarts_is_waited_for(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_levityd_that_restarts_is_waited_for(host: str) -> None:
     def dies(peer: Peer) -> None:
         peer.hello()
         peer.request()
         peer.server.stop_listening()
 
     with FakeServer(dies, answering(record()), host=host) as server:
-        pauses = Pauses(monkeypatch, at=8, act=server.listen)
+        clock = FakeClock(at=8, act=server.listen)
         # Over TCP both prove again who they are.
         with Client(server.address, TIMEOUT_S, token_file=server.token_file if host else None) as client:
+            client.clock = clock
             assert client.start(["true"]) == record()["id"]
-    assert pauses.taken == [0.01, 0.02, 0.04, 0.08, 0.16, 0.25, 0.25, 0.25]
+    assert clock.pauses == [0.01, 0.02, 0.04, 0.08, 0.16, 0.25, 0.25, 0.25]
     assert len({request.params["id"] for request in server.requests}) == 1
 
 
-def test_a_levityd_that_was_there_before_this_request_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_levityd_that_was_there_before_this_request_is_waited_for() -> None:
     def dies(peer: Peer) -> None:
         peer.hello()
         peer.reply(peer.request(), record())
         peer.server.stop_listening()
 
     with FakeServer(dies, answering(record())) as server:
-        pauses = Pauses(monkeypatch, at=3, act=server.listen)
+        clock = FakeClock(at=3, act=server.listen)
         with Client(server.address, TIMEOUT_S) as client:
+            client.clock = clock
             client.query("3f2a")
             client.query("3f2a")
-    assert len(pauses.taken) == 3
+    assert len(clock.pauses) == 3
 
 
 @pytest.mark.parametrize("what", ["request", "log"])
-def test_one_that_another_connection_met_is_waited_for(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_another_connection_met_is_waited_for(what: str) -> None:
     """That levityd dies between a task's start and the first look at its log, by another connection, is no error."""
 
     def dies(peer: Peer) -> None:
@@ -136,23 +125,25 @@ def test_one_that_another_connection_met_is_waited_for(what: str, monkeypatch: p
     then = {"request": answering(record()), "log": serving_log([(STDOUT, b"abc")])}
     with FakeServer(dies, then[what]) as server, Client(server.address, TIMEOUT_S) as client:
         client.query("3f2a")
-        pauses = Pauses(monkeypatch, at=3, act=server.listen)
+        client.clock = clock = FakeClock(at=3, act=server.listen)
         if what == "log":
             assert [chunk.data for chunk in client.logs("3f2a")] == [b"abc"]
         else:
             with client.another() as other:
                 assert other.query("3f2a").id == record()["id"]
-    assert len(pauses.taken) == 3
+    assert len(clock.pauses) == 3
 
 
-def test_nobody_there_fails_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    pauses = Pauses(monkeypatch)
+def test_nobody_there_fails_at_once(tmp_path: Path) -> None:
+    clock = FakeClock()
     with FakeServer(once, host="127.0.0.1") as server:
         address = server.address
     for nowhere in (address, f"unix:{tmp_path}/none"):
-        with Client(nowhere) as client, pytest.raises(ServerUnreachable, match=rf"no levityd listens at {nowhere}"):
-            client.query("3f2a")
-    assert pauses.taken == []
+        with Client(nowhere) as client:
+            client.clock = clock
+            with pytest.raises(ServerUnreachable, match=rf"no levityd listens at {nowhere}"):
+                client.query("3f2a")
+    assert clock.pauses == []
 
 
 def test_one_that_never_comes_back_is_given_up_in_time() -> None:
@@ -194,22 +185,20 @@ def test_unavailable_for_too_long() -> None:
         client.query("3f2a")
 
 
-def test_patience_ends_with_what_really_happened(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    monkeypatch.setattr("levity.transport.connection.monotonic", lambda: now)
-    pauses = Pauses(monkeypatch)
-    retry = Retry(1.0)
+def test_the_last_failure_is_raised_when_the_time_is_over() -> None:
+    clock = FakeClock()
+    retry = Retry(1.0, clock=clock)
     retry.wait(ConnectionLost("broke"))
     retry.wait(ServerUnreachable("refused"))
-    now += 0.961
+    clock.time += 0.931
     with pytest.raises(Unavailable, match=r"the engine restarts \(tried again for 1 s\)"):
         retry.wait(Unavailable("the engine restarts"))
     retry.renew(1.0)
     retry.wait(ServerUnreachable("refused"))
-    assert pauses.taken == [0.01, 0.02, 0.01]
+    assert clock.pauses == [0.01, 0.02, 0.01]
 
 
-def test_patience_has_none_where_nobody_was_met() -> None:
+def test_a_refused_connection_is_not_retried_where_no_levityd_ever_answered() -> None:
     with pytest.raises(ServerUnreachable, match=r"^refused$"):
         Retry(1.0).wait(ServerUnreachable("refused"))
 
@@ -315,23 +304,12 @@ def test_addresses_that_lead_nowhere(address: str, why: str) -> None:
         client.query("3f2a")
 
 
-def test_a_socket_that_may_not_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_: object, where: object) -> None:
-        raise PermissionError(13, "Permission denied", where)
-
-    class Refusing:
-        AF_UNIX = SOCK_STREAM = 1
-
-        class socket:  # noqa: N801 - stands in for _socket.socket
-            def __init__(self, *_: object) -> None: ...
-
-            def settimeout(self, _: float) -> None: ...
-
-            connect = refuse
-
-            def close(self) -> None: ...
-
-    # As root no permission is ever missing, so the kernel's answer is played.
-    monkeypatch.setattr("levity.transport.connection._socket", Refusing)
-    with Client(f"unix:{tmp_path}/s") as client, pytest.raises(ServerUnreachable, match="Permission denied"):
-        client.query("3f2a")
+def test_a_socket_of_another_kind(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(str(path))
+        with (
+            Client(f"unix:{path}") as client,
+            pytest.raises(ServerUnreachable, match=r"cannot connect to .*wrong type"),
+        ):
+            client.query("3f2a")

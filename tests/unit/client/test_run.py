@@ -18,16 +18,11 @@ from levity.errors import (
 )
 from levity.protocol.frames import STDERR, STDOUT
 from tests.support.deadline import eventually
+from tests.support.fake_clock import FakeClock
 from tests.support.fake_server import ID, FakeServer, Peer, answering, record
 from tests.support.fake_task import FakeTask
 
 TIMEOUT_S = 20.0
-
-
-@pytest.fixture
-def in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no time pass between tries."""
-    monkeypatch.setattr("levity.transport.rpc.sleep", lambda _: None)
 
 
 LOG = [(STDOUT, b"one\n"), (STDERR, b"bad\n"), (STDOUT, b"two\n")]
@@ -55,10 +50,10 @@ def test_run_hands_chunks_on() -> None:
     assert (done.stdout, done.stderr, done.record.id) == (b"", b"", ID)
 
 
-@pytest.mark.usefixtures("in_time")
 def test_run_goes_on_over_broken_connections() -> None:
     fake = FakeTask(LOG, breaks=[0, 20, 140, 160, 200])
     with FakeServer(fake) as server, Client(server.address, TIMEOUT_S) as client:
+        client.clock = FakeClock()
         done = client.run(["make"])
     assert (done.stdout, done.stderr) == (b"one\ntwo\n", b"bad\n")
 

@@ -13,16 +13,11 @@ from levity.errors import (
     InvalidRequest,
     ProtocolError,
 )
+from tests.support.fake_clock import FakeClock
 from tests.support.fake_server import FakeServer, Peer, answering
 from tests.support.fake_task import FakeTask
 
 TIMEOUT_S = 20.0
-
-
-@pytest.fixture
-def in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no time pass between tries."""
-    monkeypatch.setattr("levity.transport.rpc.sleep", lambda _: None)
 
 
 class Slowly(io.RawIOBase):
@@ -73,7 +68,6 @@ def test_no_input_is_an_end_at_once() -> None:
     assert server.requests[0].params["limit_bytes"] is None
 
 
-@pytest.mark.usefixtures("in_time")
 def test_input_is_sent_again_where_the_connection_breaks() -> None:
     data = os.urandom(1_000_000)
     fake = FakeTask(ends_on="input")
@@ -93,6 +87,7 @@ def test_input_is_sent_again_where_the_connection_breaks() -> None:
         (breaks if peer.number < 8 else fake)(peer)
 
     with FakeServer(serve) as server, Client(server.address, TIMEOUT_S) as client:
+        client.clock = FakeClock()
         assert client.write_stdin("3f2a", data) == len(data)
     assert fake.input == data
 

@@ -10,18 +10,12 @@ from levity.errors import (
     ProtocolError,
     ServerTimeout,
 )
-from levity.transport.connection import Deadline
+from tests.support.fake_clock import FakeClock
 from tests.support.fake_server import ID, FakeServer, Peer, answering, record
 
 TIMEOUT_S = 20.0
 DONE = {"tasks": [{"id": ID, "state": "Finished", "exit_code": 3, "signal": None, "reason": ""}], "done": True}
 ENDED = record(state="Finished", exit_code=3)
-
-
-@pytest.fixture
-def in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no time pass between tries."""
-    monkeypatch.setattr("levity.transport.rpc.sleep", lambda _: None)
 
 
 def test_wait_asks_once_and_returns_whole_records() -> None:
@@ -69,35 +63,26 @@ def test_one_wait_that_is_over() -> None:
         client.wait("a", 0.5)
 
 
-@pytest.mark.usefixtures("in_time")
-def test_heartbeats_renew_the_time_and_a_broken_wait_asks_for_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    renew = Deadline.renew
-
-    def renew_and_let_time_pass(deadline: Deadline) -> None:
-        nonlocal now
-        renew(deadline)
-        now += 0.9 * TIMEOUT_S
-
-    monkeypatch.setattr(Deadline, "renew", renew_and_let_time_pass)
-    for module in ("transport.connection", "operations.wait"):
-        monkeypatch.setattr(f"levity.{module}.monotonic", lambda: now)
+def test_heartbeats_renew_the_time_and_a_broken_wait_asks_for_what_is_left() -> None:
+    clock = FakeClock()
 
     def slow(peer: Peer) -> None:
         peer.hello()
         request = peer.request()
-        if peer.number == 0:
-            for _ in range(5):
-                peer.notify("heartbeat")
+        if peer.number < 5:
+            # Longer than the timeout, counted from the first: only the heartbeats say that levityd is at it.
+            clock.time += 0.9 * TIMEOUT_S
+            peer.notify("heartbeat")
             return
         peer.reply(request, DONE)
         peer.reply(peer.request(), ENDED)
 
     with FakeServer(slow) as server, Client(server.address, TIMEOUT_S) as client:
+        client.clock = clock
         assert client.wait("a", timeout=10 * TIMEOUT_S)[0].exit_code == 3
-    first, second, _ = (request.params for request in server.requests)
-    assert first["timeout_s"] == pytest.approx(9.1 * TIMEOUT_S)
-    assert second["timeout_s"] == pytest.approx(4.6 * TIMEOUT_S)
+    asked = [request.params["timeout_s"] for request in server.requests[:6]]
+    # Beside the time that is let pass there are the pauses before each try.
+    assert asked == pytest.approx([(10 - 0.9 * number) * TIMEOUT_S for number in range(6)], abs=0.5)
 
 
 def test_a_wait_without_a_sign_of_life() -> None:

@@ -1,11 +1,10 @@
 """Frames of a log cut into pieces. Runs in: pytest."""
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from levity.protocol import log_decoder as pieces
 from levity.protocol.frames import STDERR, STDOUT, Frame, FrameDecoder
+from levity.protocol.log_decoder import WHOLE_BYTES, LogDecoder
 from levity.protocol.messages import Request
 from tests.support.fake_server import Entry, log_wire
 
@@ -15,7 +14,7 @@ logs = st.lists(
 
 
 @settings(max_examples=60, deadline=None)
-@given(logs, st.lists(st.integers(1, 40), max_size=30), st.sampled_from([0, 20, pieces.WHOLE_BYTES]))
+@given(logs, st.lists(st.integers(1, 40), max_size=30), st.sampled_from([0, 20, WHOLE_BYTES]))
 def test_pieces_are_the_frames_however_the_bytes_come(log: list[Entry], lengths: list[int], whole_bytes: int) -> None:
     """Against FrameDecoder, whole, byte by byte, and with a tail."""
     wire = log_wire(log, Request(1, "task.logs", {}))
@@ -24,14 +23,12 @@ def test_pieces_are_the_frames_however_the_bytes_come(log: list[Entry], lengths:
     expected = []
     while isinstance(frame := plain_decoder.next_frame(), Frame):
         expected.append((frame.kind, frame.time_ns, frame.body))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pieces, "WHOLE_BYTES", whole_bytes)
-        decoder = pieces.LogDecoder()
-        found: list[tuple[int, int, bytes]] = []
-        rest = wire + b"\0\0"
-        for length in [*lengths, *[1] * 5, len(rest)]:
-            found += [(frame.kind, frame.time_ns, frame.body) for frame in decoder.feed(rest[:length])]
-            rest = rest[length:]
+    decoder = LogDecoder(whole_bytes)
+    found: list[tuple[int, int, bytes]] = []
+    rest = wire + b"\0\0"
+    for length in [*lengths, *[1] * 5, len(rest)]:
+        found += [(frame.kind, frame.time_ns, frame.body) for frame in decoder.feed(rest[:length])]
+        rest = rest[length:]
     assert merged(found) == merged(expected)
 
 

@@ -91,20 +91,19 @@ def test_the_default_is_the_variable_then_the_socket() -> None:
 
 def test_the_default_is_roots_socket_where_there_is_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     system, state = tmp_path / "system.sock", tmp_path / "levity"
-    monkeypatch.setattr("levity.addresses.SYSTEM_SOCKET", str(system))
     environ = {"XDG_STATE_HOME": str(tmp_path)}
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     own = Address(path=f"{state}/levity.sock")
-    assert default_address(environ) == own, "neither is there: it is told of one's own"
+    assert default_address(environ, str(system)) == own, "neither is there: it is told of one's own"
     system.touch()
-    assert default_address(environ) == Address(path=str(system))
-    assert default_address({"LEVITY_STATE_DIR": str(state)}) == own
+    assert default_address(environ, str(system)) == Address(path=str(system))
+    assert default_address({"LEVITY_STATE_DIR": str(state)}, str(system)) == own
     state.mkdir()
     (state / "levity.sock").touch()
-    assert default_address(environ) == own
+    assert default_address(environ, str(system)) == own
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert default_address(environ) == Address(path=str(system))
-    assert default_address({"LEVITY_STATE_DIR": str(state)}) == own
+    assert default_address(environ, str(system)) == Address(path=str(system))
+    assert default_address({"LEVITY_STATE_DIR": str(state)}, str(system)) == own
 
 
 def test_the_state_directory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """TLS: which servers the client believes, and what it says of those it does not. Runs in: pytest."""
 
+import _socket
 import io
 import os
 import socket
@@ -13,6 +14,7 @@ from levity import Client
 from levity.cli.main import main
 from levity.errors import AuthenticationError, BadAddress, InvalidRequest, ProtocolError, ServerTimeout
 from levity.protocol.messages import notification_frame
+from levity.transport.connection import Connection
 from tests.support.certificates import Authority, Certificate, make_ca, self_signed
 from tests.support.fake_server import FakeServer, Peer, Script, record
 from tests.support.tls_server import tls_server
@@ -29,6 +31,15 @@ def test_a_certificate_of_nobody_is_believed_with_the_tokens_proof(own: Certific
             assert client.query("3f2a").id == record()["id"]
             assert client.query("3f2a").id == record()["id"]
         assert server.connections == 1
+
+
+def resolve_to_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand in for the name service: every name is this host's."""
+
+    def getaddrinfo(_host: object, port: int, *_: int) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(_socket, "getaddrinfo", getaddrinfo)
 
 
 def relaying(real: FakeServer) -> Script:
@@ -117,7 +128,7 @@ def test_the_certificate_must_be_for_what_the_address_says(
 ) -> None:
     with tls_server(ca.server([name])) as server:
         port = int(server.address.rpartition(":")[2])
-        monkeypatch.setattr("levity.transport.connection._targets", lambda _: [(socket.AF_INET, ("127.0.0.1", port))])
+        resolve_to_loopback(monkeypatch)
         with Client(f"{host}:{port}", TIMEOUT_S, ca=ca.path, token_file=server.token_file) as client:
             if is_right:
                 client.query("3f2a")
@@ -330,7 +341,7 @@ def test_a_handshake_that_stands_still() -> None:
 
 def test_an_address_off_loopback_is_never_spoken_to_in_plain(own: Certificate, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is given or not."""
-    monkeypatch.setattr("levity.transport.token_login.is_loopback", lambda _: False)
+    monkeypatch.setattr(Connection, "peer_name", lambda _: ("192.0.2.1", 4321))
     with (
         FakeServer(token_hello, host="127.0.0.1") as server,
         Client(server.address, TIMEOUT_S, token_file=server.token_file) as client,
@@ -393,6 +404,6 @@ def test_files_that_cannot_be_used(ca: Authority, own: Certificate, tmp_path: Pa
 def test_a_host_that_no_certificate_can_be_for(own: Certificate, monkeypatch: pytest.MonkeyPatch) -> None:
     with tls_server(own) as server:
         port = int(server.address.rpartition(":")[2])
-        monkeypatch.setattr("levity.transport.connection._targets", lambda _: [(socket.AF_INET, ("127.0.0.1", port))])
+        resolve_to_loopback(monkeypatch)
         with Client(f".x:{port}", TIMEOUT_S, tls=True) as client, pytest.raises(BadAddress, match="no certificate"):
             client.query("3f2a")

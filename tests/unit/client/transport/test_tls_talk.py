@@ -14,6 +14,7 @@ from levity import Client
 from levity.addresses import parse_address
 from levity.errors import ConnectionLost, LevityError, ServerTimeout
 from levity.protocol.frames import STDOUT
+from levity.transport import connection as connection_module
 from levity.transport.connection import Connection, Deadline
 from levity.transport.credentials import Credentials
 from levity.transport.rpc import connect
@@ -126,7 +127,7 @@ def test_bytes_that_are_decrypted_already_are_not_waited_for(own: Certificate) -
         pytest.MonkeyPatch.context() as patch,
         Client(server.address, TIMEOUT_S, tls=True, token_file=server.token_file) as client,
     ):
-        patch.setattr("levity.transport.connection.RECEIVE_BYTES", 100)
+        patch.setattr(connection_module, "RECEIVE_BYTES", 100)
         reader = client.open_log("3f2a", follow=True)
         reader.on_wait = wait
         assert b"".join(chunk.data for chunk in reader.chunks()) == b"x" * 5000

@@ -16,6 +16,7 @@ from levity.errors import AuthenticationError, HostError, LevityError, ProtocolE
 from levity.protocol.frames import STDOUT, chunk_head
 from levity.protocol.messages import error_frame, notification_frame, result_frame
 from levity.protocol.token_proof import is_nonce_of, server_proof
+from levity.transport import connection as connection_module
 from levity.transport.connection import Deadline
 from levity.transport.credentials import Credentials
 from levity.transport.rpc import connect
@@ -195,7 +196,7 @@ def test_silence_is_no_levityd() -> None:
 
 def test_who_waits_for_us_to_begin_and_hangs_up_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """So does a levityd that speaks TLS: only after ten seconds, which are not to be waited for thrice."""
-    monkeypatch.setattr("levity.transport.connection.SILENCE_S", 0.0)
+    monkeypatch.setattr(connection_module, "SILENCE_S", 0.0)
     with FakeServer(lambda _: None, host="127.0.0.1") as server:
         with pytest.raises(LevityError, match=r"no levityd greeted at .* or it speaks TLS"):
             ask(server)
