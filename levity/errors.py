@@ -33,6 +33,10 @@ __all__ = [
 ]
 
 
+# What `levity` exits with after a KeyboardInterrupt, Python's own error: a shell's code for what SIGINT ended.
+INTERRUPTED = 130
+
+
 class LevityError(Exception):
     """Base of all that levity raises.
 

@@ -6,6 +6,8 @@ takes is imports.
 
 import sys
 
+from levity.errors import INTERRUPTED, LevityError
+
 __all__ = ["COMMANDS", "main"]
 
 TYPE_CHECKING = False
@@ -21,21 +23,17 @@ COMMANDS = ("start", "run", "query", "wait", "signal", "logs", "list", "info", "
 # Their options end where the task's command begins.
 _TAKE_A_COMMAND = ("start", "run")
 
-# A shell's code for what SIGINT and SIGPIPE ended.
-_INTERRUPTED = 130
-
 
 def main(argv: "Sequence[str] | None" = None) -> int:
     """Run the command line `argv` (without the program's name; None: sys.argv) and return the exit code."""
     try:
         return _guarded(sys.argv[1:] if argv is None else list(argv))
     except KeyboardInterrupt:
-        return _INTERRUPTED
+        return INTERRUPTED
 
 
 def _guarded(words: list[str]) -> int:
     from levity.cli.output import ReaderGone, fill_standard_descriptors, print_error
-    from levity.errors import LevityError
 
     try:
         fill_standard_descriptors()

@@ -9,7 +9,7 @@ standard input. So a signal only wakes the main thread, which is never in the mi
 import signal
 from threading import Thread
 
-from levity.cli.exit_codes import as_our_failure, exit_code_of
+from levity.cli.exit_codes import INTERRUPTED, SIGNALLED, as_own_failure, exit_code_of
 from levity.cli.options import HELP, Option, Parsed
 from levity.cli.output import ReaderGone, print_error, wait_readable
 from levity.cli.render.printers import PlainPrinter
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 
 OPTIONS = (*TASK_OPTIONS, Option("interactive", "i"), HELP)
 
-_INTERRUPTED = 130
-# What a shell adds to the number of a signal.
-_SIGNALLED = 128
 # How long the copying thread may take to notice that it is to end; it may be writing to a terminal that stands still.
 _PATIENCE_S = 1.0
 
@@ -76,7 +73,7 @@ def run(parsed: Parsed, client: Client) -> int:
         with open_input(name) as file:
             return _start_and_follow(client, task, file)
     except LevityError as error:
-        raise as_our_failure(error) from error
+        raise as_own_failure(error) from error
 
 
 def _start_and_follow(client: Client, task: "dict[str, Any]", file: "FileIO | None") -> int:
@@ -135,14 +132,14 @@ class _Attached:
                 continue
             if isinstance(event, _Left):
                 print_error(self._how_to_go_on())
-                return _SIGNALLED + event.number
+                return SIGNALLED + event.number
             if isinstance(event, _Started):
                 self._begin(signal_it=interrupts > 0)
                 continue
             interrupts += 1
             if interrupts > 1:
                 print_error(self._how_to_go_on())
-                return _INTERRUPTED
+                return INTERRUPTED
             self._interrupt()
 
     def _begin(self, *, signal_it: bool) -> None:

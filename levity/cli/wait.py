@@ -1,6 +1,6 @@
 """`levity wait`: until tasks are over, then exit with their code. Runs in: client. Owns: nothing."""
 
-from levity.cli.exit_codes import as_our_failure, exit_code_of
+from levity.cli.exit_codes import as_own_failure, exit_code_of
 from levity.cli.options import HELP, Option, Parsed
 from levity.cli.output import print_error, write_text
 from levity.client import Client
@@ -21,7 +21,7 @@ def run(parsed: Parsed, client: Client) -> int:
     try:
         records = _wait(parsed, client)
     except LevityError as error:
-        raise as_our_failure(error) from error
+        raise as_own_failure(error) from error
     ended = next(record for record in records if record.state.is_end) if parsed.has("any") else records[-1]
     if ended.state is State.INTERNAL_SERVER_ERROR:
         print_error(f"task {ended.id}: {ended.reason}")

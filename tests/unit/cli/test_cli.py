@@ -2,17 +2,14 @@
 
 import json
 import os
-import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from levity.cli.help import PAGES
-from levity.cli.main import COMMANDS, main
+from levity.cli.main import main
 from levity.errors import AmbiguousTask, BadDirectory, CommandNotFound, NotExecutable, UnknownTask
 from tests.support.fake_server import FakeServer, Peer, answering, record
-from tests.support.paths import ROOT
 
 ID = record()["id"]
 Captured = pytest.CaptureFixture[bytes]
@@ -276,56 +273,6 @@ def test_the_address_from_the_environment(
     assert main(["query", ID]) == 0
     assert main(["--address=127.0.0.1:1", "query", ID]) == 255
     assert capfdbinary.readouterr().out == b"Running\n"
-
-
-@pytest.mark.parametrize("words", [["--help"], ["-h"], ["help"], ["--help", "query"], ["-a", "x", "--help"]])
-def test_the_overview(words: list[str], capfdbinary: Captured) -> None:
-    assert main(words) == 0
-    assert capfdbinary.readouterr() == (PAGES[""].encode(), b"")
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_commands_page(command: str, capfdbinary: Captured) -> None:
-    for words in (["help", command], [command, "--help"], [command, "-h"]):
-        assert main(words) == 0
-        assert capfdbinary.readouterr() == (PAGES[command].encode(), b"")
-
-
-def test_help_on_help(capfdbinary: Captured) -> None:
-    assert main(["help", "help"]) == 0
-    assert capfdbinary.readouterr().out == PAGES["help"].encode()
-    assert main(["help", "--help"]) == 0
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_page_names_every_option_and_an_example(command: str) -> None:
-    module = __import__(f"levity.cli.{command}", fromlist=["OPTIONS"])
-    page = PAGES[command]
-    assert page.startswith(f"Usage: levity {command}")
-    assert "\nExamples:\n" in page
-    for option in module.OPTIONS:
-        assert f"--{option.name}" in page
-        assert not option.short or f"-{option.short}, --{option.name}" in page
-        assert f"--{option.name} {option.takes}".rstrip() in page
-
-
-def test_pages_fit_a_terminal_and_the_overview_has_it_all() -> None:
-    for page in PAGES.values():
-        assert all(len(line) <= 120 for line in page.splitlines())
-        assert page.endswith("\n")
-    for command in COMMANDS:
-        assert f"\n  {command} " in PAGES[""]
-
-
-def test_the_overview_has_every_exit_code_of_the_readme() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    table = readme.partition("\n| `levity` | |\n")[2].partition("\n\n")[0]
-    # The first column, and what is told apart in the second.
-    cells = re.findall(r"^\| ([\d, ]+) \||\(([\d, ]+): ", table, re.MULTILINE)
-    codes = {code for cell in cells for code in re.findall(r"\d+", "".join(cell))}
-    assert {"0", "125", "129", "141", "143", "255"} <= codes
-    overview = PAGES[""].partition("\nExit codes:\n")[2].partition("\n`run`")[0]
-    assert codes <= set(re.findall(r"\d+", overview))
 
 
 def test_version(capfdbinary: Captured) -> None:
