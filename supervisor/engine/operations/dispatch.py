@@ -21,7 +21,8 @@ from levity.version import __version__
 from supervisor.engine.access.authenticator import Client, note
 from supervisor.engine.operations.context import Context
 from supervisor.engine.operations.info import info
-from supervisor.engine.operations.query import list_tasks, query
+from supervisor.engine.operations.list import list_tasks
+from supervisor.engine.operations.query import query
 from supervisor.engine.operations.signal import signal
 from supervisor.engine.operations.start import start
 from supervisor.engine.operations.stdin import stdin

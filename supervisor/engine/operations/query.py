@@ -1,19 +1,13 @@
-"""task.query and task.list: what is known of tasks. Runs in: engine. Owns: nothing."""
+"""task.query: what is known of a task. Runs in: engine. Owns: nothing."""
 
 from supervisor.engine.access.authenticator import Client
 from supervisor.engine.operations.context import Context
-from supervisor.engine.operations.params import page_of
 from supervisor.engine.tasks.live_task import Answer
 from supervisor.security.principal import Right
 from supervisor.spool.records import JsonObject
 
-__all__ = ["list_tasks", "query"]
+__all__ = ["query"]
 
 
 def query(context: Context, client: Client, params: JsonObject, answer: Answer) -> None:
     answer(context.lookup.record(context.find(client, Right.SEE, params)))
-
-
-def list_tasks(context: Context, client: Client, params: JsonObject, answer: Answer) -> None:
-    live_only, after, limit = page_of(params)
-    answer(context.lookup.page(client.principal, after, limit, live_only=live_only))
