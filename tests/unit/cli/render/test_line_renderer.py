@@ -1,24 +1,16 @@
-"""How `levity logs` cuts chunks into lines and JSON objects: nothing is lost, split or made up. Runs in: pytest."""
+"""How `levity logs` cuts chunks into lines: nothing is lost, split or made up. Runs in: pytest."""
 
-import base64
-import json
 from collections.abc import Callable
-from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from levity import LogChunk
-from levity.cli.render.json_renderer import JsonRenderer
 from levity.cli.render.line_renderer import HELD_LIMIT_BYTES, LineRenderer
 from tests.support.fake_server import ID
 
 # 2026-11-24T09:41:02.000000005Z
 T = 1_795_513_262 * 10**9 + 5
-
-
-def objects(text: bytes) -> list[dict[str, object]]:
-    return [json.loads(line) for line in text.splitlines()]
 
 
 chunks = st.lists(
@@ -82,44 +74,3 @@ def test_a_long_line_is_passed_on_in_pieces_with_one_head() -> None:
     assert feed(piece) == b"3f2a9c1e out " + piece + piece
     assert feed(piece) == piece
     assert feed(b"y\nz\n") == b"y\n3f2a9c1e out z\n"
-
-
-def test_a_character_cut_twice_has_the_time_of_its_first_byte() -> None:
-    renderer = JsonRenderer()
-    euro = "€".encode()
-    pieces: list[tuple[str, bytes | int, int]] = [("stdout", euro[at : at + 1], at + 1) for at in range(3)]
-    (item,) = objects(b"".join(data for _, data in rendered(renderer.feed, pieces)))
-    assert item == {"task": ID, "stream": "stdout", "time": "1970-01-01T00:00:00.000000001Z", "text": "€"}
-
-
-@given(
-    st.lists(
-        st.text(min_size=1, max_size=4).map(str.encode) | st.binary(min_size=1, max_size=4) | st.integers(1, 9),
-        max_size=12,
-    )
-)
-def test_json_has_every_byte_and_text_where_it_is_text(pieces: list["bytes | int"]) -> None:
-    renderer = JsonRenderer()
-    lines = b"".join(data for _, data in rendered(renderer.feed, [("stdout", piece, 0) for piece in pieces]))
-    lines += b"".join(renderer.finish())
-    found = b""
-    for item in objects(lines):
-        if "dropped" in item:
-            found += b"?" * int(str(item["dropped"]))
-        elif "text" in item:
-            found += str(item["text"]).encode()
-        else:
-            found += base64.b64decode(str(item["base64"]))
-    assert found == b"".join(b"?" * piece if isinstance(piece, int) else piece for piece in pieces)
-
-
-@settings(max_examples=50)
-@given(st.text(max_size=30), st.lists(st.integers(0, 90), max_size=6))
-def test_text_stays_text_however_it_is_cut(text: str, cuts: list[int]) -> None:
-    raw = text.encode("utf-8", "surrogatepass")
-    ends = sorted({min(cut, len(raw)) for cut in cuts} | {0, len(raw)})
-    pieces: list[tuple[str, bytes | int, int]] = [("stdout", raw[start:end], 0) for start, end in pairwise(ends)]
-    renderer = JsonRenderer()
-    lines = b"".join(data for _, data in rendered(renderer.feed, pieces)) + b"".join(renderer.finish())
-    assert all("text" in item for item in objects(lines))
-    assert "".join(str(item["text"]) for item in objects(lines)) == text
