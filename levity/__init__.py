@@ -8,8 +8,8 @@
         for stream, time_ns, data in client.logs(id, follow=True):
             ...
 
-Everything that levity raises derives from `levity.LevityError`. A name is imported when it is first used, so that
-`import levity` costs next to nothing.
+Every error derives from `levity.LevityError`. A name is imported at its first use, so `import levity` costs next to
+nothing.
 """
 
 TYPE_CHECKING = False
@@ -82,7 +82,7 @@ __all__ = [
     "__version__",
 ]
 
-# Every other public name is an error.
+# Where a public name is; those that are not here are in levity.errors.
 _HOMES = {
     "Client": "levity.client",
     "Completed": "levity.operations.run",
@@ -94,7 +94,7 @@ _HOMES = {
 }
 
 
-# Hidden from type checkers, to whom it would mean that every name is there.
+# Hidden from type checkers: they would take any name for one that is there.
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:

@@ -1,4 +1,4 @@
-"""Where a levityd is: the address forms and the places both sides agree on. Runs in: client, arbiter. Owns: nothing."""
+"""Addresses of a levityd, and the default places. Runs in: client, arbiter, front-end. Owns: nothing."""
 
 import os
 from _socket import AF_INET, AF_INET6, inet_pton  # not `socket`: see transport/connection.py
@@ -46,7 +46,7 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """Read `HOST:PORT`, `[IPV6]:PORT` or `unix:/path`; BadAddress says what is wrong with anything else."""
+    """Read `HOST:PORT`, `[IPV6]:PORT` or `unix:/path`; for any other text BadAddress says what is wrong."""
     if text.startswith("unix:"):
         return _unix_address(text[len("unix:") :])
     if "/" in text:
@@ -70,7 +70,7 @@ def parse_address(text: str) -> Address:
 def _unix_address(path: str) -> Address:
     if not path:
         raise BadAddress("address 'unix:': the path is missing")
-    # Before abspath, which in some versions of Python drops what follows a NUL.
+    # Before abspath(), which in some versions of Python cuts the path at a NUL.
     if "\0" in path:
         raise BadAddress(f"address {'unix:' + path!r}: a path holds no NUL")
     path = os.path.abspath(path)
@@ -97,7 +97,7 @@ def is_loopback(host: str) -> bool:
 
 
 def state_directory(environ: "os._Environ[str] | dict[str, str]") -> str:
-    """Return the state directory of a levityd that is not told one, an absolute path; BadAddress without a home."""
+    """Return the default state directory, an absolute path; BadAddress where no home directory is known."""
     if given := environ.get("LEVITY_STATE_DIR"):
         return os.path.abspath(given)
     if os.geteuid() == 0:
@@ -112,10 +112,10 @@ def state_directory(environ: "os._Environ[str] | dict[str, str]") -> str:
 
 
 def default_address(environ: "os._Environ[str] | dict[str, str]", system_socket: str = SYSTEM_SOCKET) -> Address:
-    """Return the address a client takes when none is given.
+    """Return the address that a client takes if it is given none.
 
-    That is `$LEVITY_ADDR`, else the socket in `$LEVITY_STATE_DIR`, else that of one's own levityd in the default state
-    directory; root's where there is none, and always for root.
+    That is `$LEVITY_ADDR`, else the socket in `$LEVITY_STATE_DIR`, else the socket of the user's own levityd in the
+    default state directory. If that is not there, and always for root: the socket of root's levityd.
     """
     if given := environ.get("LEVITY_ADDR"):
         return parse_address(given)

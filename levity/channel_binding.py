@@ -1,8 +1,8 @@
-"""What a proof over a plain TCP connection is bound to. Runs in: client, front-end. Owns: nothing.
+"""What a proof over a plain TCP connection is bound to (RFC 5056). Runs in: client, front-end, engine. Owns: nothing.
 
-On loopback the same address is there in each network namespace of each host. So the binding also says which those are:
-who holds the same address and port elsewhere, where the same token may be (a container with the same state directory, a
-home on a file server), cannot be made to believe that it is talked to.
+Each network namespace of each host has the same loopback addresses. So the binding names host and namespace, too. The
+same token may be elsewhere (a container with the same state directory, a home on a file server): a levityd there, at
+the same address and port, refuses a proof that an attacker passes on to it.
 """
 
 import os
@@ -11,12 +11,12 @@ __all__ = ["boot_id", "endpoint_binding"]
 
 
 def endpoint_binding(host: str, port: int) -> bytes:
-    """Return the binding: the server's end, as getsockname(2) gives it, the boot of the host, the network namespace."""
+    """Return the binding: the server's address as getsockname(2) gives it, the host's boot, the network namespace."""
     return f"tcp:{host}:{port} {boot_id()} {_network()}".encode("ascii", "replace")
 
 
 def boot_id() -> str:
-    """Return what names the host since it was booted (random(4)); "" where the system does not tell."""
+    """Return the id of this boot of the host (random(4)); "" where the system has none."""
     try:
         fd = os.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -28,7 +28,7 @@ def boot_id() -> str:
 
 
 def _network() -> str:
-    """Return what names this process's network namespace (namespaces(7)); "" where there are none."""
+    """Return the id of this process's network namespace (namespaces(7)); "" where the system has none."""
     try:
         found = os.stat("/proc/self/ns/net")
     except OSError:

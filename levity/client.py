@@ -1,4 +1,4 @@
-"""The client: asks one levityd, and asks again where the connection breaks. Runs in: client. Owns: one connection."""
+"""The client of one levityd. Runs in: client. Owns: one connection."""
 
 import os
 
@@ -24,29 +24,29 @@ if TYPE_CHECKING:
 
     JsonObject = dict[str, Any]
 
-# How many records `list` asks for at a time.
+# How many records `list` asks for at a time: at most PAGE_LIMIT.
 PAGE = 256
 
 
 class Client(RpcClient):
-    """Asks a levityd to run commands, and what became of them.
+    """Has a levityd run commands, and tells what became of them.
 
     `address` is `HOST:PORT`, `[IPV6]:PORT` or `unix:/path`; None means `$LEVITY_ADDR`, else the default unix socket.
-    `timeout` is how many seconds a request may take, all its tries together; where levityd itself waits (`logs`,
-    `wait`, `run`, `write_stdin`), how long it may give no sign of life.
+    `timeout` is how many seconds a request may take, all its tries together; for `logs`, `wait`, `run` and
+    `write_stdin`, which may last, how long levityd may give no sign of life.
 
-    It connects on the first request and keeps the connection. Where that breaks it connects anew and sends the request
-    again until the time is over: safe, because the id of a task is made here, so a start sent twice runs once. Only
-    where no levityd was ever met does a refused connection fail at once.
+    The first request connects, and the next ones use the same connection. If it breaks, the client connects anew and
+    sends the request again until the time is over. That is safe: the client makes the id of a task, so a start that is
+    sent twice runs once. A refused connection fails at once if no levityd ever answered this client.
 
-    Over TCP both sides prove who they are before anything is asked. The token for that is the one that `levity login`
-    stored, on this machine also that of a levityd of one's own; `token_file` (or `$LEVITY_TOKEN_FILE`) names another.
-    Off loopback, or with `tls`, TLS is spoken. With `ca`, a file of PEM as the next two, the server's certificate must
-    be of it; `cert` and `key` are shown in place of a token.
+    Over TCP both sides prove who they are before the first request. The token for that is the one that `levity login`
+    stored, on loopback also the one of the user's own levityd; `token_file` (or `$LEVITY_TOKEN_FILE`) names another.
+    Off loopback, or with `tls`, both speak TLS. `ca`, `cert` and `key` are files of PEM: `ca` must have signed the
+    server's certificate; `cert` and `key` take the place of a token.
 
-    Everything raised derives from LevityError; besides what each method names that is ServerUnreachable, ServerTimeout,
-    AuthenticationError, ProtocolError, Forbidden and Unavailable. Not for several threads: give each its own Client.
-    Only `abort` is for other threads.
+    Every error derives from LevityError: those that a method names, and ServerUnreachable, ServerTimeout,
+    AuthenticationError, ProtocolError, Forbidden and Unavailable. A Client is for one thread; only `abort` is for
+    others.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Client(RpcClient):
         super().__init__(chosen, timeout, _credentials(chosen, *self._given))
 
     def another(self) -> "Client":
-        """Return a client for the same levityd, with a connection of its own."""
+        """Return a second client of the same levityd, with its own connection."""
         ca, cert, key, tls, token_file = self._given
         client = Client(self.address, self.timeout_s, ca=ca, cert=cert, key=key, tls=tls, token_file=token_file)
         client.ever_connected = self.ever_connected
@@ -125,13 +125,13 @@ class Client(RpcClient):
         return TaskRecord(self.call("task.start", params))
 
     def query(self, task_id: str) -> TaskRecord:
-        """Return the record of a task (`task_id`: its id or the beginning of it). Raises UnknownTask, AmbiguousTask."""
+        """Return the record of a task, named by its id or the beginning of it. Raises UnknownTask, AmbiguousTask."""
         return TaskRecord(self.call("task.query", _named(task_id)))
 
     def signal(self, task_id: str, grace_s: float | None = None) -> TaskRecord:
         """Ask a task to end: SIGTERM, `grace_s` seconds (None: the task's own), SIGKILL. Returns at once.
 
-        For a task that is over it changes nothing. Raises UnknownTask, AmbiguousTask.
+        A task that is over stays as it is. Raises UnknownTask, AmbiguousTask.
         """
         params = _named(task_id)
         if grace_s is not None:
@@ -152,21 +152,21 @@ class Client(RpcClient):
         exact_times: bool = False,
         cursor: str | None = None,
     ) -> "Iterator[LogChunk]":
-        """Yield what a task has written so far: chunks, each to be taken as `stream, time_ns, data` or by its names.
+        """Yield what a task has written so far, as chunks. A chunk unpacks into `stream, time_ns, data`.
 
-        * `follow`: go on until the task is over and all it wrote has come
+        * `follow`: go on until the task is over and all its output has come
         * `tail`: only the last so many lines
-        * `since`, `until`: by when it came: seconds since the epoch, a datetime, or a timedelta (so long before
-          levityd's present time)
+        * `since`, `until`: only what came then or later, then or before: seconds since the epoch, a datetime, or a
+          timedelta (so long before levityd's present time)
         * `streams`: ["stdout"] or ["stderr"] for one of them
-        * `exact_times`: no chunk has bytes that came at different times
-        * `cursor`: go on behind the chunk whose `cursor` it is, in place of `tail` and `since`
+        * `exact_times`: all bytes of a chunk came at the same time
+        * `cursor`: the `cursor` of a chunk: go on behind that one, in place of `tail` and `since`
 
-        Each stream comes in order, all of it once. What is missing, removed to keep within limits or lost, is a chunk
-        without data that has its number of bytes as `dropped`.
+        Each stream comes in order, every byte once. Bytes that are missing (removed to keep within limits, or lost)
+        are a chunk without data, with their number as `dropped`.
 
-        It has a connection of its own, so other requests may be made meanwhile. Where that breaks it goes on at the
-        same byte. Raises UnknownTask, AmbiguousTask, and IncompleteLog if anything is missing at the end.
+        A log has its own connection, so other requests may be made meanwhile. If it breaks, the log goes on at the same
+        byte. Raises UnknownTask, AmbiguousTask, and IncompleteLog if bytes are missing at the end.
         """
         return self.open_log(
             task_id,
@@ -183,23 +183,23 @@ class Client(RpcClient):
         self,
         ids: "str | Sequence[str]",
         timeout: float | None = None,
-        any: bool = False,  # noqa: A002 - what the protocol calls it
+        any: bool = False,  # noqa: A002 - its name in the protocol
     ) -> "builtins.list[TaskRecord]":
         """Wait until all of these tasks are over, with `any` until one is, and return their records in that order.
 
-        levityd says so when it happens. `timeout` is in seconds, None for ever. Raises WaitTimeout, which has the
-        records, too; UnknownTask, AmbiguousTask.
+        levityd answers at that moment; nothing is polled. `timeout` is in seconds, None for ever. Raises WaitTimeout,
+        which has the records, too; UnknownTask, AmbiguousTask.
         """
         from levity.operations.wait import wait  # only a wait needs it
 
         return wait(self, ids, timeout, any)
 
     def write_stdin(self, task_id: str, source: "Source", *, limit_bytes: int | None = None) -> int:
-        """Give a task its standard input, bytes or all that a binary file object has; return how many bytes were taken.
+        """Send a task its standard input, bytes or a binary file object to its end; return how many bytes were taken.
 
-        For a task that was started with `stdin`. The task may be read much later: levityd stores it meanwhile, up to
-        `limit_bytes` that the task has not read, then this waits; None stores all of it. It ends early, and without an
-        error, where the task does not read any more or is over. Raises UnknownTask, AmbiguousTask, InvalidRequest.
+        The task must have been started with `stdin`. levityd stores what the task has not read yet. At `limit_bytes` of
+        it this waits; None stores any number. If the task reads no more or is over, this returns early, without an
+        error. Raises UnknownTask, AmbiguousTask, InvalidRequest.
         """
         from levity.operations.stdin import write_stdin
 
@@ -219,12 +219,12 @@ class Client(RpcClient):
         user: str | None = None,
         output: "Callable[[LogChunk], object] | None" = None,
     ) -> "Completed":
-        """Run a command to its end and return its record and what it wrote.
+        """Run a command to its end and return its record and output.
 
         As `start`, `logs` and `wait` in one. `stdin` is bytes, or a binary file object that a thread reads meanwhile.
-        `output` is called with each chunk as it comes; then nothing is collected.
+        `output` is called with each chunk as it comes; the result then has no output.
 
-        If this raises or is interrupted, the task goes on: give a `task_id` to find it again.
+        The task goes on if this raises or is interrupted: give a `task_id` to find it again.
         """
         from levity.operations.run import run
 
@@ -233,7 +233,7 @@ class Client(RpcClient):
         return run(self, record.id, stdin, output)
 
     def list(self, all: bool = False) -> "Iterator[TaskRecord]":
-        """Yield the records of the live tasks, with `all` those that are over too."""
+        """Yield the records of the live tasks, with `all` also of those that are over."""
         cursor = None
         while True:
             page = self.call("task.list", {"all": all, "after": cursor, "limit": PAGE})
@@ -243,14 +243,14 @@ class Client(RpcClient):
                 return
 
     def info(self) -> "JsonObject":
-        """Return what levityd says: version, protocol, pid, state_dir, live (how many tasks), limits; user and role.
+        """Return what levityd tells of itself: version, protocol, pid, state_dir, live (how many tasks), limits.
 
-        The last two are who it takes us for.
+        And who this client is to it: user and role.
         """
         return self.call("server.info", {})
 
     def open_log(self, task_id: str, **wanted: "Any") -> "LogReader":
-        """Return a reader of a task's log, wanted as `logs` takes it."""
+        """Return a reader of a task's log; `wanted` are the options of `logs`."""
         from levity.operations.logs import open_log
 
         return open_log(self, task_id, **wanted)
@@ -264,7 +264,7 @@ def _credentials(
     tls: bool,
     token_file: "FilePath | None",
 ) -> "Credentials | None":
-    """Return what is shown to a levityd over TCP; None for a unix socket, where the kernel says who is there."""
+    """Return the credentials for a levityd over TCP; None for a unix socket, where the kernel tells who asks."""
     if not address.is_unix:
         from levity.transport.credentials import Credentials
 

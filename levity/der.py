@@ -1,6 +1,6 @@
 """Read parts of a certificate (RFC 5280) in DER. Runs in: client, arbiter, front-end. Owns: nothing. Never: I/O.
 
-Python's ssl tells names and dates of a certificate that was verified, and nothing of what it may be used for.
+Python's ssl tells names and dates of a verified certificate, but not what the certificate may be used for.
 """
 
 __all__ = ["BOOLEAN", "SEQUENCE", "extensions", "fields", "value", "values"]
@@ -17,7 +17,7 @@ _EXTENSIONS = 0xA3
 
 
 def value(der: bytes, at: int) -> "tuple[int, Span]":
-    """Return the tag of the value at `at`, and where its contents are; ValueError if it is not whole."""
+    """Return the tag of the value at `at`, and the place of its contents; ValueError if the value is cut."""
     if at + 2 > len(der):
         raise ValueError("not a certificate")
     length, start = der[at + 1], at + 2
@@ -30,7 +30,7 @@ def value(der: bytes, at: int) -> "tuple[int, Span]":
 
 
 def values(der: bytes, span: "Span") -> "Iterator[tuple[int, Span]]":
-    """Yield tag and contents of the values in a row."""
+    """Yield tag and place of each value between the ends of `span`."""
     at, end = span
     while at < end:
         tag, inner = value(der, at)
@@ -39,7 +39,7 @@ def values(der: bytes, span: "Span") -> "Iterator[tuple[int, Span]]":
 
 
 def fields(certificate: bytes) -> "list[tuple[int, Span]]":
-    """Return the three fields of a Certificate: what is signed, with which algorithm, the signature."""
+    """Return the three fields of a Certificate: the signed part, the algorithm, the signature."""
     tag, span = value(certificate, 0)
     found = list(values(certificate, span))
     if tag != SEQUENCE or len(found) != 3:
@@ -48,7 +48,7 @@ def fields(certificate: bytes) -> "list[tuple[int, Span]]":
 
 
 def extensions(certificate: bytes) -> dict[bytes, bytes]:
-    """Return a certificate's extensions: by the contents of their object identifier, what is in their octet string."""
+    """Return a certificate's extensions: object identifier to content, both without tag and length."""
     found = {}
     for tag, span in values(certificate, fields(certificate)[0][1]):
         if tag != _EXTENSIONS:

@@ -1,7 +1,7 @@
-"""Everything levity raises, a class per fault, each with its wire code. Runs in: every process. Owns: nothing.
+"""All errors of levity, a class per fault, each with its wire code. Runs in: every process. Owns: nothing.
 
-The tree follows whose fault it is: the request's, the peer's, the host's, or levity's own. A server answers a
-request with `code` and `message` (JSON-RPC 2.0 errors); `from_wire` makes the same class again at the client.
+The tree follows the fault: the request's, the peer's, the host's, or levity's own. The server sends `code` and
+`message` (a JSON-RPC 2.0 error); `from_wire` makes the same class of them at the client.
 """
 
 __all__ = [
@@ -38,9 +38,9 @@ INTERRUPTED = 130
 
 
 class LevityError(Exception):
-    """Base of all that levity raises.
+    """Base of all errors of levity.
 
-    `code` is the stable number on the wire, `exit_status` what the `levity` command exits with,
+    `code` is the stable number on the wire, `exit_status` the exit code of the `levity` command,
     `message` one line: what happened and what to do.
     """
 
@@ -64,13 +64,13 @@ class InvalidRequest(RequestError):
 
 
 class UnknownMethod(RequestError):
-    """The server does not know this operation (an older levityd, or not one)."""
+    """The server does not know this operation: it is an older levityd, or none."""
 
     code = -32601
 
 
 class BadAddress(RequestError):
-    """An address is of none of the known forms."""
+    """A text is no address in any of the known forms."""
 
     exit_status = 2
 
@@ -82,7 +82,7 @@ class UnknownTask(RequestError):
 
 
 class AmbiguousTask(RequestError):
-    """More than one id starts with what was given."""
+    """More than one id begins with the given text."""
 
     code = 2
 
@@ -94,7 +94,7 @@ class Conflict(RequestError):
 
 
 class Forbidden(RequestError):
-    """Whoever asks may not do this."""
+    """The client's user may not do this."""
 
     code = 5
 
@@ -127,7 +127,7 @@ class BadDirectory(StartError):
 
 
 class HostError(LevityError):
-    """The host refused something levityd needed."""
+    """The host refused something that levityd needed."""
 
     code = 20
 
@@ -145,13 +145,13 @@ class InternalError(LevityError):
 
 
 class Unavailable(LevityError):
-    """levityd is there, but the part of it that knows the tasks did not answer in time; ask again."""
+    """levityd's front-end is there, but its engine did not answer in time; ask again."""
 
     code = 30
 
 
 class IncompleteLog(LevityError):
-    """A log did not arrive whole. Made by the client, never sent."""
+    """A log did not arrive whole. The client makes this error; it is never sent."""
 
 
 class PeerError(LevityError):
@@ -161,11 +161,11 @@ class PeerError(LevityError):
 
 
 class ServerUnreachable(PeerError):
-    """No connection to levityd could be made, or it was lost for good."""
+    """No connection to levityd could be made, or the connection was lost for good."""
 
 
 class ConnectionLost(ServerUnreachable):
-    """A levityd is or was there, and the connection to it broke: the one failure worth another try."""
+    """The connection to a levityd that is or was there broke: the one failure worth another try."""
 
 
 class ServerTimeout(PeerError):
@@ -179,13 +179,13 @@ class ProtocolError(PeerError):
 
 
 class AuthenticationError(PeerError):
-    """One side did not prove to the other who it is, or is nobody who may connect."""
+    """One side did not prove who it is, or may not connect."""
 
     code = 40
 
 
 def _by_code() -> dict[int, type[LevityError]]:
-    """Map each wire code to its class; the first class of a code has it."""
+    """Map each wire code to the topmost class that has it."""
     table: dict[int, type[LevityError]] = {}
     pending: list[type[LevityError]] = [LevityError]
     while pending:
@@ -199,5 +199,5 @@ _BY_CODE = _by_code()
 
 
 def from_wire(code: int, message: str) -> LevityError:
-    """Make the error that a server meant by `code`; an unknown code becomes a plain LevityError."""
+    """Make the error of this `code`; an unknown code becomes a plain LevityError."""
     return _BY_CODE.get(code, LevityError)(message)

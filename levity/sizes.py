@@ -1,21 +1,21 @@
-"""Sizes as people write them, in bytes. Runs in: client, arbiter, engine. Owns: nothing."""
+"""Sizes in bytes, as people write them. Runs in: client, arbiter, engine. Owns: nothing."""
 
 from levity.errors import InvalidRequest
 
 __all__ = ["LOG_CAP_LEAST", "check_log_cap", "parse_size"]
 
-# Less would be rotated away faster than anybody could read it.
+# Less would be rotated away faster than a reader can read it.
 LOG_CAP_LEAST = 1024 * 1024
 
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-# What a file's offset holds (off_t), and so does SQLite's integer.
+# Fits a file's offset (off_t) and SQLite's integer.
 _LIMIT = 2**62
-# Far more digits than the limit has; Python itself refuses thousands of them in another way.
+# Far more digits than the limit has. Python refuses thousands of them with an error of its own.
 _DIGITS_LIMIT = 32
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes that a size like `500000`, `64K`, `1.5G` or `none` (0) means; InvalidRequest if it is none."""
+    """Return the bytes of a size like `500000`, `64K`, `1.5G` or `none` (0); InvalidRequest for another text."""
     word = text.strip()
     if word.lower() == "none":
         return 0
@@ -35,7 +35,7 @@ def parse_size(text: str) -> int:
 
 
 def check_log_cap(size: object) -> int:
-    """Return a cap on what is kept of a task's output, in bytes; InvalidRequest if it is none (0 is no cap)."""
+    """Return a valid cap on a task's kept output, in bytes (0: no cap); InvalidRequest for another value."""
     if isinstance(size, bool) or not isinstance(size, int) or not (size == 0 or LOG_CAP_LEAST <= size <= _LIMIT):
         raise InvalidRequest(f"the log cap is neither 0 (none) nor at least {LOG_CAP_LEAST} bytes (1M)")
     return size

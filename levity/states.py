@@ -17,13 +17,13 @@ class State(StrEnum):
 
     @property
     def is_end(self) -> bool:
-        """Whether the task is over: an end never changes."""
+        """Whether the task is over: this state never changes."""
         return self in ENDS
 
 
 ENDS = frozenset({State.FINISHED, State.BRUTALLY_KILLED, State.INTERNAL_SERVER_ERROR})
 
-# NotStarted may jump straight to an end: a task can be over before anyone looked at it a first time.
+# NotStarted may jump straight to an end: a task can be over before the engine looks at it the first time.
 MOVES: dict[State, frozenset[State]] = {
     State.NOT_STARTED: frozenset({State.RUNNING, State.SIGNALLED}) | ENDS,
     State.RUNNING: frozenset({State.SIGNALLED}) | ENDS,
@@ -35,5 +35,5 @@ MOVES: dict[State, frozenset[State]] = {
 
 
 def may_move(old: State, new: State) -> bool:
-    """Say whether a task in state `old` may become `new`; staying where it is is no move."""
+    """Whether a task in state `old` may become `new`; staying in a state is no move."""
     return new in MOVES[old]

@@ -1,4 +1,4 @@
-"""What levityd tells about a task. Runs in: client. Owns: nothing."""
+"""A task's record, as levityd sends it. Runs in: client. Owns: nothing."""
 
 import os
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 
 class TaskRecord:
-    """A task as it was at the moment levityd answered; it does not change afterwards.
+    """A task as it was when levityd answered; a record does not change afterwards.
 
     * `id`, `state` (a `State`), `reason` (in words)
-    * `exit_code`: 0-255, 128+N when signal N ended it, None while there is none; `signal`: that signal's name, or None
-    * `argv`, `cwd` (None: the home of levityd's user), `env` (what `start` was given): as `os.fsdecode` gives them
+    * `exit_code`: 0-255, 128+N if signal N ended the task, None if there is none yet; `signal`: its name, or None
+    * `argv`, `cwd` (None: the home of levityd's user), `env` (as given to `start`): text of `os.fsdecode`
     * `grace_s`: seconds between SIGTERM and SIGKILL
-    * `pid`, `shim_pid`: the task's process and the one that watches it, None when there is none
+    * `pid`, `shim_pid`: the task's process and its shim, None if there is none
     * `accepted_at`, `started_at`, `signalled_at`, `ended_at`: RFC 3339, UTC, with nanoseconds, or None
-    * `stdout_bytes`, `stderr_bytes`: known once it is over
-    * `waiting`: why it is made to wait (no space for its output), in words, or None
-    * `stdin`: whether its standard input is fed by a client; `merged`: whether its stderr is one with its stdout
+    * `stdout_bytes`, `stderr_bytes`: how much it wrote, None until it is over
+    * `waiting`: why the task has to wait (no space for its output), in words, or None
+    * `stdin`: whether clients send its standard input; `merged`: whether its stderr is the same pipe as its stdout
     * `log_cap`: how many bytes of its output are kept, 0 for all
-    * `owner`: who started it; `user`: the account on the host that it runs as, None for levityd's own. An older levityd
-      says neither
-    * `raw`: the record as it came, with what a newer levityd added
+    * `owner`: the user who started it; `user`: the account on the host that it runs as, None for levityd's own. Both
+      are None from an older levityd
+    * `raw`: the record as it came, with all fields that a newer levityd added
     """
 
     id: str
@@ -85,7 +85,7 @@ class TaskRecord:
     )
 
     def __init__(self, raw: "JsonObject") -> None:
-        """Read a record off the wire; ProtocolError if it is none."""
+        """Read a record off the wire; ProtocolError for anything else."""
         self.raw = raw
         try:
             for name in _AS_THEY_ARE:
@@ -125,7 +125,7 @@ _AS_THEY_ARE = (
 
 
 def _local_text(text: str) -> str:
-    """Return the wire's text as this process writes the same bytes (they differ where the locale is not UTF-8)."""
+    """Return the text that means the same bytes in this process: another one where the locale is not UTF-8."""
     if text.isascii():
         return text
     from levity.protocol.text import text_to_bytes  # most commands are ASCII

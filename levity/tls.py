@@ -1,6 +1,6 @@
-"""TLS 1.3, and what a certificate binds to. Runs in: client, arbiter, front-end. Owns: nothing.
+"""TLS 1.3 and channel bindings of certificates. Runs in: client, arbiter, front-end. Owns: nothing.
 
-The only module that imports ssl, which takes 30 ms: it is itself imported only where TLS is spoken.
+The only module that imports ssl, which takes 30 ms: so it is imported only where TLS is spoken.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ SSLContext = ssl.SSLContext
 SSLEOFError = ssl.SSLEOFError
 SSLError = ssl.SSLError
 SSLSocket = ssl.SSLSocket
-# What a call on a non-blocking connection raises: not now.
+# Raised on a non-blocking connection: not now.
 WANTS = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 # Object identifiers, DER without tag and length: id-ce-extKeyUsage, id-ce-basicConstraints, id-kp-clientAuth.
@@ -53,24 +53,21 @@ _HASHES = {
 def certificate_binding(certificate: bytes) -> bytes:
     """Return the binding of a TLS connection: the server's certificate (DER), hashed (RFC 5929, tls-server-end-point).
 
-    Where the RFC leaves the hash open (Ed25519, RSA-PSS), it is SHA-256. ValueError if it is no certificate.
+    The RFC leaves the hash open for Ed25519 and RSA-PSS: here it is SHA-256. ValueError if it is no certificate.
     """
     name = _HASHES.get(_signature_algorithm(certificate), "sha256")
     return b"tls-server-end-point:" + hashlib.new(name, certificate).digest()
 
 
 def own_binding(certificates: bytes) -> bytes:
-    """Return the binding of a server with these certificates: PEM, its own first. ValueError if there is none."""
+    """Return the binding of a server with these certificates (PEM, its own first); ValueError if there is none."""
     end = "-----END CERTIFICATE-----"
     first, found, _rest = certificates.decode("ascii", "replace").partition(end)
     return certificate_binding(ssl.PEM_cert_to_DER_cert(first[first.find("-----BEGIN CERT") :] + found))
 
 
 def certificate_facts(connection: ssl.SSLSocket) -> tuple[list[str], float, bool]:
-    """Return all common names in a client's certificate, which was verified, when it ends, and if it is a client's.
-
-    The end is in seconds since the epoch.
-    """
+    """Return of a client's verified certificate: common names, end (seconds since the epoch), if it is for clients."""
     found = connection.getpeercert() or {}
     subject: Any = found.get("subject", ())
     names = [str(value) for parts in subject for key, value in parts if key == "commonName"]
@@ -86,16 +83,16 @@ def _signature_algorithm(certificate: bytes) -> bytes:
 
 
 def is_for_clients(certificate: bytes) -> bool:
-    """Whether a certificate says that it is for clients (extended key usage), and is no authority's.
+    """Whether a certificate is for clients by its extended key usage, and is no CA's.
 
-    OpenSSL also takes one that does not say what it is for, so any server's, and the CA's own.
+    OpenSSL also takes a certificate without an extended key usage: any server's, and the CA's own.
     """
     found = extensions(certificate)
     usages, constraints = found.get(_EXTENDED_KEY_USAGE), found.get(_BASIC_CONSTRAINTS)
     if usages is None:
         return False
     said = {usages[slice(*span)] for _tag, span in values(usages, value(usages, 0)[1])}
-    # Its first field, whether it is an authority's, is left out where that is false.
+    # The first field of the constraints, cA, is left out where it is false.
     is_authority = constraints is not None and any(
         tag == BOOLEAN and constraints[span[0]] for tag, span in values(constraints, value(constraints, 0)[1])
     )
@@ -103,10 +100,10 @@ def is_for_clients(certificate: bytes) -> bool:
 
 
 def client_context(ca: str | None = None, certificate: str | None = None, key: str | None = None) -> ssl.SSLContext:
-    """Return how a client speaks TLS: files in PEM. OSError or SSLError if they cannot be used.
+    """Return a client's TLS context; the files are PEM. OSError or SSLError if they cannot be used.
 
-    With a `ca` the server's certificate and its name are checked. Without, nothing is: then the token's proof, which is
-    bound to the certificate, must show whose it is.
+    With a `ca` the server's certificate and name are checked. Without, neither is: then the token's proof, which is
+    bound to the certificate, must show whose certificate it is.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _restrict(context)
@@ -123,13 +120,13 @@ def client_context(ca: str | None = None, certificate: str | None = None, key: s
 def server_context(
     certificate: bytes, key: bytes, client_ca: bytes | None = None, crl: bytes | None = None
 ) -> ssl.SSLContext:
-    """Return how a server speaks TLS: all in PEM. SSLError or ValueError (a key with a passphrase) if it cannot be.
+    """Return a server's TLS context; all is PEM. SSLError or ValueError (a key with a passphrase) if it cannot be used.
 
-    With a `client_ca`, clients must have a certificate of it, made for clients; with a `crl`, one that is not in there.
+    With a `client_ca`, clients must have a certificate of that CA, made for clients; with a `crl`, an unrevoked one.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _restrict(context)
-    # What is resumed would not be checked again.
+    # A resumed session would skip the checks.
     context.num_tickets = 0
     with _as_file(certificate) as certificate_path, _as_file(key) as key_path:
         context.load_cert_chain(certificate_path, key_path, password=_refuse_password)
@@ -139,7 +136,7 @@ def server_context(
             context.load_verify_locations(path)
         if crl is not None:
             if set(_BLOCK.findall(crl)) != {b"X509 CRL"}:
-                # OpenSSL, given a certificate in its place, would trust that one.
+                # OpenSSL would trust a certificate that it found there.
                 raise ValueError("it must hold revocation lists in PEM, nothing else")
             with _as_file(crl) as path:
                 context.load_verify_locations(path)
@@ -157,7 +154,7 @@ def _refuse_password() -> str:
 
 
 class _as_file:  # noqa: N801 - a context manager without contextlib
-    """Give OpenSSL, which reads files only, a name for bytes in memory: their file may be closed to this process."""
+    """Give OpenSSL, which reads only files, a file name for bytes whose file this process may not open."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data

@@ -1,1 +1,1 @@
-"""What a client asks of a levityd and that takes more than one request, a module each."""
+"""The operations that take more than one request, a module each, and what they share."""

@@ -1,4 +1,4 @@
-"""Which part of a log is wanted, as `task.logs` takes it. Runs in: client. Owns: nothing. Never: does I/O."""
+"""The parameters of task.logs. Runs in: client. Owns: nothing. Never: does I/O."""
 
 from levity.errors import InvalidRequest
 from levity.protocol.limits import HEARTBEAT_LEAST_S, HEARTBEAT_LIMIT_S, POSITION_LIMIT
@@ -19,7 +19,7 @@ STREAMS = ("stdout", "stderr")
 
 
 class Moment:
-    """A moment to the nanosecond: since the epoch, or where it is `ago` so long before levityd's present time."""
+    """A moment in nanoseconds: since the epoch, or if `ago`, before levityd's present time."""
 
     __slots__ = ("ago", "ns")
 
@@ -37,7 +37,7 @@ class Moment:
 
 
 def heartbeat_s(timeout_s: float) -> float:
-    """Return how often a server is to show that it lives, for a client that gives up after `timeout_s` of silence."""
+    """Return the interval of heartbeats for a client that gives up after `timeout_s` of silence: a third of it."""
     return min(max(timeout_s / 3, HEARTBEAT_LEAST_S), HEARTBEAT_LIMIT_S)
 
 
@@ -52,7 +52,7 @@ def log_params(
     exact_times: bool = False,
     cursor: str | None = None,
 ) -> "JsonObject":
-    """Return the parameters of `task.logs`; InvalidRequest for what cannot be meant."""
+    """Return the parameters of task.logs; InvalidRequest for values that make no sense."""
     params: JsonObject = {"id": task_id, "heartbeat_s": heartbeat_s(timeout_s)}
     if follow:
         params["follow"] = True
@@ -89,7 +89,7 @@ def _moment(name: str, value: "When | Moment") -> Moment:
         moment = value
     elif isinstance(value, int | float) and not isinstance(value, bool):
         moment = Moment(_nanoseconds(name, value))
-    # By what they can do: to know the classes would mean to import datetime.
+    # By their methods: to compare classes, datetime would have to be imported.
     elif (total_seconds := getattr(value, "total_seconds", None)) is not None:
         moment = Moment(_nanoseconds(name, total_seconds()), ago=True)
     elif (timestamp := getattr(value, "timestamp", None)) is not None:
@@ -109,7 +109,7 @@ def _nanoseconds(name: str, seconds: float) -> int:
 
 
 def _cursor(task_id: str, cursor: str) -> "tuple[str, dict[str, int]]":
-    """Return the id and the positions that a LogChunk's cursor holds."""
+    """Return the task's id and the positions in a LogChunk's cursor."""
     try:
         full_id, stdout, stderr = cursor.split("/")
         positions = {"stdout": int(stdout), "stderr": int(stderr)}

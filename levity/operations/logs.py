@@ -1,7 +1,7 @@
-"""A task's output, whole and once, also over broken connections. Runs in: client. Owns: one connection at a time.
+"""task.logs: a task's output, every byte once, also over breaks. Runs in: client. Owns: one connection at a time.
 
-The server says where in each stream it begins; output and what is told to be dropped move that position. After a break
-the log is asked for from these positions on, so it does not matter how the bytes are cut into frames.
+The server tells the position at which each stream begins; output and dropped bytes move it. After a break the reader
+asks for the log from its positions on, so it does not matter how the bytes are cut into frames.
 """
 
 from levity.errors import ConnectionLost, IncompleteLog, InvalidRequest, ProtocolError, ServerUnreachable, Unavailable
@@ -34,12 +34,11 @@ class LogChunk:
 
     * `task_id`: the full id; `stream`: "stdout" or "stderr"
     * `data`: bytes; empty in a note
-    * `time_ns`: when levityd received the first of them, in nanoseconds since the epoch; 0 where that is not known, and
-      in a note
+    * `time_ns`: when levityd received the first byte, in nanoseconds since the epoch; 0 if unknown, and in a note
     * `dropped`: in a note, how many bytes of the stream are missing here; else 0
-    * `is_lost`: whether these were not removed to keep within limits: the log is damaged
-    * `unordered`: in a note, of how many of the stream's next bytes order and times are not known; else 0
-    * `cursor`: where the log is after this chunk: `Client.logs(task_id, cursor=cursor)` goes on there
+    * `is_lost`: the missing bytes were not removed to keep within limits: the log is damaged
+    * `unordered`: in a note, how many of the stream's next bytes have no known order and time; else 0
+    * `cursor`: the place in the log after this chunk: `Client.logs(task_id, cursor=cursor)` goes on there
     """
 
     __slots__ = ("_positions", "data", "dropped", "is_lost", "stream", "task_id", "time_ns", "unordered")
@@ -66,7 +65,7 @@ class LogChunk:
 
     @property
     def cursor(self) -> str:
-        """Where the log is after this chunk."""
+        """The place in the log after this chunk."""
         stdout, stderr = self._positions
         return f"{self.task_id}/{stdout}/{stderr}"
 
@@ -79,10 +78,10 @@ class LogChunk:
 
 
 class LogReader:
-    """Reads one task's log once; `timeout_s` bounds how long nothing may come, not how long all of it takes.
+    """Reads one task's log once; `timeout_s` bounds the silence of the server, not the whole time.
 
-    `params` are those of `task.logs`. `on_wait(fd, timeout_s)`, if set, is called before each wait for more, and may
-    wait itself until `fd` is readable, or raise. `ever_connected`: a levityd answered there once, so it is
+    `params` are those of task.logs. `on_wait(fd, timeout_s)`, if set, is called before each wait for more; it may wait
+    until `fd` is readable, or raise. `ever_connected`: a levityd answered there once, so it is
     waited for if it does not now. Only `abort` is for other threads.
     """
 
@@ -106,13 +105,13 @@ class LogReader:
         self._asked_at: float | None = None
         self._selected = params.get("streams") or STREAMS
         self._task_id: str = params["id"]
-        # Where each stream is, and where it was at the beginning: not known before the server says it.
+        # The position in each stream, and the first one: not known before the server tells it.
         self._positions: dict[str, int] | None = dict(params["from"]) if "from" in params else None
         self._begin = dict(self._positions or {})
-        # Up to which position it is told already that order and times are not known.
+        # Up to which position a note has told that order and times are not known.
         self._unordered_to = dict.fromkeys(STREAMS, 0)
         self._lost = dict.fromkeys(STREAMS, 0)
-        # Of the present connection: whether it said where it begins, and whether anything new came.
+        # Of the present connection: whether the server told where the log begins, and whether anything new came.
         self._started = self._got_on = False
         self._connection: Connection | None = None
         self._aborted = False
@@ -121,13 +120,13 @@ class LogReader:
         return f"<LogReader {self._task_id} at {self._address}: {self._positions}>"
 
     def abort(self) -> None:
-        """Make the reading fail with ConnectionLost; for another thread than the one that reads."""
+        """Make the reading thread fail with ConnectionLost; for other threads."""
         self._aborted = True
         if connection := self._connection:
             connection.abort()
 
     def chunks(self) -> "Iterator[LogChunk]":
-        """Yield the log until the server says that this was all, and check that it was."""
+        """Yield the log to its end, and check that nothing is missing."""
         retry = Retry(self._timeout_s, self.ever_connected, self._clock)
         while True:
             self._started = self._got_on = False
@@ -137,13 +136,13 @@ class LogReader:
             except (ServerUnreachable, Unavailable) as error:
                 if self._aborted:
                     raise
-                # A server that breaks at the same byte every time is given up on.
+                # No new time for a server that breaks at the same byte every time.
                 if self._got_on:
                     retry.renew(self._timeout_s)
                 retry.wait(error)
 
     def _read(self, retry: Retry) -> "Iterator[LogChunk]":
-        """Ask for the log once, from where it is, and yield what comes."""
+        """Ask once for the log from its present position on, and yield what comes."""
         connection = self._connection = connect(self._address, retry.deadline, self._credentials)
         retry.ever_connected = True
         try:
@@ -176,7 +175,7 @@ class LogReader:
             params["from"] = dict(self._positions)
             for name in ("tail", "since_ns", "since_ago_ns"):
                 params.pop(name, None)
-        # So long ago as it was when it was asked for first.
+        # "So long ago" is counted from the first request.
         now = self._clock.now()
         if self._asked_at is None:
             self._asked_at = now
@@ -191,7 +190,7 @@ class LogReader:
         return self._chunk(stream, frame.time_ns, frame.body)
 
     def _noted(self, message: Request) -> "Iterator[LogChunk]":
-        """Take a notification; those of a newer levityd are passed over."""
+        """Take a notification; unknown ones, of a newer levityd, are skipped."""
         if message.method == HEARTBEAT:
             self._got_on = True
         elif message.method == "log.start":
@@ -211,7 +210,7 @@ class LogReader:
                     yield self._chunk(stream, 0, b"", unordered=count)
 
     def _start(self, params: "JsonObject") -> None:
-        """Take where the server begins: where we are, if we were anywhere."""
+        """Note where the server begins; after a break that must be the present position."""
         begin = {stream: _count(params, stream) for stream in STREAMS}
         task_id = params.get("id")
         if not isinstance(task_id, str) or self._started:
@@ -229,7 +228,7 @@ class LogReader:
                 )
 
     def _newly_unordered(self, stream: str, count: int) -> int:
-        """Return of how many bytes it was not told before a break that their order is not known."""
+        """Return how many of these unordered bytes were not told of before a break."""
         position = self._position(stream)
         known = max(self._unordered_to[stream], position)
         self._unordered_to[stream] = max(known, position + count)
@@ -275,7 +274,7 @@ def _count(values: "JsonObject", name: str) -> int:
 
 
 def open_log(client: RpcClient, task_id: str, **wanted: "Any") -> LogReader:
-    """Return a reader of a task's log, with a connection of its own; `wanted` is what log_params takes."""
+    """Return a reader of a task's log, with its own connection; `wanted` are options of log_params."""
     if not isinstance(task_id, str) or not task_id:
         raise InvalidRequest(f"{task_id!r} is no task id: it is what `start` returned, or the beginning of that")
     params = log_params(task_id, client.timeout_s, **wanted)

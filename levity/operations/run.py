@@ -1,4 +1,4 @@
-"""Run a command to its end: follow what it writes, feed it, wait for its result. Runs in: client. Owns: nothing."""
+"""Run a command to its end: send its input, follow its output, wait for its result. Runs in: client. Owns: nothing."""
 
 from levity.errors import LevityError
 from levity.operations.logs import open_log
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Completed:
-    """A task that is over: its `record`, and all it wrote as `stdout` and `stderr` (empty if it was handed on)."""
+    """A task that is over: its `record`, and its output as `stdout` and `stderr`, empty if `output` took the chunks."""
 
     __slots__ = ("record", "stderr", "stdout")
 
@@ -29,7 +29,7 @@ class Completed:
 
     @property
     def exit_code(self) -> int | None:
-        """The record's: 128+N when signal N ended it, None where levity failed it."""
+        """The record's: 128+N if signal N ended the task, None if levity failed it."""
         return self.record.exit_code
 
     def __repr__(self) -> str:
@@ -40,7 +40,7 @@ class Completed:
 def run(
     client: RpcClient, task_id: str, source: "Source | None", output: "Callable[[LogChunk], object] | None"
 ) -> Completed:
-    """Do the rest of Client.run for a task that is started."""
+    """Do the rest of Client.run for a started task."""
     written: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
 
     def collect(chunk: "LogChunk") -> None:
@@ -62,7 +62,7 @@ def _follow(reader: "LogReader", stdin_writer: StdinWriter | None, take: "Callab
         for chunk in reader.chunks():
             take(chunk)
     except LevityError:
-        # The stdin_writer stopped the reader, to be heard.
+        # The writer failed, and stopped this reader so that its error is raised.
         if stdin_writer and stdin_writer.error:
             raise stdin_writer.error from None
         raise

@@ -1,6 +1,6 @@
-"""What a task is to run, as `start` sends it. Runs in: client. Owns: nothing. Never: does I/O.
+"""The parameters of task.start. Runs in: client. Owns: nothing. Never: does I/O.
 
-Checks what can be known on this side, so that a mistake is told without a connection.
+Checked as far as the client can, so that a mistake is told without a connection.
 """
 
 import os

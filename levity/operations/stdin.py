@@ -1,7 +1,7 @@
-"""Give a task its standard input, a chunk at a time. Runs in: client. Owns: nothing, or a thread with a client.
+"""task.stdin: send a task its standard input. Runs in: client. Owns: nothing, or a thread with a client.
 
-A chunk is sent with its position in the input, so that sending it again after a break does no harm. Only one is under
-way: the reply says how much is stored, and whether anybody still reads it.
+A chunk goes with its position in the input, so sending it again after a break does no harm. Only one is under way: the
+reply says how much is stored, and whether the task still reads.
 """
 
 from binascii import b2a_base64
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     JsonObject = dict[str, Any]
 
     class Readable(Protocol):
-        """A binary file object; `read1` is taken where there is one."""
+        """A binary file object; its `read1` is used if it has one."""
 
         def read(self, size: int, /) -> bytes | None: ...
 
@@ -31,15 +31,14 @@ else:
 
 # A quarter of STDIN_DATA_LIMIT: little is sent again after a break.
 CHUNK_BYTES = 256 * 1024
-# A thread that is told to stop may be in the middle of connecting.
-STOP_PATIENCE_S = 1.0
+# How long a thread may take to notice that it is to end: it may be connecting.
+JOIN_TIMEOUT_S = 1.0
 
 
 def write_stdin(client: RpcClient, task_id: str, source: "Source", limit_bytes: int | None) -> int:
-    """Send all of `source` and that it ends there; return how many bytes of it levityd took.
+    """Send all of `source`, then its end; return how many bytes levityd took.
 
-    Returns early where the task does not read any more. `limit_bytes` is how much of it may be stored unread, None
-    for any.
+    Returns early if the task reads no more. `limit_bytes` is how much may be stored unread, None for any number.
     """
     if not isinstance(task_id, str) or not task_id:
         raise InvalidRequest(f"{task_id!r} is no task id: it is what `start` returned, or the beginning of that")
@@ -76,7 +75,7 @@ def _send(client: RpcClient, task_id: str, offset: int, data: bytes, limit_bytes
     stored = reply.get("stored")
     if isinstance(stored, bool) or not isinstance(stored, int):
         raise ProtocolError("levityd did not say how much of a task's input it has")
-    # More than was sent: another one sent the same before.
+    # More than was sent: this chunk was sent before.
     taken = max(min(stored - offset, len(data)), 0)
     wanted = reply.get("closed") is not True and reply.get("over") is not True
     if wanted and data and not taken:
@@ -85,14 +84,14 @@ def _send(client: RpcClient, task_id: str, offset: int, data: bytes, limit_bytes
 
 
 def chunks(source: "Source") -> "Iterator[bytes]":
-    """Yield the bytes of `source` as they come, at last an empty chunk."""
+    """Yield the bytes of `source` as they come, then an empty chunk."""
     if isinstance(source, bytes | bytearray | memoryview):
         view = memoryview(source).cast("B")
         for start in range(0, len(view), CHUNK_BYTES):
             yield bytes(view[start : start + CHUNK_BYTES])
         yield b""
         return
-    # read() waits for all it was asked for: a line typed by hand would be held back.
+    # read() waits for as many bytes as it was asked for, and would hold back a line that is typed.
     read = getattr(source, "read1", None) or getattr(source, "read", None)
     if read is None:
         raise InvalidRequest(f"the input is to be bytes or a binary file object, not {type(source).__name__}")
@@ -109,7 +108,7 @@ def chunks(source: "Source") -> "Iterator[bytes]":
 
 
 def _wait_readable(source: "Any") -> None:
-    """Wait for input on a descriptor that somebody made non-blocking."""
+    """Wait for input on a descriptor that another process made non-blocking."""
     import select
 
     poll = select.poll()
@@ -118,10 +117,10 @@ def _wait_readable(source: "Any") -> None:
 
 
 class StdinWriter:
-    """Feeds a task from a thread of its own, over a connection of its own.
+    """Sends a task its input in a thread, over its own connection.
 
-    `is_done`: levityd has all of the input, or the task wants no more of it. What goes wrong is kept as `error`, then
-    `failed` is called with it there, in that thread.
+    `is_done`: levityd has all of the input, or the task wants no more. A failure is kept as `error`, then `failed` is
+    called with it in that thread.
     """
 
     def __init__(
@@ -136,23 +135,23 @@ class StdinWriter:
         self._source = source
         self._failed = failed
         self._stopped = self._in_source = False
-        # A daemon: a read from a terminal cannot be called off.
+        # A daemon thread: a read from a terminal cannot be cancelled.
         self._thread = Thread(target=self._run, name=f"stdin of {task_id}", daemon=True)
         self._thread.start()
 
     def __repr__(self) -> str:
-        return f"<StdinWriter {self._task_id} {'stopped' if self._stopped else self.error or 'feeding'}>"
+        return f"<StdinWriter {self._task_id} {'stopped' if self._stopped else self.error or 'sending'}>"
 
     def stop(self) -> None:
-        """Make the thread end, and wait for it unless it is in the middle of a read of the source."""
+        """Make the thread end, and wait for that unless it is reading the source."""
         self._stopped = True
         self._client.abort()
-        # It looks at `_stopped` between saying that it reads and reading, so it will not begin to.
+        # The thread looks at `_stopped` after it sets `_in_source` and before it reads: so it begins no read any more.
         if not self._in_source:
-            self._thread.join(STOP_PATIENCE_S)
+            self._thread.join(JOIN_TIMEOUT_S)
 
     def _watched(self) -> "Iterator[bytes]":
-        """Yield the source's chunks, noting when a read may take for ever."""
+        """Yield the source's chunks; `_in_source` is set while a read may take for ever."""
         source = chunks(self._source)
         while True:
             self._in_source = True
@@ -171,7 +170,7 @@ class StdinWriter:
             with self._client:
                 _write_all(self._client, self._task_id, self._watched(), STDIN_UNREAD_LIMIT)
                 self.is_done = True
-        except BaseException as error:  # noqa: BLE001 - told to the thread that waits for the task
+        except BaseException as error:  # noqa: BLE001 - raised in the thread that waits for the task
             if not self._stopped:
                 self.error = error
                 self._failed(error)

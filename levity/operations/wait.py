@@ -1,4 +1,4 @@
-"""Wait for the end of tasks: levityd is asked once, and answers when it is so. Runs in: client. Owns: nothing."""
+"""task.wait: levityd answers when tasks are over. Runs in: client. Owns: nothing."""
 
 from levity.errors import InvalidRequest, LevityError, ProtocolError
 from levity.operations.log_params import heartbeat_s
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 class WaitTimeout(LevityError):
-    """The time of a `wait` is over, and its tasks are not. Made by the client, never sent.
+    """The time of a `wait` is over, and its tasks are not. The client makes this error; it is never sent.
 
-    `records` are the tasks as they were then, in the order in which they were asked for.
+    `records` are the tasks' records at that time, in the order of the ids.
     """
 
     exit_status = 124
@@ -30,7 +30,7 @@ class WaitTimeout(LevityError):
 
 
 def wait(client: RpcClient, ids: "str | Sequence[str]", timeout_s: float | None, any_of: bool) -> list[TaskRecord]:
-    """Do as Client.wait says."""
+    """Do the work of Client.wait."""
     names = _names(ids)
     end = None if timeout_s is None else client.clock.now() + _checked(timeout_s)
 
@@ -40,7 +40,7 @@ def wait(client: RpcClient, ids: "str | Sequence[str]", timeout_s: float | None,
         return {"ids": names, "any": any_of, "timeout_s": left_s, "heartbeat_s": beat_s}
 
     answer = client.call("task.wait", params)
-    # Whole records, which its answer does not have. They are younger than it, so they may know of more ends.
+    # The answer has no whole records. These are younger than the answer, so they may know of more ends.
     records = [TaskRecord(client.call("task.query", {"id": task_id})) for task_id in _ids(answer, len(names))]
     ends = [record.state.is_end for record in records]
     if answer.get("done") is True or (any(ends) if any_of else all(ends)):

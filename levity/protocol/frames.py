@@ -1,4 +1,4 @@
-"""Frames: cut a byte stream into them, and write them. Runs in: every process. Owns: nothing. Never: does I/O.
+"""Frames: cut a byte stream into frames, and make them. Runs in: every process. Owns: nothing. Never: does I/O.
 
 A frame is a 4-byte big-endian length (of all that follows), a 1-byte kind and a body. Kind 0 is a JSON object,
 kinds 1 and 2 are bytes of a task's stdout and stderr led by their time: 8 bytes big-endian, nanoseconds since the
@@ -24,12 +24,12 @@ __all__ = [
 JSON, STDOUT, STDERR = 0, 1, 2
 _KINDS = frozenset({JSON, STDOUT, STDERR})
 
-# Linux takes at most 2 MiB of arguments and environment (a quarter of the 8 MiB stack); a byte that is not UTF-8
-# takes six characters of JSON.
+# The largest request is a start: Linux takes 2 MiB of arguments and environment (a quarter of the 8 MiB stack), and a
+# byte that is not UTF-8 takes six characters of JSON.
 FRAME_LIMIT = 16 * 1024 * 1024
-# What somebody not yet known may make us hold.
+# How much a peer that has not proved who it is may make the other side hold.
 UNAUTHENTICATED_FRAME_LIMIT = 16 * 1024
-# The most output bytes in one frame: large enough that the cost of a frame is nothing beside that of its bytes.
+# The most output bytes in one frame: so many that a frame's own cost is nothing beside them.
 CHUNK_LIMIT = 1024 * 1024
 
 _HEAD = 5
@@ -74,8 +74,8 @@ class Frame:
 class FrameDecoder:
     """Turn received bytes into frames: `feed(chunk)`, then `next_frame()` until it is NEED_DATA.
 
-    A length over `limit` raises ProtocolError before anything of that size is held, and so does an unknown kind;
-    after that the stream is broken and stays so.
+    A length over `limit` raises ProtocolError before the frame is held, and so does an unknown kind. Then the stream is
+    broken, and stays so.
     """
 
     def __init__(self, limit: int = FRAME_LIMIT) -> None:
@@ -89,7 +89,7 @@ class FrameDecoder:
 
     @property
     def pending(self) -> int:
-        """How many bytes of an unfinished frame (or of frames not yet asked for) are held."""
+        """How many bytes are held: of an unfinished frame, and of frames not yet asked for."""
         return len(self._buffer) - self._position
 
     def feed(self, chunk: "bytes | bytearray | memoryview") -> None:
@@ -115,7 +115,7 @@ class FrameDecoder:
         return self._parse(start, self._position)
 
     def take_rest(self) -> bytes:
-        """Hand over all that is held and not yet asked for."""
+        """Return all bytes that are held, and hold none."""
         rest = bytes(self._buffer[self._position :])
         self._buffer.clear()
         self._position = 0
@@ -131,7 +131,7 @@ class FrameDecoder:
         return Frame(kind, bytes(self._buffer[start + _CHUNK_HEAD : end]), time_ns)
 
     def _need_data(self) -> _NeedData:
-        # Frames are cut off the front only here, once per feed: many small ones do not move the rest each time.
+        # The front is cut off only here, once a feed: so many small frames do not move the rest each time.
         if self._position:
             del self._buffer[: self._position]
             self._position = 0
@@ -150,5 +150,5 @@ def json_frame(body: bytes) -> bytes:
 
 
 def chunk_head(stream: int, time_ns: int, length: int) -> bytes:
-    """Return what goes before `length` bytes of `stream` (STDOUT or STDERR) on the wire."""
+    """Return the head of a frame with `length` bytes of `stream` (STDOUT or STDERR)."""
     return (length + 9).to_bytes(4, "big") + bytes((stream,)) + time_ns.to_bytes(8, "big")

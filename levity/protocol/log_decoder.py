@@ -1,7 +1,7 @@
-"""A log's bytes cut into frames, large ones in pieces as they come. Runs in: client. Owns: nothing. Never: does I/O.
+"""Cut a log's bytes into frames, large ones into pieces. Runs in: client. Owns: nothing. Never: does I/O.
 
-FrameDecoder waits for a whole frame and copies it a few times; a log of gigabytes is to cost neither that time nor
-that memory.
+FrameDecoder holds a whole frame and copies it a few times. A log of gigabytes should cost neither that memory nor that
+time.
 """
 
 from levity.errors import ProtocolError
@@ -9,7 +9,7 @@ from levity.protocol.frames import FRAME_LIMIT, JSON, STDERR, STDOUT, Frame
 
 __all__ = ["WHOLE_BYTES", "LogDecoder"]
 
-# An output frame of up to so many bytes is handed out whole: what a task wrote at once is not torn without need.
+# An output frame of up to so many bytes is handed out whole, so that one write of a task is not torn without need.
 WHOLE_BYTES = 64 * 1024
 
 _HEAD = 5
@@ -19,16 +19,16 @@ _CHUNK_HEAD = _HEAD + 8
 class LogDecoder:
     """Turn received bytes into frames: `feed(chunk)` returns those that are ready.
 
-    The frames of a large one's pieces have its kind and time. What FrameDecoder refuses is refused here, too.
+    A piece of a large frame is a frame with the same kind and time. Refuses what FrameDecoder refuses.
     """
 
     def __init__(self, whole_bytes: int = WHOLE_BYTES) -> None:
         self._whole_bytes = whole_bytes
-        # The beginning of a frame, and how many bytes of it are needed before anything can be done with it.
+        # The beginning of a frame, and how many bytes of it are needed for the next step.
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._need = _HEAD
-        # The frame whose pieces are handed out: how many bytes are still to come.
+        # The frame that is handed out in pieces: how many of its bytes are still to come.
         self._left = 0
         self._kind = STDOUT
         self._time_ns = 0
@@ -37,7 +37,7 @@ class LogDecoder:
         return f"<LogDecoder {self._held_bytes} B held, {self._left} B to come>"
 
     def feed(self, chunk: bytes) -> list[Frame]:
-        """Take bytes as they came, and return the frames and pieces of frames that are ready with them."""
+        """Take bytes as they came, and return the frames and pieces that are now ready."""
         if self._held_bytes + len(chunk) < self._need and not self._left:
             self._hold(chunk)
             return []
@@ -56,15 +56,15 @@ class LogDecoder:
             self._held_bytes += len(chunk)
 
     def _go_on(self, data: bytes, frames: list[Frame]) -> int:
-        """Hand out what `data` has of the frame under way, and return where that ends."""
+        """Hand out the bytes of the present frame that `data` begins with, and return their end."""
         end = min(self._left, len(data))
         self._left -= end
-        # A slice of all of it is no copy.
+        # A slice of all bytes is no copy.
         frames.append(Frame(self._kind, data[:end], self._time_ns))
         return end
 
     def _next(self, data: bytes, at: int, frames: list[Frame]) -> int:
-        """Hand out the frame that begins at `at`, or its first piece, and return where that ends; `at` if none is."""
+        """Hand out the frame that begins at `at`, or its first piece, and return its end; `at` if it is not ready."""
         came = len(data) - at
         if came < _HEAD:
             return at
@@ -85,7 +85,7 @@ class LogDecoder:
         return end
 
     def _checked(self, length: int, kind: int) -> tuple[int, int]:
-        """Return the size of a whole frame and its kind, or say why it is none."""
+        """Return the size of a whole frame and its kind; ProtocolError for what is no frame."""
         if not 1 <= length <= FRAME_LIMIT:
             raise ProtocolError(f"not levity's protocol: a frame of {length} bytes (the limit is {FRAME_LIMIT})")
         if kind not in (JSON, STDOUT, STDERR):

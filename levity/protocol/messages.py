@@ -1,7 +1,7 @@
-"""JSON-RPC 2.0 messages: write, parse and check them. Runs in: every process. Owns: nothing. Never: does I/O.
+"""JSON-RPC 2.0 messages: make, parse and check them. Runs in: every process. Owns: nothing. Never: does I/O.
 
-https://www.jsonrpc.org/specification, without batches. What JSON leaves open is refused: duplicate keys, NaN and
-infinity, deep nesting, and anything but one object.
+https://www.jsonrpc.org/specification, without batches. A message is one object. Refused is also what JSON leaves open:
+duplicate keys, NaN and infinity, deep nesting.
 """
 
 import json
@@ -26,10 +26,10 @@ __all__ = [
 
 PROTOCOL_VERSION = 1
 
-# Not the parser's own limit: that depends on how deep its caller's stack is, so what the front-end takes the engine
-# might not.
+# Not the parser's own limit, which depends on the depth of the caller's stack: the engine might refuse what the
+# front-end takes.
 _DEPTH_LIMIT = 32
-# A message may quote what a client sent, which is megabytes at worst, and grows when it is escaped.
+# An error may quote a client's text, which is megabytes at worst, and longer when it is escaped.
 _MESSAGE_LIMIT = 4096
 
 TYPE_CHECKING = False
@@ -66,7 +66,7 @@ def parse_object(body: bytes) -> "JsonObject":
     try:
         value = _decoder.decode(body.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        # RecursionError: CPython's C scanner raises it for deep nesting, and it is no ValueError.
+        # CPython's C scanner raises RecursionError, which is no ValueError, for deep nesting.
         detail = "nested too deep" if isinstance(error, RecursionError) else str(error)[:200]
         raise ProtocolError(f"a message is not valid JSON: {detail}") from None
     if not isinstance(value, dict):
@@ -77,7 +77,7 @@ def parse_object(body: bytes) -> "JsonObject":
 
 
 def _is_within(value: "JsonObject | list[Any]", levels: int) -> bool:
-    """Whether objects and lists stand at most `levels` deep in each other."""
+    """Whether objects and lists are nested at most `levels` deep."""
     inner = value.values() if isinstance(value, dict) else value
     return levels > 0 and all(_is_within(item, levels - 1) for item in inner if isinstance(item, dict | list))
 
@@ -88,9 +88,9 @@ def dump_object(value: "JsonObject") -> bytes:
 
 
 class Request:
-    """A request, or a notification when `id` is None.
+    """A request, or a notification if `id` is None.
 
-    Between levityd's own processes `auth` says for whom it is made, and `has_fd` that a descriptor comes with it.
+    Between levityd's own processes `auth` is the client's ticket; `has_fd`: a descriptor comes with the request.
     """
 
     __slots__ = ("auth", "has_fd", "id", "method", "params")
@@ -109,9 +109,9 @@ class Request:
 
 
 class Reply:
-    """A reply to request `id`: a result, or the error it was refused with.
+    """A reply to request `id`: a result, or an error.
 
-    Between levityd's own processes `has_fd` says that a descriptor comes with it.
+    `has_fd`, between levityd's own processes: a descriptor comes with the reply.
     """
 
     __slots__ = ("error", "has_fd", "id", "result")
@@ -139,12 +139,12 @@ def request_frame(id: "int | str", method: str, params: "JsonObject", auth: str 
 
 
 def notification_frame(method: str, params: "JsonObject") -> bytes:
-    """Return the frame of a notification: nothing answers it."""
+    """Return the frame of a notification, which has no reply."""
     return json_frame(dump_object({"jsonrpc": "2.0", "method": method, "params": params}))
 
 
 def result_frame(id: "int | str | None", result: "JsonObject", has_fd: bool = False) -> bytes:
-    """Return the frame of a reply that went well."""
+    """Return the frame of a reply with a result."""
     message = {"jsonrpc": "2.0", "id": id, "result": result}
     if has_fd:
         message["fd"] = True
@@ -152,7 +152,7 @@ def result_frame(id: "int | str | None", result: "JsonObject", has_fd: bool = Fa
 
 
 def error_frame(id: "int | str | None", error: LevityError) -> bytes:
-    """Return the frame of a refusal: the error's code and message."""
+    """Return the frame of a reply with an error: its code and message."""
     body = {"code": error.code, "message": error.message[:_MESSAGE_LIMIT]}
     return json_frame(dump_object({"jsonrpc": "2.0", "id": id, "error": body}))
 
@@ -168,7 +168,7 @@ def parse_reply(body: bytes) -> Reply:
 
 
 def parse_answer(body: bytes) -> Request | Reply:
-    """Return what a server sent in a frame's body: a notification (a Request without id), or a reply."""
+    """Return the server's message in a frame's body: a notification (a Request without id), or a reply."""
     value = parse_object(body)
     if "method" not in value:
         return _reply(value)

@@ -1,6 +1,6 @@
 """Bytes in JSON: UTF-8, with every other byte as U+DC80..U+DCFF (PEP 383). Runs in: every process. Owns: nothing.
 
-Not os.fsencode: that follows the locale, and the two ends of a connection may have different ones.
+Not os.fsencode(): that follows the locale, and both ends of a connection may have different locales.
 """
 
 from levity.errors import InvalidRequest
@@ -9,7 +9,7 @@ __all__ = ["bytes_to_text", "text_to_bytes"]
 
 
 def bytes_to_text(raw: bytes) -> str:
-    """Return `raw` as text from which `text_to_bytes` gets the same bytes back."""
+    """Return `raw` as text, of which `text_to_bytes` makes the same bytes again."""
     return raw.decode("utf-8", "surrogateescape")
 
 

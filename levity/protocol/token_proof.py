@@ -1,19 +1,19 @@
 """How client and server prove to each other that they hold the same token. Runs in: client, engine. Owns: nothing.
 
-Never: does I/O. A token is a key of 256 bits. The client sends a nonce by which only a server that has the key can tell
-which token it is about; to anybody else it is random. The server answers with a proof, and the client, once that is
-right, with its own. Both proofs are HMAC-SHA256 (RFC 2104) over both nonces and the `binding`, which says what is
-talked over: the address of the server, or its certificate. So neither can be used on another connection, and whoever
-sits between two ends that believe in different bindings can pass nothing on.
+Never: does I/O. A token is a key of 256 bits. The client sends a nonce: a server that has the key recognises the token
+by it; to anybody else the nonce is random. The server answers with its proof, and the client, once it has checked that,
+with its own. Both proofs are HMAC-SHA256 (RFC 2104) over both nonces and the `binding` of the connection: the server's
+address, or its certificate. So a proof is worth nothing on another connection, and an attacker between two ends with
+different bindings can pass none on.
 """
 
 import os
-from _operator import _compare_digest as compare_digest  # what hmac.compare_digest is, without its 7 ms
+from _operator import _compare_digest as compare_digest  # hmac.compare_digest, without the 7 ms of hmac
 
 from levity.errors import InvalidRequest
 
-# Python's own SHA-256, by its name in 3.11 and in later versions: hashlib and hmac load OpenSSL's, which takes 5 ms of
-# the 35 that `levity query` may take.
+# Python's own SHA-256, by its names in 3.11 and later: hashlib and hmac load OpenSSL, 5 ms of the 35 that
+# `levity query` may take.
 try:
     from _sha256 import sha256  # type: ignore[import-not-found]
 except ImportError:
@@ -44,26 +44,26 @@ _BLOCK_BYTES = 64
 
 
 def format_token(key: bytes) -> str:
-    """Return a token as people and files have it: `levity_` and 64 hexadecimal digits."""
+    """Return a token as text: `levity_` and 64 hexadecimal digits."""
     return _PREFIX + key.hex()
 
 
 def parse_token(text: str) -> bytes:
-    """Return the key that a token stands for; InvalidRequest, which does not repeat it, for anything else."""
+    """Return the key of a token; for another text InvalidRequest, which does not quote it."""
     text = text.strip()
     digits = text.removeprefix(_PREFIX)
     try:
         key = bytes.fromhex(digits) if text.startswith(_PREFIX) and text.isascii() else b""
     except ValueError:
         key = b""
-    # fromhex() passes over spaces between digits.
+    # fromhex() skips spaces between digits.
     if len(key) != KEY_BYTES or len(digits) != 2 * KEY_BYTES:
         raise InvalidRequest(f"that is no token: one is {_PREFIX!r} and {2 * KEY_BYTES} hexadecimal digits")
     return key
 
 
 def make_nonce(key: bytes) -> bytes:
-    """Return a client's nonce: 16 random bytes, and 16 by which who has the key knows them."""
+    """Return a client's nonce: 16 random bytes, and their MAC by the key, 16 bytes of it."""
     random = os.urandom(_RANDOM_BYTES)
     return random + _tag(key, random)
 
@@ -74,17 +74,17 @@ def is_nonce_of(key: bytes, nonce: bytes) -> bool:
 
 
 def server_proof(key: bytes, server_nonce: bytes, client_nonce: bytes, binding: bytes) -> bytes:
-    """Return what shows the client that the server has the key: 32 bytes."""
+    """Return the proof to the client that the server has the key: 32 bytes."""
     return _mac(key, b"levity 1 server", server_nonce, client_nonce, binding)
 
 
 def client_proof(key: bytes, server_nonce: bytes, client_nonce: bytes, binding: bytes) -> bytes:
-    """Return what shows the server that the client has the key: 32 bytes."""
+    """Return the proof to the server that the client has the key: 32 bytes."""
     return _mac(key, b"levity 1 client", server_nonce, client_nonce, binding)
 
 
 def is_same(one: bytes, other: bytes) -> bool:
-    """Compare in a time that does not tell where they differ."""
+    """Compare in a time that does not tell where both differ."""
     return bool(compare_digest(one, other))
 
 
@@ -93,7 +93,7 @@ def _tag(key: bytes, random: bytes) -> bytes:
 
 
 def _mac(key: bytes, *fields: bytes) -> bytes:
-    # Each field with its length, so that no two lists of fields make the same message.
+    # Each field with its length, so that two lists of fields never make the same message.
     message = b"".join(len(field).to_bytes(4, "big") + field for field in fields)
     # RFC 2104, for a key of at most one block; a test compares it with hmac's.
     inner, outer = (bytes(byte ^ pad for byte in key.ljust(_BLOCK_BYTES, b"\0")) for pad in (0x36, 0x5C))

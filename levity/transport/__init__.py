@@ -1,1 +1,1 @@
-"""A connection to a levityd: made, known on both sides, made again where it breaks."""
+"""A connection to a levityd: connect, log in, call, and connect again after a break."""

@@ -1,13 +1,12 @@
-"""One connection to a levityd: made, known on both sides, frames out and in. Runs in: client. Owns: a socket.
+"""One connection to a levityd: connect, greet, send and receive frames. Runs in: client. Owns: a socket.
 
-Never: tries again, or sends a request to a server that is not known. At a unix socket the kernel says who answers; for
-TCP see authentication.py.
+Never: tries again. At a unix socket the kernel tells who answers; over TCP token_login and tls_login find out.
 
-Every call that can block takes a deadline. What goes wrong below (OSError, gaierror, a closed connection) becomes one
-of levity's errors here and nowhere else.
+Every call that can block takes a deadline. Failures of the system (OSError, gaierror, a closed connection) become
+errors of levity here and nowhere else.
 """
 
-# Not `socket`: it loads selectors and turns every constant into an enum, a fifth of what `levity query` may take.
+# Not `socket`, which loads selectors and makes an enum of every constant: a fifth of the time of `levity query`.
 import _socket
 import os
 import sys
@@ -41,17 +40,17 @@ if TYPE_CHECKING:
     # What connect(2) needs: address family and socket address.
     Target = tuple[int, object]
 
-# The notification that says nothing but that the server lives.
+# The notification that the server lives; it has no parameters.
 HEARTBEAT = "heartbeat"
 
-# Large enough that a frame of output takes few calls. A larger buffer is given back to the system each time and comes
-# anew, a page fault for every 4 KiB, which costs more than the calls that it saves.
+# So large that a frame of output takes few calls. A larger buffer goes back to the system after each call and comes
+# anew, a page fault for every 4 KiB: that costs more than the calls that it saves.
 RECEIVE_BYTES = 128 * 1024
 
-
-# A levityd that speaks TLS waits ten seconds for the client to begin, then hangs up: no break that another try mends.
+# A levityd that speaks TLS waits ten seconds for the client to begin, then hangs up. So a connection that ends after a
+# silence of this length is not tried again.
 SILENCE_S = 5.0
-# In place of the kind of authentication, from a levityd that has none.
+# The kind of authentication of a levityd without users.
 _NONE = "none"
 
 
@@ -86,18 +85,18 @@ class Deadline:
         return f"<Deadline in {self.left():.3f} of {self.timeout_s:g} s>"
 
     def renew(self) -> None:
-        """Let the time begin anew: a sign of life came."""
+        """Start the time anew: a sign of life came."""
         self._at = self._clock.now() + self.timeout_s
 
     def left(self) -> float:
-        """Return the seconds that are left: zero or less once it is over."""
+        """Return the seconds that are left, zero or less once the time is over."""
         return self._at - self._clock.now()
 
 
 class Connection:
-    """A connected socket to a levityd that is known once `connect` returned it.
+    """A connected socket to a levityd. After rpc.connect() both sides know each other.
 
-    `server` is the name and version it gave, `user` and `role` are who it takes us for ("" from one without users).
+    `server` is the levityd's name and version, `user` and `role` are whom it takes this client for ("" without users).
     """
 
     def __init__(self, sock: _socket.socket, address: "Address") -> None:
@@ -105,7 +104,7 @@ class Connection:
         self.server = self.user = self.role = ""
         self._socket = sock
         self._explain: Callable[[OSError], LevityError | None] = lambda _error: None
-        # Nobody is to make us hold much before we know that it is a levityd.
+        # Hold little for a peer that has not proved who it is.
         self._decoder = FrameDecoder(UNAUTHENTICATED_FRAME_LIMIT)
 
     def __repr__(self) -> str:
@@ -116,7 +115,7 @@ class Connection:
         self._socket.close()
 
     def peer_name(self) -> tuple[str, int]:
-        """Return the server's end of it, as numbers."""
+        """Return the server's IP address and port."""
         try:
             host, port = self._socket.getpeername()[:2]
         except OSError as error:
@@ -124,8 +123,8 @@ class Connection:
         return host, port
 
     def check_peer(self) -> None:
-        """Check that root or our own user listens at this unix socket; AuthenticationError if anybody else does."""
-        # SO_PEERCRED (unix(7)): pid, uid and gid of whoever called listen(2).
+        """Check that root or this client's user listens at the unix socket; AuthenticationError for another user."""
+        # SO_PEERCRED (unix(7)): pid, uid and gid of the process that called listen(2).
         credentials = self._socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
         uid = int.from_bytes(credentials[4:8], sys.byteorder)
         if uid not in (0, os.geteuid()):
@@ -134,20 +133,21 @@ class Connection:
     def wrap(
         self, wrap: "Callable[[_socket.socket], Socket]", explain: "Callable[[OSError], LevityError | None]"
     ) -> "Socket":
-        """Go on through what `wrap` makes of the socket, and let `explain` make errors of ours from its own."""
+        """Go on with the socket that `wrap` makes of this one; `explain` makes levity's errors of that socket's own."""
         try:
             sock = wrap(self._socket)
         except OSError as error:
-            # ssl looks at the socket: a connection that was reset by then shows there.
+            # ssl looks at the socket, and finds that the connection was reset.
             raise self._lost(error) from error
         self._socket = sock
         self._explain = explain
         return sock
 
     def greet(self, auth: str, deadline: Deadline) -> Request:
-        """Wait for the greeting and return it: ServerTimeout, ConnectionLost or ProtocolError if it is none of ours.
+        """Wait for the greeting and return it.
 
-        AuthenticationError if it is known in another way than `auth` who is who.
+        ServerTimeout, ConnectionLost or ProtocolError if none comes, AuthenticationError if the server authenticates in
+        another way than `auth`.
         """
         before = deadline.left()
         hint = "" if self.address.is_unix or self._is_tls() else ", or it speaks TLS (--tls)"
@@ -158,7 +158,7 @@ class Connection:
                 f"what answers at {self.address} is no levityd ({error}){hint}; check the address"
             ) from error
         except (ServerTimeout, ConnectionLost) as error:
-            # With no time left, all of the time that was given, of which some went by before.
+            # With no time left: all of the given time, though some of it went by before.
             waited_s = before - deadline.left() if deadline.left() > 0 else deadline.timeout_s
             if isinstance(error, ConnectionLost) and (waited_s < SILENCE_S or self._decoder.pending):
                 raise
@@ -176,7 +176,7 @@ class Connection:
         return hello
 
     def become_known(self, known: "JsonObject") -> None:
-        """Take what the server says of itself and of us: both sides are known now."""
+        """Note what the server tells of itself and of this client: both sides know each other now."""
         self.server, self.user, self.role = (_word(known, name) for name in ("server", "user", "role"))
         self.server = self.server or "levityd"
         self._decoder.limit = FRAME_LIMIT
@@ -185,7 +185,7 @@ class Connection:
         """Send all of `data`."""
         rest = memoryview(data)
         while rest:
-            # Each time with what is left: sendall() of a TLS socket would give every 16 KiB all of the time.
+            # A TLS socket's sendall() would give every 16 KiB the whole time anew.
             rest = rest[self.bounded(deadline, lambda: self._socket.send(rest)) :]  # noqa: B023 - called at once
 
     def receive(self, deadline: Deadline) -> Frame:
@@ -197,9 +197,9 @@ class Connection:
             self._decoder.feed(self.receive_bytes(deadline))
 
     def receive_reply(self, id: int, deadline: Deadline) -> Reply:
-        """Return the reply to request `id`; ProtocolError if anything else comes.
+        """Return the reply to request `id`; ProtocolError for output or another reply.
 
-        Notifications are skipped, and every heartbeat renews the deadline: the server lives, and is at it.
+        Notifications are skipped. A heartbeat renews the deadline: the server lives, and works on the request.
         """
         while True:
             frame = self.receive(deadline)
@@ -212,34 +212,34 @@ class Connection:
                 deadline.renew()
 
     def abort(self) -> None:
-        """Make it break, also for another thread that waits in it: that one is to close it."""
+        """Break the connection, from any thread; the thread that uses the connection closes it."""
         try:
-            # Not a TLS socket's own shutdown: after that it would read and write plain bytes.
+            # Not the shutdown() of a TLS socket, which would read and write plain bytes from then on.
             _socket.socket.shutdown(self._socket, _socket.SHUT_RDWR)
         except OSError:
-            pass  # It is broken or closed already.
+            pass  # The connection is broken or closed already.
 
     def fileno(self) -> int:
         """Return the socket's descriptor."""
         return self._socket.fileno()
 
     def has_pending(self) -> bool:
-        """Whether bytes are there already that the descriptor does not tell of: decrypted, and not yet received."""
+        """Whether decrypted bytes wait to be received: poll(2) does not tell of these."""
         return self._is_tls() and self._socket.pending() > 0  # type: ignore[attr-defined]
 
     def take_rest(self) -> bytes:
-        """Return what came after the last frame that was received."""
+        """Return the bytes that came after the last received frame."""
         return self._decoder.take_rest()
 
     def receive_bytes(self, deadline: Deadline) -> bytes:
-        """Return the next bytes as they come, at least one; for a caller who cuts them into frames himself."""
+        """Return the next bytes as they come, at least one; for a caller with a decoder of its own."""
         chunk = self.bounded(deadline, lambda: self._socket.recv(RECEIVE_BYTES))
         if not chunk:
             raise self._lost(None)
         return chunk
 
     def bounded(self, deadline: Deadline, act: "Callable[[], Result]") -> "Result":
-        """Call what may block on the socket, within the deadline; what goes wrong becomes an error of ours."""
+        """Call `act`, which may block on the socket, within the deadline; its failure becomes an error of levity."""
         left = deadline.left()
         if left <= 0:
             raise self._timed_out(deadline)
@@ -270,15 +270,15 @@ class Connection:
 
 
 def check_reply(reply: Reply, id: int) -> Reply:
-    """Return the reply if it is one to request `id`, else ProtocolError."""
-    # An error without an id answers a request that the server could not read so far (JSON-RPC 2.0, section 5).
+    """Return the reply if it is to request `id`, else raise ProtocolError."""
+    # An error without an id: the server could not read the request's id (JSON-RPC 2.0, section 5).
     if reply.id != id and not (reply.id is None and reply.error):
         raise ProtocolError(f"levityd answered request {reply.id!r}, but {id} was asked")
     return reply
 
 
 def open_connection(address: "Address", deadline: Deadline) -> Connection:
-    """Connect a socket to the levityd at `address`; nobody is known on either side yet."""
+    """Connect a socket to `address`; neither side knows the other yet."""
     return Connection(_connect_any(address, deadline), address)
 
 
@@ -286,7 +286,7 @@ def _connect_any(address: "Address", deadline: Deadline) -> _socket.socket:
     """Connect to the first of the host's addresses that accepts."""
     targets = _targets(address)
     for position, target in enumerate(targets):
-        # A first address that swallows packets leaves the others their share of the time.
+        # Each address has its share of the time: the first may swallow packets.
         share_s = deadline.left() / (len(targets) - position)
         try:
             return _connect_one(target, max(share_s, 0.001))
@@ -312,7 +312,7 @@ def _targets(address: "Address") -> "list[Target]":
         return [(_socket.AF_UNIX, os.fsencode(address.path))]
     if "\0" in address.host:
         raise BadAddress(f"address {str(address)!r}: a host name holds no NUL")
-    # As bytes where possible: for a str the C code loads the IDNA codec, 5 ms.
+    # As bytes where possible: for a str the C code loads the IDNA codec, which takes 5 ms.
     host = address.host.encode() if address.host.isascii() else address.host
     try:
         found = _socket.getaddrinfo(host, address.port, 0, _socket.SOCK_STREAM)
@@ -329,7 +329,7 @@ def _connect_error(address: "Address", error: OSError, deadline: Deadline) -> Se
             f"no connection to {address} within {deadline.timeout_s:g} s; check the address and the network"
         )
     if isinstance(error, BlockingIOError):
-        # unix(7): the backlog is full. Somebody listens, but does not accept at the moment.
+        # unix(7): the backlog is full. A levityd listens, but does not accept at the moment.
         return ConnectionLost(f"levityd at {address} accepts no connection at the moment ({why})")
     if isinstance(error, ConnectionRefusedError | FileNotFoundError):
         return ServerUnreachable(
@@ -341,7 +341,7 @@ def _connect_error(address: "Address", error: OSError, deadline: Deadline) -> Se
 
 
 def _parse_hello(frame: Frame) -> Request:
-    """Return the server's greeting, or raise the error that it greets with."""
+    """Return the greeting in a frame, or raise the error that the server sent in its place."""
     if frame.kind != JSON:
         raise ProtocolError("output comes before the greeting")
     try:
@@ -373,7 +373,7 @@ def _somebody_else(address: "Address", uid: int) -> str:
 
 
 def _other_way(address: "Address", auth: str, offered: object) -> str:
-    """Say that a server greets as no server that is reached in this way should; nothing was sent to it."""
+    """Return the message for a greeting that does not fit the address; nothing was sent to that server."""
     if auth == "certificate" and offered == "token":
         return f"{address} knows its users by tokens: leave the certificate out (-c, -k, LEVITY_CLIENT_CERT)"
     if offered == _NONE:
@@ -388,7 +388,7 @@ def _other_way(address: "Address", auth: str, offered: object) -> str:
 
 
 def _reason(error: OSError) -> str:
-    # TLS: its message has the names of C source files, and its `reason` is all that is to be known.
+    # An SSLError's message names C source files; its `reason` says all that matters.
     if reason := getattr(error, "reason", None):
         return str(reason).lower().replace("_", " ")
     return error.strerror or str(error) or type(error).__name__

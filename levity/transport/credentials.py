@@ -1,6 +1,6 @@
 """What a client shows to a levityd over TCP, and where its token is kept. Runs in: client. Owns: the files of tokens.
 
-A token is looked for anew for each connection, so one that was changed is taken at once. None is ever quoted.
+Each connection reads the token anew, so a changed token counts at once. Never: quotes a token.
 """
 
 import errno
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     Environment = os._Environ[str] | dict[str, str]
     FilePath = str | os.PathLike[str]
 
-# How a token is called that was not found but typed.
+# What messages call a token that was typed.
 GIVEN = "the token that was given"
 TOKEN_VARIABLE = "LEVITY_TOKEN_FILE"  # noqa: S105 - the name of a variable
 # A token has 71 characters.
 _TOKEN_FILE_LIMIT = 1024
-# A name taken by somebody else is not ours: fail rather than follow it.
+# Fail rather than follow a file or link that another user made there.
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Credentials:
-    """Files of PEM for TLS, whether TLS is wanted where it need not be, and where the token is if not as usual.
+    """The files of PEM for TLS, whether to speak TLS on loopback, too, and the token's file if not the default.
 
-    What is not given is taken from the environment. `certificate` without `ca` is refused: whoever shows who they are
-    must know to whom.
+    The environment has the defaults. A `certificate` without `ca` is refused: a client that shows who it is must know
+    to whom.
     """
 
     __slots__ = ("_environ", "_key", "_token_file", "ca", "certificate", "key", "tls")
@@ -53,7 +53,7 @@ class Credentials:
         self.certificate = _path(certificate)
         self.key = _path(key)
         if certificate is None:
-            # Both from one place, or a key would be taken for another certificate.
+            # Certificate and key come from one place, or the key might be another certificate's.
             self.certificate = environ.get("LEVITY_CLIENT_CERT") or None
             self.key = environ.get("LEVITY_CLIENT_KEY") or None
             if self.key and not self.certificate:
@@ -72,11 +72,11 @@ class Credentials:
         return f"<Credentials ca={self.ca} certificate={self.certificate} tls={self.tls}>"
 
     def use_key(self, key: bytes) -> None:
-        """Take this token and look for no other."""
+        """Use this token's key, and look for no other."""
         self._key = key
 
     def find_key(self, address: "Address", is_loopback: bool) -> tuple[bytes, str]:
-        """Return the token's key and where it is from, in words; AuthenticationError if there is none to be used."""
+        """Return the token's key and its source in words; AuthenticationError if there is no usable token."""
         if self._key is not None:
             return self._key, GIVEN
         for path, must_exist in self._places(address, is_loopback):
@@ -86,7 +86,7 @@ class Credentials:
         raise AuthenticationError(_no_token(address, is_loopback))
 
     def _places(self, address: "Address", is_loopback: bool) -> list[tuple[str, bool]]:
-        """Return where a token may be, the first that is there counts; and whether it must be there."""
+        """Return the files where the token may be, each with whether it must exist. The first that exists counts."""
         if self._token_file:
             return [(self._token_file, True)]
         if given := self._environ.get(TOKEN_VARIABLE):
@@ -96,14 +96,14 @@ class Credentials:
             try:
                 places.append((os.path.join(state_directory(self._environ), "token"), False))
             except BadAddress:
-                pass  # Without a home there is no such place.
+                pass  # Without a home directory there is no such file.
         return places
 
 
 def token_path(address: "Address", environ: "Environment" = os.environ) -> str:
-    """Return where `login` keeps the token for an address: a file of its name, `HOST:PORT` or `[IPV6]:PORT`."""
+    """Return the file where `login` keeps the token of an address; its name is `HOST:PORT` or `[IPV6]:PORT`."""
     name = str(address).lower()
-    # Of a unix socket's name, too: that has a path in it.
+    # This refuses a unix socket's address, too, which has a path in it.
     if "/" in name or "\0" in name:
         raise BadAddress(f"no token can be kept for {str(address)!r}: it is no HOST:PORT")
     # The XDG base directory specification: a relative path there is to be ignored.
@@ -114,7 +114,7 @@ def token_path(address: "Address", environ: "Environment" = os.environ) -> str:
 
 
 def store_token(address: "Address", key: bytes) -> str:
-    """Keep a token for later clients of this user; return where. LevityError if it cannot be kept."""
+    """Store a token for later clients of this user and return its path; LevityError if that fails."""
     path = token_path(address)
     directory, name = os.path.split(path)
     temporary = os.path.join(directory, f".{name[:200]}.{os.urandom(8).hex()}")
@@ -132,7 +132,7 @@ def store_token(address: "Address", key: bytes) -> str:
 
 
 def remove_token(address: "Address") -> str | None:
-    """Forget a token; return where it was, None if there was none."""
+    """Remove a stored token and return its path, None if there was none."""
     path = token_path(address)
     try:
         return path if _unlink(path) else None
@@ -150,9 +150,9 @@ def _path(given: "FilePath | None") -> str | None:
 
 
 def _read_token(path: str, must_exist: bool) -> bytes | None:
-    """Return the key in a file that is ours alone, None if there is none; AuthenticationError for any other."""
+    """Return the key in a file, None without a file; AuthenticationError if others may read it, or it is no token."""
     try:
-        # Not to wait for a writer, should it be a pipe.
+        # O_NONBLOCK: do not wait for a writer if it is a FIFO.
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except (FileNotFoundError, NotADirectoryError) as error:
         if not must_exist:
@@ -205,7 +205,7 @@ def _no_token(address: "Address", is_loopback: bool) -> str:
 
 
 def _make_private(directory: str) -> None:
-    """Make levity's directory of tokens, for this user only, where it is not there."""
+    """Make levity's directory of tokens, for this user only, if it does not exist."""
     ours = os.path.dirname(directory)
     os.makedirs(os.path.dirname(ours), exist_ok=True)
     for path in (ours, directory):

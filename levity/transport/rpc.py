@@ -1,6 +1,6 @@
-"""One levityd, asked again where the connection breaks. Runs in: client. Owns: one connection at a time.
+"""Call a levityd, again after each break of the connection. Runs in: client. Owns: one connection at a time.
 
-Only monotonic time is used: a step of the wall clock ends no request.
+Time is monotonic: a step of the wall clock ends no request.
 """
 
 from levity.errors import (
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     JsonObject = dict[str, Any]
 
-# A levityd that is restarted is back within a second: look for it often at first, then without burning a processor.
+# A restarted levityd is back within a second: try often at first, then without burning a processor.
 FIRST_PAUSE_S = 0.010
 LONGEST_PAUSE_S = 0.250
 # A socket's timeout is a C int of milliseconds, 24 days.
@@ -35,15 +35,15 @@ TIMEOUT_LIMIT_S = 1_000_000.0
 
 
 def connect(address: "Address", deadline: Deadline, credentials: "Credentials | None" = None) -> Connection:
-    """Connect to the levityd at `address`, make sure that it is one and be known to it; nothing is asked of it yet.
+    """Connect to the levityd at `address` and log in. No request is sent yet.
 
-    Raises ServerUnreachable when nobody listens there, ConnectionLost when somebody did but hung up, ServerTimeout,
-    ProtocolError when it is no levityd or one of another version, BadAddress, and AuthenticationError when either side
-    is not who it should be.
+    Raises ServerUnreachable if no server listens there, ConnectionLost if it hung up, ServerTimeout, ProtocolError for
+    a server that is no levityd or of another version, BadAddress, and AuthenticationError if one side is not who it
+    should be.
     """
     if credentials is not None and credentials.tls:
-        # 30 ms, and more where the processors are busy: levityd waits a second for who is to begin TLS on loopback.
-        import levity.transport.tls_login  # noqa: F401 - for log_in()
+        # Before connecting: it takes 30 ms, more on busy processors, and levityd waits only 1 s for TLS on loopback.
+        import levity.transport.tls_login  # noqa: F401 - log_in() uses it
     connection = open_connection(address, deadline)
     try:
         if address.is_unix:
@@ -61,9 +61,9 @@ def connect(address: "Address", deadline: Deadline, credentials: "Credentials | 
 
 
 class Retry:
-    """Decides whether a request that failed is sent again, and waits before it is.
+    """Decides whether a failed request is sent again, and waits before that.
 
-    `connected` says whether a levityd was seen: where none ever was, there is nobody to wait for.
+    `ever_connected`: a levityd answered at this address once. Where none ever did, there is none to wait for.
     """
 
     def __init__(self, timeout_s: float, ever_connected: bool = False, clock: Clock = SYSTEM_CLOCK) -> None:
@@ -75,17 +75,17 @@ class Retry:
         return f"<Retry {self.deadline!r}, {'connected before' if self.ever_connected else 'never connected'}>"
 
     def renew(self, timeout_s: float) -> None:
-        """Start over: the request got on."""
+        """Start the time and the pauses anew: the request made progress."""
         self.deadline = Deadline(timeout_s, self._clock)
         self._pause_s = FIRST_PAUSE_S
 
     def wait(self, error: LevityError) -> None:
-        """Block until the next try is due; raise where there is none because of who failed or because time is over."""
+        """Block until the next try is due; raise the error if no levityd was ever there, or the time is over."""
         unreachable = isinstance(error, ServerUnreachable)
         if unreachable and not (self.ever_connected or isinstance(error, ConnectionLost)):
             raise error
         self.ever_connected = True
-        # A try with no time left would only hide what really happened behind a timeout.
+        # A try with no time left would only hide this error behind a timeout.
         if self.deadline.left() <= self._pause_s:
             raise type(error)(f"{error.message} (tried again for {self.deadline.timeout_s:g} s)") from error
         self._clock.sleep(self._pause_s)
@@ -93,7 +93,7 @@ class Retry:
 
 
 def check_timeout(timeout_s: float) -> float:
-    """Return `timeout_s` as it is if a request can wait so long; InvalidRequest if not."""
+    """Return `timeout_s` if a request can take so long; InvalidRequest if not."""
     try:
         if 0 < timeout_s <= TIMEOUT_LIMIT_S:
             return float(timeout_s)
@@ -105,7 +105,7 @@ def check_timeout(timeout_s: float) -> float:
 
 
 class RpcClient:
-    """Calls the operations of one levityd over one connection, which is made again where it breaks."""
+    """Calls the methods of one levityd over one connection, which is made anew after a break."""
 
     def __init__(
         self,
@@ -140,28 +140,28 @@ class RpcClient:
             connection.close()
 
     def another(self) -> "RpcClient":
-        """Return one for the same levityd, with a connection of its own."""
+        """Return a second client of the same levityd, with its own connection."""
         client = RpcClient(self.address, self.timeout_s, self.credentials, ever_connected=self.ever_connected)
         client.clock = self.clock
         return client
 
     def abort(self) -> None:
-        """Make the request that another thread waits in fail with ConnectionLost, and every later one."""
+        """Make a request of another thread fail with ConnectionLost, and every later request."""
         self._aborted = True
         if connection := self._connection:
             connection.abort()
 
     def call(self, method: str, params: "JsonObject | Callable[[], JsonObject]") -> "JsonObject":
-        """Send a request, again where the connection breaks, and return its result or raise its error.
+        """Send a request, again after each break of the connection, and return its result or raise its error.
 
-        `params` may be called for them, each time anew.
+        `params` may be a function, which is called before each try.
         """
         retry = Retry(self.timeout_s, self.ever_connected, self.clock)
         while True:
             self._last_request += 1
             frame = request_frame(self._last_request, method, params() if callable(params) else params)
             if len(frame) > FRAME_LIMIT:
-                # The server would hang up on it, and be asked again.
+                # The server would hang up on such a request, and this client would send it again.
                 raise NotExecutable(
                     f"the command is too long: {len(frame)} bytes with its environment; hosts take about 2 MiB"
                 )
@@ -181,7 +181,7 @@ class RpcClient:
             self._connection.send(frame, retry.deadline)
             reply = self._connection.receive_reply(self._last_request, retry.deadline)
         except BaseException:
-            # Whatever it was (a timeout, Ctrl-C), an answer may still be under way: not to be taken for the next one's.
+            # After a timeout or Ctrl-C a reply may be under way: the next request must not take it for its own.
             self.close()
             raise
         if reply.error:

@@ -1,4 +1,4 @@
-"""TLS over a client's connection, and what its failures mean in words. Runs in: client. Owns: nothing."""
+"""TLS over a client's connection, and messages for its failures. Runs in: client. Owns: nothing."""
 
 import socket
 
@@ -20,7 +20,7 @@ _EXPIRED, _NOT_YET_VALID, _WRONG_PURPOSE = 10, 9, 26
 _OTHER_NAME = (62, 64)
 _NOT_OF_THE_CA = (2, 7, 18, 19, 20, 21)
 
-# How OpenSSL calls what a server says of our certificate (RFC 8446, section 6.2), without what stands before ALERT_.
+# Why a server refuses this client's certificate: alerts (RFC 8446, section 6.2) by OpenSSL's names, from ALERT_ on.
 _REFUSALS = {
     "BAD_CERTIFICATE": "it is broken or not trusted",
     "UNSUPPORTED_CERTIFICATE": "it is not one for clients",
@@ -36,7 +36,7 @@ _OLD_TLS = ("UNSUPPORTED_PROTOCOL", "PROTOCOL_VERSION", "HANDSHAKE_FAILURE")
 
 
 def start_tls(connection: "Connection", credentials: "Credentials", deadline: "Deadline") -> bytes:
-    """Speak TLS from now on; return what binds a proof to the server's certificate."""
+    """Speak TLS from now on; return the channel binding of the server's certificate."""
     context = _context(credentials)
     address = connection.address
 
@@ -55,7 +55,7 @@ def start_tls(connection: "Connection", credentials: "Credentials", deadline: "D
 def _context(credentials: "Credentials") -> SSLContext:
     names = (credentials.ca, credentials.certificate, credentials.key)
     for name in filter(None, names):
-        # OpenSSL would not say which it could not read.
+        # OpenSSL would not say which of the files it could not read.
         try:
             open(name, "rb").close()
         except OSError as error:
@@ -74,19 +74,19 @@ def _context(credentials: "Credentials") -> SSLContext:
 def _wrapped(raw: "_socket.socket", context: SSLContext, address: "Address") -> SSLSocket:
     name = address.host.partition("%")[0] if ":" in address.host else address.host.rstrip(".")
     try:
-        # What it does to a name itself, too late: by then the descriptor is its own.
+        # wrap_socket() encodes the name only when the descriptor is its own already: too late for a clean failure.
         name.encode("idna")
         sock = socket.socket(fileno=raw.detach())
         try:
             return context.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
         finally:
-            sock.close()  # Where it was taken over it has no descriptor any more.
+            sock.close()  # After wrap_socket() it has no descriptor any more.
     except ValueError as error:
         raise BadAddress(f"address {str(address)!r}: no certificate can be for such a host ({error})") from error
 
 
 def _explain(error: OSError, address: "Address", credentials: "Credentials") -> LevityError | None:
-    """Return what an error of TLS means; None if only that the connection broke."""
+    """Return levity's error for one of TLS; None if it says only that the connection broke."""
     if not isinstance(error, SSLError):
         return None
     if (code := getattr(error, "verify_code", None)) is not None:
@@ -104,7 +104,7 @@ def _explain(error: OSError, address: "Address", credentials: "Credentials") -> 
 
 
 def _refusal(reason: str, address: "Address", credentials: "Credentials") -> str:
-    """Say why the server does not take our certificate; nothing if that is not what it says."""
+    """Return why the server refuses this client's certificate; "" if the alert is about something else."""
     if reason.endswith("ALERT_CERTIFICATE_REQUIRED"):
         return (
             f"{address} asks for a certificate: give yours (-c, -k, with --ca; LEVITY_CLIENT_CERT, LEVITY_CLIENT_KEY)"

@@ -1,7 +1,7 @@
-"""Who answers over TCP, and who we are: the client's side. Runs in: client. Owns: nothing.
+"""Log in over TCP: the client's side of the token proofs. Runs in: client. Owns: nothing.
 
-How it is done follows from what is talked over, never from what the other side says. Nothing but a nonce, which is
-random to all who do not have the token, is sent before the server is known.
+The connection decides how both sides prove who they are, never a word of the server. Before the server has proved it,
+the client sends a nonce and nothing else; to a server without the token the nonce is random.
 """
 
 from levity.addresses import is_loopback
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     JsonObject = dict[str, Any]
 
 _ID = 0
-# What somebody who proved nothing gets us to show.
+# How much is shown of the words of a server that has proved nothing.
 _QUOTE_LIMIT = 200
 
 
 def log_in(connection: "Connection", credentials: "Credentials", deadline: "Deadline") -> None:
-    """Know the server and be known to it; AuthenticationError, ProtocolError, or what the server refuses us with."""
+    """Make both sides known to each other; AuthenticationError, ProtocolError, or the error that the server sends."""
     host, port = connection.peer_name()
     is_local = is_loopback(host)
     if credentials.tls or not is_local:
@@ -41,7 +41,7 @@ def log_in(connection: "Connection", credentials: "Credentials", deadline: "Dead
             connection.become_known(connection.greet("certificate", deadline).params)
             return
     else:
-        from levity.channel_binding import endpoint_binding  # a connection in TLS is bound to something else
+        from levity.channel_binding import endpoint_binding  # a TLS connection is bound to its certificate
 
         binding = endpoint_binding(host, port)
     hello = connection.greet("token", deadline)
@@ -55,9 +55,9 @@ def log_in(connection: "Connection", credentials: "Credentials", deadline: "Dead
 
 
 class Dialogue:
-    """The proofs of a token: send what `begin` returns, then what `receive` returns for each frame, until it is b"".
+    """The proofs of a token, without I/O: send what `begin` returns, then what `receive` returns, until that is b"".
 
-    Then `known` is what the server says of itself and of us. `source` tells in words where the token is from.
+    Then `known` is what the server tells of itself and of this client. `source` says in words where the token is from.
     """
 
     def __init__(self, key: bytes, binding: bytes, server_nonce: bytes, address: "Address", source: str) -> None:
@@ -78,7 +78,7 @@ class Dialogue:
         return request_frame(_ID, "auth.begin", {"nonce": self._client_nonce.hex()})
 
     def receive(self, frame: "Frame") -> bytes:
-        """Take the server's next frame, return what is to be sent now."""
+        """Take the server's next frame, and return the bytes to send now."""
         reply = self._reply(frame)
         if self._is_server_known:
             self.known = reply.result
@@ -98,7 +98,7 @@ class Dialogue:
         return self._key, self._server_nonce, self._client_nonce, self._binding
 
     def _reply(self, frame: "Frame") -> Reply:
-        """Return a reply to us that went well."""
+        """Return the server's reply, or raise its error."""
         if frame.kind != JSON:
             raise ProtocolError(f"what listens at {self._address} sends output before it is known; check the address")
         reply = parse_reply(frame.body)
@@ -111,7 +111,7 @@ class Dialogue:
     def _refusal(self, error: LevityError) -> LevityError:
         if not isinstance(error, AuthenticationError):
             return error
-        # Only what happened: what to do is not for a stranger to say.
+        # Only what happened: a server that has proved nothing gives no advice.
         why = error.message.partition(";")[0][:_QUOTE_LIMIT]
         return AuthenticationError(f"{self._address} does not take {self._source} ({why}){self._advice()}")
 
@@ -123,7 +123,7 @@ class Dialogue:
 
 
 def _bytes_of(params: "JsonObject", name: str) -> bytes:
-    """Return the 32 bytes of a nonce or proof."""
+    """Return the 32 bytes of a nonce or a proof."""
     text = params.get(name)
     try:
         value = bytes.fromhex(text) if isinstance(text, str) else b""
