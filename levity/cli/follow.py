@@ -1,4 +1,4 @@
-"""Follow several tasks at once, a thread each. Runs in: client. Owns: the threads, and the lock of our output."""
+"""`levity logs -f` of several tasks, a thread each. Runs in: client. Owns: the threads, and the lock of the output."""
 
 from threading import Lock, Thread
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from levity.operations.logs import LogReader
 
 
-# How long a thread may take to notice that it is to end; it may be writing to a terminal that stands still.
-_PATIENCE_S = 1.0
+# How long a thread may take to notice that it is to end: it may be writing to a terminal that stands still.
+_JOIN_TIMEOUT_S = 1.0
 
 
 def follow_all(
     client: Client, task_ids: "Sequence[str]", wanted: "dict[str, Any]", make_printer: "Callable[[], Printer]"
 ) -> int:
-    """Write the logs of all these tasks as they come, line by line; return 0, or the first failure's exit status."""
+    """Write the logs of all these tasks as they come; return 0, or the exit status of the first failure."""
     lock = Lock()
     readers = {task_id: client.open_log(task_id, **wanted) for task_id in task_ids}
     for reader in readers.values():
@@ -43,14 +43,14 @@ def follow_all(
         finally:
             for reader in readers.values():
                 reader.abort()
-            deadline = Deadline(_PATIENCE_S)
+            deadline = Deadline(_JOIN_TIMEOUT_S)
             for thread in threads:
                 if thread.ident is not None:
                     thread.join(max(deadline.left(), 0.0))
 
 
 class _End:
-    """The event of a log's end: whole, or for an error."""
+    """A log has ended: whole, or with an error."""
 
     def __init__(self, task_id: str, error: BaseException | None = None) -> None:
         self.task_id = task_id
@@ -66,7 +66,7 @@ def _collect(ends: WakeupQueue, count: int) -> int:
             print_error(f"{end.task_id}: {end.error.message}")
             code = code or end.error.exit_status
         elif end.error is not None:
-            # Whoever read our output has left, or it is a fault of our own: there is nothing to go on for.
+            # The reader of the output has left, or levity has a fault: do not go on.
             raise end.error
     return code
 
@@ -80,7 +80,7 @@ def _follow(task_id: str, reader: "LogReader", printer: "Printer", lock: Lock, e
         finally:
             with lock:
                 printer.finish()
-    except BaseException as error:  # noqa: BLE001 - told to the thread that waits
+    except BaseException as error:  # noqa: BLE001 - raised in the main thread
         ends.put(_End(task_id, error))
     else:
         ends.put(_End(task_id))

@@ -1,4 +1,4 @@
-"""The help pages, and `levity help`. Runs in: client. Owns: nothing."""
+"""`levity help`: the help pages. Runs in: client. Owns: nothing."""
 
 from levity.cli.options import UsageError
 from levity.cli.output import write_text
@@ -16,11 +16,11 @@ Commands:
   query ID                 print a task's state and, when Finished, its exit code
   wait ID...               wait until tasks are over and exit with the last one's code
   signal ID                end a task: SIGTERM, 5 seconds of grace, SIGKILL
-  logs ID...               print what tasks wrote, with -f what they go on writing, too
+  logs ID...               print the output of tasks, with -f until they are over
   list                     print a line for each live task
   info                     print which levityd answers, and who it takes you for
   login                    store the token for an address
-  logout                   forget it
+  logout                   forget that token
   help [COMMAND]           print this page, or a command's
 
 Options:
@@ -37,31 +37,31 @@ Options:
 
 An ID may be shortened to any beginning that only one task has.
 
-Who you are: at a unix socket the kernel says it. At a loopback address your own levityd's token is found in its state
-directory. For any other levityd over TCP `levity -a ADDRESS login` stores a token once. Nothing is sent to a server
-that has not proved that it has the token, or a certificate of --ca.
+Who you are: at a unix socket the kernel tells it. At a loopback address levity finds your own levityd's token in its
+state directory. For any other levityd over TCP `levity -a ADDRESS login` stores a token once. levity sends nothing to a
+server that has not proved that it has the token, or a certificate of --ca.
 
 Environment:
   LEVITY_ADDR              the address, as -a
   LEVITY_STATE_DIR         levityd's state directory, where its socket and its token are
-  LEVITY_TOKEN_FILE        a file with the token, which goes before the one that is stored
+  LEVITY_TOKEN_FILE        a file with the token, used before the stored one
   LEVITY_CACERT, LEVITY_CLIENT_CERT, LEVITY_CLIENT_KEY
                            as --ca, --cert and --key; not used at a unix socket
 
 Exit codes:
   0          done
   1          failed: no such task, an ID of several tasks, no space on the host,
-             logs: not all of it came, ...
+             logs: the log is not whole, ...
   2          the command line was wrong
   124        wait: the tasks are not over within --timeout
-  125        run, wait: levity failed; what is 1 elsewhere, and a task's InternalServerError
+  125        run, wait: levity failed (1 elsewhere), or a task is InternalServerError
   126, 127   start, run: the command cannot be executed; there is no such command
   130        ended by Ctrl-C
   143, 129   run: ended by SIGTERM, SIGHUP; its task goes on
-  141        whoever read the output went away
+  141        the reader of the output went away
   255        no answer from levityd: nobody there, timed out, not levityd, or one side is not who it should be
 `run` and `wait` exit with the task's own code, which is 128+N when signal N ended it.
-With any code of levity's own but 0 and 141 one line on standard error says what happened (none after Ctrl-C).
+With a code of levity's own one line on standard error says what happened (none with 0 and 141, and after Ctrl-C).
 
 Examples:
   levity start sleep 60
@@ -87,7 +87,7 @@ Options end at the first word of the command, or at `--`.
                             `none` for all of it
       --stdin FILE          its standard input, a file from here; `-` is levity's own. Otherwise it is empty.
                             The id is printed when all of it is stored on the host
-      --user NAME           run it as this account of the host, where root's levityd lets you; else it runs as you,
+      --user NAME           run it as this account of the host, if root's levityd lets you; else it runs as you,
                             or as levityd's own user
       --json                print the task's record instead of its id: one JSON object on one line
   -h, --help                print this page
@@ -108,8 +108,8 @@ _RUN = """\
 Usage: levity run [OPTION]... [--] COMMAND [ARG]...
 
 Run a command on levityd's host, print what it writes as it comes, and exit with its code. Its standard output goes to
-standard output, its standard error to standard error, unchanged. It is a task as any other: when the connection breaks
-it is followed further as soon as levityd is there again, and whatever becomes of this client, it goes on.
+standard output, its standard error to standard error, unchanged. It is a task as any other: it goes on whatever
+becomes of this client, and after a break of the connection it is followed further as soon as levityd is back.
 
 Options end at the first word of the command, or at `--`.
 
@@ -121,7 +121,7 @@ Options end at the first word of the command, or at `--`.
                             `none` for all of it
       --stdin FILE          its standard input, a file from here; `-` is levity's own. Otherwise it is empty
   -i, --interactive         its standard input is levity's own as it comes, to its end; not with --stdin
-      --user NAME           run it as this account of the host, where root's levityd lets you; else it runs as you,
+      --user NAME           run it as this account of the host, if root's levityd lets you; else it runs as you,
                             or as levityd's own user
   -h, --help                print this page
 
@@ -134,7 +134,7 @@ Exit codes:
   125        levity failed: nothing was started, or the end or the log of the task is not known
   126, 127   the command cannot be executed; there is no such command
   130        left alone by Ctrl-C; the task goes on (143, 129: by SIGTERM, SIGHUP)
-  141        whoever read the output went away; the task goes on
+  141        the reader of the output went away; the task goes on
   255        no answer from levityd any more; the task, if it was started, goes on
 Where a task goes on, a line on standard error has its id.
 
@@ -173,11 +173,10 @@ Examples:
 _WAIT = """\
 Usage: levity wait [--any] [--timeout SECONDS] ID...
 
-Wait until all these tasks are over, and exit with the code of the last one. levityd tells the moment it is so; nothing
-is asked again and again. With more than one ID a line for each is printed at the end: ID STATE CODE (`-` where there
-is no code).
+Wait until all these tasks are over, and exit with the code of the last one. levityd answers at that moment; nothing is
+polled. With several IDs a line for each is printed at the end: ID STATE CODE (`-` if there is no code).
 
-      --any               until one of them is over, and exit with the code of that (the first such in the list)
+      --any               until one of them is over; exit with its code (the first such in the list)
       --timeout SECONDS   give up after so long; 0 only looks
   -h, --help              print this page
 
@@ -226,14 +225,14 @@ by whole lines.
       --prefix       before each line the beginning of the id, and `out` or `err`
       --json         print a JSON object for each piece, all to standard output: {"task", "stream", "time", "text"};
                      "base64" instead of "text" where it is no UTF-8. "dropped" instead, a number of bytes, where they
-                     were removed to keep within limits; "lost" where nobody knows why they are missing; "unordered":
+                     were removed to keep within limits; "lost" where no reason is known; "unordered":
                      the order and times (null) of the next so many are not known
   -h, --help         print this page
 
 T is a time like 2026-11-24T09:41:02Z (without `Z` or an offset: local time of this machine), seconds since the epoch,
 or so long ago by the host's clock: 90s, 10m, 2h, 3d.
 
-If the connection breaks it is made again and goes on at the same byte. Where bytes were removed to keep within limits
+After a break of the connection the log goes on at the same byte. Where bytes were removed to keep within limits
 (--log-cap, or levityd's --log-quota and --min-free) a line on standard error says how many.
 
 Exit codes: 0 all that is kept came; 1 no such task, or the log is damaged or did not come whole; 2, 130, 141 and 255
@@ -278,8 +277,8 @@ Examples:
 _LOGIN = """\
 Usage: levity login
 
-Store the token for an address (-a), so that later commands find it. It is asked for without echo, or read as one line
-from standard input. levityd must prove that it has the same token, and take it, before it is stored: in a file for you
+Store the token for an address (-a), where later commands find it. It is asked for without echo, or read as one line
+from standard input. It is stored only after levityd has proved that it has the same token: in a file for you
 only, $XDG_CONFIG_HOME/levity/tokens/ADDRESS (~/.config if that is not set; an IPv6 address with its brackets). Later
 commands must write the address in the same way.
 

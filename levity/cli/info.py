@@ -1,4 +1,4 @@
-"""`levity info`: which levityd answers, and where. Runs in: client. Owns: nothing."""
+"""`levity info`: which levityd answers, and who one is to it. Runs in: client. Owns: nothing."""
 
 from levity.cli.options import HELP, Option, Parsed
 from levity.cli.output import printable, write_text

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
 
 def open_input(name: str) -> "FileIO":
-    """Open a file for reading, `-` for our standard input; LevityError if that cannot be."""
+    """Open a file for reading, `-` for standard input; LevityError if that fails."""
     try:
-        # Without a buffer: what is there comes at once, and not a byte more is taken from what others read, too.
+        # Without a buffer: bytes come at once, and none is taken that another process should read.
         return open(0, "rb", 0, closefd=False) if name == "-" else open(name, "rb", 0)
     except OSError as error:
         raise LevityError(f"cannot read {name!r}: {error.strerror}") from error

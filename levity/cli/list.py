@@ -13,7 +13,7 @@ __all__ = ["OPTIONS", "run", "shell_word"]
 
 OPTIONS = (Option("all"), Option("json"), HELP)
 
-# Fixed widths, so that lines are written as they come: of a UUID, the longest state, three digits, a time in seconds.
+# Fixed widths, so that each line is written as it comes: a UUID, the longest state, three digits, a time in seconds.
 _LINE = "{:36}  {:19}  {:>4}  {:20}  {}\n"
 _ESCAPES = {ord("\\"): "\\\\", ord("'"): "\\'", ord("\n"): "\\n", ord("\t"): "\\t", ord("\r"): "\\r"}
 
@@ -22,7 +22,7 @@ def run(parsed: Parsed, client: Client) -> int:
     """Run the command."""
     parsed.no_words()
     as_json = parsed.has("json")
-    # Held back until there is an answer: an error comes alone.
+    # Held back until a record comes, so that an error stands alone.
     head = "" if as_json else _LINE.format("ID", "STATE", "CODE", "STARTED", "COMMAND")
     for record in client.list(parsed.has("all")):
         write_text(head + (dump_object(record.raw).decode() + "\n" if as_json else _line(record)))
@@ -39,7 +39,7 @@ def _line(record: TaskRecord) -> str:
 
 
 def shell_word(text: str) -> str:
-    """Return a word of the wire's text as a shell reads it: quoted where needed, $'...' where it does not print."""
+    """Return a word, in the text of the wire, as a shell reads it: quoted if needed, as $'...' if not printable."""
     if text.isprintable():
         return shlex.quote(text)
     return "$'" + "".join(_shell_escape(char) for char in text) + "'"

@@ -1,4 +1,4 @@
-"""`levity login`: keep the token for an address, once levityd has taken it. Runs in: client. Owns: nothing."""
+"""`levity login`: store the token for an address after levityd has accepted it. Runs in: client. Owns: nothing."""
 
 import os
 import sys
@@ -31,7 +31,7 @@ def run(parsed: Parsed, client: Client) -> int:
         raise InvalidRequest("no token was given: type it, or send it as a line to the standard input")
     key = parse_token(text)
     credentials.use_key(key)
-    # It is kept only when the other side has it, too, and has taken us for somebody.
+    # Stored only after the server has proved that it has the same token, and has accepted this client.
     connection = connect(client.address, Deadline(client.timeout_s), credentials)
     connection.close()
     path = store_token(client.address, key)
@@ -42,7 +42,7 @@ def run(parsed: Parsed, client: Client) -> int:
 
 
 def needs_token(client: Client) -> Credentials:
-    """Return the credentials for an address where tokens are used; InvalidRequest for another."""
+    """Return the client's credentials; InvalidRequest at an address that uses no tokens."""
     if client.credentials is None:
         raise InvalidRequest(f"no token is needed at {client.address}: the kernel says who is there; -a names another")
     return client.credentials
@@ -56,5 +56,5 @@ def _ask_for_token(address: str) -> str:
             return getpass(f"Token for {address}: ")
         except EOFError:
             return ""
-    # Only a line: the rest of the input may be for somebody else.
+    # Only a line: the rest of the input may be for another program.
     return sys.stdin.buffer.readline(_LINE_LIMIT).decode("ascii", "replace") if sys.stdin else ""

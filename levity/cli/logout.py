@@ -12,7 +12,7 @@ OPTIONS = (HELP,)
 
 
 def run(parsed: Parsed, client: Client) -> int:
-    """Run the command; no news is good news."""
+    """Run the command; it prints nothing."""
     parsed.no_words()
     needs_token(client)
     if remove_token(client.address) is None:

@@ -35,7 +35,7 @@ def run(parsed: Parsed, client: Client) -> int:
     wanted = _wanted(parsed)
     open_lines = OpenLines() if len(parsed.words) > 1 else None
     if parsed.has("follow") and len(parsed.words) > 1:
-        from levity.cli.follow import follow_all  # threads are dear
+        from levity.cli.follow import follow_all  # threading takes time to import
 
         return follow_all(client, parsed.words, wanted, lambda: _printer(parsed, open_lines))
     code = 0
@@ -45,7 +45,7 @@ def run(parsed: Parsed, client: Client) -> int:
         except (RequestError, IncompleteLog) as error:
             if len(parsed.words) == 1:
                 raise
-            # As cat(1) does: the others are there all the same.
+            # Go on with the other tasks, as cat(1) does.
             print_error(f"{task_id}: {error.message}")
             code = code or error.exit_status
     return code
@@ -66,14 +66,14 @@ def _printer(parsed: Parsed, open_lines: OpenLines | None) -> "Printer":
     if parsed.has("json"):
         return JsonPrinter()
     timestamps, prefix = parsed.has("timestamps"), parsed.has("prefix")
-    # One after the other tasks are copied as cat(1) does it; at once their lines would be mixed up.
+    # One after the other, tasks are copied as cat(1) does it. At once, only whole lines keep them apart.
     if timestamps or prefix or (open_lines and parsed.has("follow")):
         return LinePrinter(timestamps, prefix, open_lines)
     return PlainPrinter()
 
 
 def _wanted(parsed: Parsed) -> "dict[str, Any]":
-    """Return what is wanted as Client.logs takes it."""
+    """Return the options of Client.logs."""
     streams = [name for name in ("stdout", "stderr") if parsed.has(name)]
     return {
         "follow": parsed.has("follow"),
@@ -89,7 +89,7 @@ def _tail(parsed: Parsed) -> int | None:
     text = parsed.last("tail")
     if text is None or text == "all":
         return None
-    # Not more digits than a log has lines; Python refuses thousands of them in its own words.
+    # No log has more lines than that. Python refuses thousands of digits with an error of its own.
     if text.isascii() and text.isdigit() and len(text) <= 18:
         return int(text)
     raise parsed.usage_error(f"-n takes a number of lines (of 18 digits at most) or `all`, not {text[:64]!r}")

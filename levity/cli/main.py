@@ -1,7 +1,7 @@
 """The `levity` command: global options, dispatch, and the one place where an error becomes a line. Runs in: client.
 
-Owns: the process's exit code. Nothing is imported that the given command does not need: most of what `levity query`
-takes is imports.
+Owns: the process's exit code. Never: imports what the given command does not need, for imports take most of the time of
+`levity query`.
 """
 
 import sys
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from levity.cli.options import Parsed
 
-# Each has a module of its name in this package, with OPTIONS and run(parsed, client).
+# Each is a module of this package, with OPTIONS and run(parsed, client).
 COMMANDS = ("start", "run", "query", "wait", "signal", "logs", "list", "info", "login", "logout")
-# Their options end where the task's command begins.
+# Their own options end where the task's command begins.
 _TAKE_A_COMMAND = ("start", "run")
 
 
@@ -78,7 +78,7 @@ def _ask(module: "ModuleType", parsed: "Parsed", options: "Parsed") -> int:
     given: dict[str, Any] = {name: parsed.last(name) for name in ("ca", "cert", "key")}
     if (timeout_s := parsed.seconds("timeout")) is not None:
         given["timeout"] = timeout_s
-    # A `with` would need no less: the Client connects only when the command asks something.
+    # The client connects at the first request of the command.
     with Client(parsed.last("address"), tls=parsed.has("tls"), **given) as client:
         code: int = module.run(options, client)
         return code

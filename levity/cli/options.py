@@ -1,4 +1,4 @@
-"""Options: a table for each command, and what getopt makes of the words with it. Runs in: client. Owns: nothing."""
+"""Options: parse the words of a command line by a table of its options. Runs in: client. Owns: nothing."""
 
 from getopt import GetoptError, getopt, gnu_getopt
 
@@ -8,7 +8,7 @@ __all__ = ["GLOBAL", "HELP", "Option", "Parsed", "UsageError", "parse"]
 
 
 class UsageError(LevityError):
-    """The command line is not one that levity understands."""
+    """levity does not understand the command line."""
 
     exit_status = 2
 
@@ -18,7 +18,7 @@ class UsageError(LevityError):
 
 
 class Option:
-    """An option: `--name`, `-short` where there is one, and what it takes ("" for nothing)."""
+    """An option: `--name`, `-short` if it has one, and the name of its value ("" for none)."""
 
     __slots__ = ("name", "short", "takes")
 
@@ -45,7 +45,7 @@ GLOBAL = (
 
 
 class Parsed:
-    """The options that were given, and the `words` after or between them."""
+    """The given options, and the `words` after or between them."""
 
     __slots__ = ("_command", "_given", "words")
 
@@ -62,16 +62,16 @@ class Parsed:
         return name in self._given
 
     def every(self, name: str) -> list[str]:
-        """Return the values of all times the option was given."""
+        """Return all values that the option was given."""
         return self._given.get(name, [])
 
     def last(self, name: str) -> str | None:
-        """Return the value of the last time the option was given."""
+        """Return the last value that the option was given."""
         values = self._given.get(name)
         return values[-1] if values else None
 
     def seconds(self, name: str) -> float | None:
-        """Return an option's value as a number of seconds."""
+        """Return an option's value in seconds; UsageError if it is no number."""
         text = self.last(name)
         if text is None:
             return None
@@ -81,24 +81,24 @@ class Parsed:
             raise self.usage_error(f"--{name} takes a number of seconds, not {text!r}") from None
 
     def only_word(self, what: str) -> str:
-        """Return the one word that the command takes."""
+        """Return the one word that the command takes; UsageError for another number of words."""
         if len(self.words) != 1:
             given = "none was" if not self.words else f"{len(self.words)} words were"
             raise self.usage_error(f"`levity {self._command}` takes one {what}, {given} given")
         return self.words[0]
 
     def no_words(self) -> None:
-        """Check that nothing stands after the options."""
+        """Check that no words were given."""
         if self.words:
             raise self.usage_error(f"`levity {self._command}` takes no {self.words[0]!r}")
 
     def usage_error(self, message: str) -> UsageError:
-        """Return the error that names this command's help."""
+        """Return an error that names this command's help page."""
         return UsageError(self._command, message)
 
 
 def parse(command: str, table: tuple[Option, ...], words: list[str], anywhere: bool = False) -> Parsed:
-    """Sort `words` into options and the rest; options end at the first other word unless they may stand `anywhere`."""
+    """Return `words` parsed; options end at the first other word unless they may stand `anywhere`."""
     short = "".join(option.short + (":" if option.takes else "") for option in table if option.short)
     long = [option.name + ("=" if option.takes else "") for option in table]
     try:

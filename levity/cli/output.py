@@ -1,6 +1,6 @@
-"""Standard output and error, as bytes, every failure told. Runs in: client. Owns: descriptors 0, 1 and 2.
+"""Write bytes to standard output and error, and tell every failure. Runs in: client. Owns: descriptors 0, 1 and 2.
 
-Not sys.stdout: it buffers, encodes, and tells of a full disk only while the interpreter is shutting down.
+Not sys.stdout: it buffers, encodes, and tells of a full disk only when the interpreter shuts down.
 """
 
 import os
@@ -23,15 +23,15 @@ _NAMES = {STDOUT: "standard output", STDERR: "standard error"}
 
 
 class ReaderGone(LevityError):
-    """Whoever read our output has left (`| head`): no fault, no message, the code of a program that SIGPIPE ended."""
+    """The reader of the output has left (`| head`): no fault, no message, the code of a program ended by SIGPIPE."""
 
     exit_status = 141
 
 
 def fill_standard_descriptors() -> None:
-    """Open /dev/null in place of a standard descriptor that is closed, or the connection would get its number.
+    """Open /dev/null for each standard descriptor that is closed, or the connection would get its number.
 
-    Opened for reading, so that output to it is still refused instead of lost.
+    For reading only, so that output to it still fails instead of being lost.
     """
     for fd in range(3):
         try:
@@ -41,7 +41,7 @@ def fill_standard_descriptors() -> None:
 
 
 def write(fd: int, data: bytes) -> None:
-    """Write all of `data`, blocking; ReaderGone or LevityError when that cannot be."""
+    """Write all of `data`, blocking; ReaderGone or LevityError if that fails."""
     rest = memoryview(data)
     while rest:
         try:
@@ -55,12 +55,12 @@ def write(fd: int, data: bytes) -> None:
 
 
 def write_text(text: str) -> None:
-    """Write to standard output; what the locale cannot say is escaped, a byte of a file name is itself again."""
+    """Write to standard output: bytes of file names as they were, escapes for what the locale cannot encode."""
     write(STDOUT, text.encode(sys.getfilesystemencoding(), _text_errors(text)))
 
 
 def print_error(message: str) -> None:
-    """Write one line to standard error; if even that fails there is nobody to tell."""
+    """Write one line to standard error; a failure to do so is ignored."""
     line = f"levity: {printable(message)}\n".encode(sys.getfilesystemencoding(), "backslashreplace")
     try:
         write(STDERR, line)
@@ -69,7 +69,7 @@ def print_error(message: str) -> None:
 
 
 def printable(text: str) -> str:
-    """Return `text` with control characters, line ends and bytes that are no text escaped as Python writes them."""
+    """Return `text` with Python's escapes for control characters, line ends and bytes that are no text."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else _escape(char) for char in text)
@@ -90,7 +90,7 @@ def _text_errors(text: str) -> str:
 
 
 def _wait_writable(fd: int) -> None:
-    """Wait for room: somebody who shares our terminal or pipe made it non-blocking."""
+    """Wait for room: another process made the shared terminal or pipe non-blocking."""
     import select
 
     poll = select.poll()
@@ -99,10 +99,10 @@ def _wait_writable(fd: int) -> None:
 
 
 def wait_readable(fd: int, timeout_s: float) -> None:
-    """Wait until `fd` is readable; ReaderGone as soon as nobody reads our standard output any more.
+    """Wait until `fd` is readable; ReaderGone as soon as the reader of standard output leaves.
 
-    Without this a command that has nothing to write would not notice (poll(2): POLLERR at the writing end of a pipe,
-    POLLHUP at a socket whose other end is closed, or a terminal that is gone).
+    A command that has nothing to write would not notice otherwise. poll(2): POLLERR at the writing end of a pipe,
+    POLLHUP at a socket whose other end is closed, or at a terminal that is gone.
     """
     import select
 

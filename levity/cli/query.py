@@ -1,4 +1,4 @@
-"""`levity query`: a task's state, and its exit code once Finished. Runs in: client. Owns: nothing."""
+"""`levity query`: a task's state, and its exit code if Finished. Runs in: client. Owns: nothing."""
 
 from levity.cli.options import HELP, Option, Parsed
 from levity.cli.output import print_error, write_text

@@ -1,9 +1,9 @@
 """`levity run`: start a task, follow it, exit with its code. Runs in: client.
 
-Owns: its threads, and what SIGINT, SIGTERM and SIGHUP do, unless they are ignored already.
+Owns: its threads, and the handlers of SIGINT, SIGTERM and SIGHUP, unless these are ignored.
 
-The main thread waits for events. One thread starts the task, copies the log and waits for the result, one feeds
-standard input. So a signal only wakes the main thread, which is never in the middle of anything.
+The main thread only waits for events, and so is never in the middle of anything when a signal comes. A second thread
+starts the task, copies the log and waits for the result; a third one sends standard input.
 """
 
 import signal
@@ -32,27 +32,27 @@ if TYPE_CHECKING:
 
 OPTIONS = (*TASK_OPTIONS, Option("interactive", "i"), HELP)
 
-# How long the copying thread may take to notice that it is to end; it may be writing to a terminal that stands still.
-_PATIENCE_S = 1.0
+# How long the copying thread may take to notice that it is to end: it may be writing to a terminal that stands still.
+_JOIN_TIMEOUT_S = 1.0
 
 
 class _Interrupt:
-    """The event of a Ctrl-C."""
+    """Ctrl-C was pressed."""
 
 
 class _Left:
-    """The event of another signal that ends us, and not the task."""
+    """A signal came that ends this command, and not the task."""
 
     def __init__(self, number: int) -> None:
         self.number = number
 
 
 class _Started:
-    """The event of a task that runs."""
+    """The task runs."""
 
 
 class _NotSignalled:
-    """The event of a request to end the task that failed."""
+    """The request to end the task failed."""
 
     def __init__(self, error: LevityError) -> None:
         self.error = error
@@ -82,7 +82,7 @@ def _start_and_follow(client: Client, task: "dict[str, Any]", file: "FileIO | No
 
 
 class _Attached:
-    """A task whose output and input are ours, from before its start on."""
+    """A task that this command starts, follows and sends input to."""
 
     def __init__(self, client: Client, task: "dict[str, Any]", file: "FileIO | None", events: WakeupQueue) -> None:
         self._client = client
@@ -90,7 +90,7 @@ class _Attached:
         self._task_id: str = task["task_id"]
         self._file = file
         self._is_started = False
-        # Put into by the threads and by the signal handler, taken from by `wait`.
+        # The threads and the signal handler put events, `wait` gets them.
         self._events = events
         self._reader = client.open_log(self._task_id, follow=True)
         self._reader.on_wait = wait_readable
@@ -102,7 +102,7 @@ class _Attached:
         return f"<_Attached {self._task_id}>"
 
     def __enter__(self) -> "Self":
-        # A shell's background job is not to be reached by Ctrl-C, and has it ignored; nohup(1) has SIGHUP ignored.
+        # A shell ignores SIGINT for a background job, which Ctrl-C must not reach; nohup(1) ignores SIGHUP.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._old_handlers[number] = signal.signal(number, self._caught)
@@ -114,12 +114,12 @@ class _Attached:
             self._stdin_writer.stop()
         self._client.abort()
         self._reader.abort()
-        self._follower.join(_PATIENCE_S)
+        self._follower.join(_JOIN_TIMEOUT_S)
         for number, handler in self._old_handlers.items():
             signal.signal(number, handler)
 
     def wait(self) -> int:
-        """Handle events until the task is over or left, and return the exit code."""
+        """Handle events until the task is over or left alone, and return the exit code."""
         interrupts = 0
         while True:
             event = self._events.get()
@@ -160,7 +160,7 @@ class _Attached:
         Thread(target=self._signal, name="signaller", daemon=True).start()
 
     def _how_to_go_on(self) -> str:
-        """Return the words that tell how to come back to the task."""
+        """Return a message that tells how to come back to the task."""
         task_id = self._task_id
         if not self._is_started:
             return f"if the task was started already, its id is {task_id}"
@@ -174,8 +174,8 @@ class _Attached:
         return exit_code_of(record)
 
     def _failure(self, error: BaseException) -> BaseException:
-        """Return the error as it is to leave this command: with what becomes of the task."""
-        # Where nobody ever answered, or the start was refused, there is no task.
+        """Return the error that ends this command, with what becomes of the task in its message."""
+        # If no levityd ever answered, or it refused the start, there is no task.
         may_run = self._is_started or (isinstance(error, PeerError) and self._client.ever_connected)
         if isinstance(error, ReaderGone):
             print_error(f"nobody reads the output any more; {self._how_to_go_on()}")
@@ -189,7 +189,7 @@ class _Attached:
         self._events.put(_Interrupt() if number == signal.SIGINT else _Left(number))
 
     def _follow(self) -> None:
-        """Start the task, copy its log, and wait for the result, which may come a moment after the end of the log."""
+        """Start the task, copy its log, and wait for the result, which may come a moment after the log's end."""
         try:
             self._client.submit(**self._task, stdin=self._file is not None)
             self._events.put(_Started())
@@ -199,7 +199,7 @@ class _Attached:
                 printer.take(chunk)
             with self._client.another() as client:
                 (record,) = client.wait(self._task_id)
-        except BaseException as error:  # noqa: BLE001 - told to the main thread
+        except BaseException as error:  # noqa: BLE001 - raised in the main thread
             self._events.put(error)
         else:
             self._events.put(record)

@@ -9,6 +9,6 @@ OPTIONS = (Option("grace", "", "SECONDS"), HELP)
 
 
 def run(parsed: Parsed, client: Client) -> int:
-    """Run the command; no news is good news."""
+    """Run the command; it prints nothing."""
     client.signal(parsed.only_word("task id"), parsed.seconds("grace"))
     return 0

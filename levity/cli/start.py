@@ -1,4 +1,4 @@
-"""`levity start`: run a command on the host, print its task's id. Runs in: client. Owns: nothing."""
+"""`levity start`: run a command on the host and print its task's id. Runs in: client. Owns: nothing."""
 
 from levity.cli.options import HELP, Option, Parsed
 from levity.cli.output import ReaderGone, print_error, write_text
@@ -88,7 +88,7 @@ def _log_cap(parsed: Parsed) -> int | None:
 
 
 def _upload(client: Client, task_id: str, file: "FileIO") -> None:
-    """Store all that the file has for the task, which runs already; say what becomes of it if that cannot be."""
+    """Send all of the file to the task, which runs already; a failure says what becomes of the task."""
     waits = f"task {task_id} goes on and waits for the rest of its input; `levity signal {task_id}` ends it"
     try:
         client.write_stdin(task_id, file)

@@ -12,7 +12,7 @@ FORMS = "a time like 2026-11-24T09:41:02Z, seconds since the epoch, or so long a
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 _AGO = re.compile(r"(\d+)([smhd])", re.ASCII)
 _EPOCH = re.compile(r"(\d{1,11})(?:\.(\d+))?", re.ASCII)
-# RFC 3339, section 5.6. Its "T" and "Z" may be small, its "T" a space.
+# RFC 3339, section 5.6: "T" and "Z" may be small, "T" may be a space.
 _DATE = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)?",
     re.ASCII,
@@ -20,7 +20,7 @@ _DATE = re.compile(
 
 
 def parse_time(text: str) -> Moment | None:
-    """Return the moment that `text` means, None if it is of none of the FORMS.
+    """Return the moment that `text` means, None if it has none of the FORMS.
 
     A date without an offset is in this machine's local time.
     """
@@ -35,10 +35,10 @@ def parse_time(text: str) -> Moment | None:
 
 
 def _moment_of_date(text: str, fraction: str | None) -> Moment | None:
-    from datetime import datetime  # 3 ms, and most logs are asked for without a date
+    from datetime import datetime  # it takes 3 ms, and few logs are asked for by a date
 
     try:
-        # Without its fraction, which a datetime would cut to microseconds. A naive one is taken as local time.
+        # Without the fraction, which a datetime would cut to microseconds. timestamp() takes a naive one as local time.
         return Moment(int(datetime.fromisoformat(text).timestamp()) * NS + _fraction(fraction))
     except (ValueError, OverflowError):
         return None

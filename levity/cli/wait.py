@@ -1,4 +1,4 @@
-"""`levity wait`: until tasks are over, then exit with their code. Runs in: client. Owns: nothing."""
+"""`levity wait`: wait until tasks are over, and exit with their code. Runs in: client. Owns: nothing."""
 
 from levity.cli.exit_codes import as_own_failure, exit_code_of
 from levity.cli.options import HELP, Option, Parsed

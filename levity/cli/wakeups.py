@@ -1,8 +1,8 @@
-"""What a command waits for: words of its threads, and signals. Runs in: client. Owns: a pipe, the wake-up by signals.
+"""A queue of events from threads and signal handlers. Runs in: client. Owns: a pipe, and signal.set_wakeup_fd().
 
-A wait for a lock, such as that of a queue.SimpleQueue, would miss a signal that comes just before it, or to another
-thread: the interpreter runs the handler only when the main thread goes on. So that waits for a pipe, into which the
-interpreter writes at once (signal.set_wakeup_fd).
+The interpreter runs a signal handler only when the main thread goes on. A main thread that waited for a lock, such as
+that of a queue.SimpleQueue, would miss a signal that comes just before the wait, or to another thread. So it waits for
+a pipe, into which the interpreter writes at once.
 """
 
 import os
@@ -22,7 +22,7 @@ class WakeupQueue:
 
     def __init__(self) -> None:
         self._waiting: list[object] = []
-        # One that a signal handler may take while its thread has it.
+        # A signal handler may take it while its own thread has it.
         self._lock = RLock()
         self._fds: tuple[int, int] | None = None  # guarded by self._lock
         self._old_wakeup_fd = -1
@@ -45,17 +45,17 @@ class WakeupQueue:
             os.close(fd)
 
     def put(self, event: object) -> None:
-        """Add an event; once nobody waits any more, that does nothing."""
+        """Add an event; after the end of the `with` that has no effect."""
         self._waiting.append(event)
         with self._lock:
             if self._fds:
                 try:
                     os.write(self._fds[1], b"\0")
                 except BlockingIOError:
-                    pass  # So full that it wakes anybody.
+                    pass  # A full pipe wakes the main thread, too.
 
     def get(self) -> object:
-        """Return the next event, and wait for it."""
+        """Wait for the next event and return it."""
         assert self._fds
         poll = select.poll()
         poll.register(self._fds[0], select.POLLIN)

@@ -128,7 +128,7 @@ class Connection:
         credentials = self._socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
         uid = int.from_bytes(credentials[4:8], sys.byteorder)
         if uid not in (0, os.geteuid()):
-            raise AuthenticationError(_somebody_else(self.address, uid))
+            raise AuthenticationError(_other_user(self.address, uid))
 
     def wrap(
         self, wrap: "Callable[[_socket.socket], Socket]", explain: "Callable[[OSError], LevityError | None]"
@@ -359,7 +359,7 @@ def _word(params: "JsonObject", name: str) -> str:
     return text[:100] if isinstance(text, str) else ""
 
 
-def _somebody_else(address: "Address", uid: int) -> str:
+def _other_user(address: "Address", uid: int) -> str:
     import pwd
 
     try:

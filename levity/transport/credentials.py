@@ -186,7 +186,7 @@ def _check_private(fd: int, path: str) -> None:
         raise AuthenticationError(f"the token's file {path} is no regular file: name another one")
     if found.st_uid != os.geteuid():
         raise AuthenticationError(
-            f"the token's file {path} is not yours (its owner has uid {found.st_uid}): whoever that is could change it;"
+            f"the token's file {path} is not yours (its owner has uid {found.st_uid}): that user could change it;"
             " copy it to a file of your own"
         )
     if found.st_mode & 0o077:

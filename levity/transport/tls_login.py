@@ -112,7 +112,7 @@ def _refusal(reason: str, address: "Address", credentials: "Credentials") -> str
     for alert, why in _REFUSALS.items():
         if reason.endswith(f"ALERT_{alert}"):
             whose = credentials.certificate or "this client"
-            return f"{address} refuses {whose}: {why}; ask whoever runs it for another certificate"
+            return f"{address} refuses {whose}: {why}; ask its operator for another certificate"
     return ""
 
 
@@ -125,7 +125,7 @@ def _distrust(code: int, message: str, address: "Address", credentials: "Credent
     if code in _NOT_OF_THE_CA:
         why = f"is not one of the CA in {credentials.ca}: check the address and the file"
     elif code == _EXPIRED:
-        why = "has expired: whoever runs it is to renew it (or the clock here is wrong)"
+        why = "has expired: its operator must renew it (or the clock here is wrong)"
     elif code == _NOT_YET_VALID:
         why = "is not valid yet: see whether the clock here is right"
     elif code == _WRONG_PURPOSE:

@@ -1,1 +1,1 @@
-"""A log as people and programs read it."""
+"""A log in the forms that people and programs read."""

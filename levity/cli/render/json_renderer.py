@@ -1,4 +1,4 @@
-"""A log as JSON, an object a chunk. Runs in: client. Owns: nothing. Never: does I/O."""
+"""Make JSON of a log, an object a chunk. Runs in: client. Owns: nothing. Never: does I/O."""
 
 from levity.protocol.messages import dump_object
 from levity.timestamps import rfc3339
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 class JsonRenderer:
-    """Makes JSON lines of one task's log: text where the bytes are UTF-8, base64 where not.
+    """Makes JSON lines of one task's log: text if the bytes are UTF-8, else base64.
 
-    The bytes of a character that a chunk's end cuts are left for the stream's next chunk.
+    If a chunk ends in the middle of a character, its bytes wait for the stream's next chunk.
     """
 
     def __init__(self) -> None:
-        # Of each stream: bytes of a character that is not whole, with whose they are and when they came.
+        # By stream: the bytes of a cut character, and the chunk that they came in.
         self._cut: dict[str, tuple[LogChunk, bytes]] = {}
 
     def __repr__(self) -> str:
@@ -39,7 +39,7 @@ class JsonRenderer:
             if kept and not chunk.dropped:
                 self._cut[chunk.stream] = kept
             return rest + _record(chunk, {name: count})
-        # What begins in an earlier chunk has that one's time.
+        # A character that began in an earlier chunk has the time of that chunk.
         origin, data = (kept[0], kept[1] + chunk.data) if kept else (chunk, chunk.data)
         whole_to = _end_of_whole(data)
         if whole_to < len(data):
@@ -47,14 +47,14 @@ class JsonRenderer:
         return _output(origin, data[:whole_to]) if whole_to else b""
 
     def finish(self) -> "Iterator[bytes]":
-        """Yield the lines for what is left of characters that never got whole."""
+        """Yield the lines for characters that stay cut."""
         for chunk, data in self._cut.values():
             yield _output(chunk, data)
         self._cut = {}
 
 
 def _end_of_whole(data: bytes) -> int:
-    """Return where a character that may be whole with the next bytes begins; the end if there is none."""
+    """Return the beginning of a last character that the next bytes may complete; the end if there is none."""
     # Its first byte is one of the last three.
     for start in range(len(data) - 1, max(len(data) - 4, -1), -1):
         byte = data[start]

@@ -1,4 +1,4 @@
-"""A log's lines, each with its time and where it is from. Runs in: client. Owns: nothing. Never: does I/O."""
+"""Cut a log into lines, each with its time and source. Runs in: client. Owns: nothing. Never: does I/O."""
 
 from levity.timestamps import rfc3339
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from levity.operations.logs import LogChunk
 
-# How much of a line is held back until its end comes. A longer one is passed on in pieces.
+# How much of a line is held back until its end comes. A longer line is passed on in pieces.
 HELD_LIMIT_BYTES = 64 * 1024
 # As wide as a time.
 _NO_TIME = "----------T--:--:--.---------Z"
@@ -18,17 +18,17 @@ _SHORT = {"stdout": "out", "stderr": "err"}
 
 
 class LineRenderer:
-    """Puts a head before every line of one task's log, and gives out whole lines only.
+    """Puts a head before every line of one task's log, and returns only whole lines.
 
-    The head has, where wanted, the time of the line's first byte, and the beginning of the id with the stream's name.
-    Without heads what it gives out is what it was given, byte for byte.
+    The head has the time of the line's first byte (`timestamps`), the beginning of the id and the stream (`prefix`).
+    Without both, the bytes stay as they are.
     """
 
     def __init__(self, timestamps: bool, prefix: bool, held_limit_bytes: int = HELD_LIMIT_BYTES) -> None:
         self._timestamps = timestamps
         self._prefix = prefix
         self._lines = {name: _Line(held_limit_bytes) for name in _SHORT}
-        # The head made last, for many chunks in a row may have the same.
+        # The last head: many chunks in a row have the same.
         self._head_of: tuple[str, int] | None = None
         self._head_made = b""
 
@@ -36,15 +36,15 @@ class LineRenderer:
         return f"<LineRenderer {self._lines}>"
 
     def feed(self, chunk: "LogChunk") -> bytes:
-        """Return what is to be written of the chunk's stream now that `chunk` came."""
+        """Take a chunk, and return the bytes to write to its stream now."""
         line = self._lines[chunk.stream]
         if chunk.dropped:
-            # The line has a hole: what is there of it stays together, and is not taken for two.
+            # The line has a hole: both parts of it stay one line.
             return line.flush()
         return line.take(chunk.data, self._head(chunk))
 
     def finish(self) -> "Iterator[tuple[str, bytes]]":
-        """Yield for each stream with a last line that did not end what is held back of it, be it nothing."""
+        """Yield, for each stream whose last line has no end, the name and what is held back, perhaps nothing."""
         for name, line in self._lines.items():
             if line.is_open:
                 yield name, line.flush()
@@ -65,15 +65,15 @@ class _Line:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self.is_open = False  # whether a line has begun; perhaps nothing of it is held any more
+        self.is_open = False  # a line has begun; perhaps nothing of it is held any more
         self._held: list[bytes] = []
-        self._size = 0  # of all that came of it, held or not
+        self._size = 0  # of the line so far, held or not
 
     def __repr__(self) -> str:
         return f"{self._size} B" if self.is_open else "none"
 
     def take(self, data: bytes, head: bytes) -> bytes:
-        """Take bytes that came at once, and return all lines that are whole with them."""
+        """Take bytes that came at once, and return all lines that are now whole."""
         whole_to = data.rfind(b"\n") + 1
         ready: list[bytes] = []
         if whole_to:
@@ -94,7 +94,7 @@ class _Line:
         self._size += len(data)
 
     def flush(self) -> bytes:
-        """Return what is held; the line stays open."""
+        """Return the held bytes; the line stays open."""
         held, self._held = b"".join(self._held), []
         return held
 

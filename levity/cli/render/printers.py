@@ -1,4 +1,4 @@
-"""Write a log's chunks to our own standard streams, in the form that is wanted. Runs in: client. Owns: nothing."""
+"""Write a log's chunks to standard output and error, in each form. Runs in: client. Owns: nothing."""
 
 from levity.cli.output import STDERR, STDOUT, print_error, write
 
@@ -13,7 +13,7 @@ _DESCRIPTORS = {"stdout": STDOUT, "stderr": STDERR}
 
 
 class PlainPrinter:
-    """Bytes unchanged and as they come, each stream to its own descriptor."""
+    """Writes bytes unchanged, each stream to its own descriptor."""
 
     def take(self, chunk: "LogChunk") -> None:
         """Write a chunk."""
@@ -23,43 +23,43 @@ class PlainPrinter:
             print_note(chunk)
 
     def finish(self) -> None:
-        """Write what is held back: nothing."""
+        """Write what is held back, which is nothing."""
 
 
 class OpenLines:
-    """Which of several logs was the last to write to a stream, if its line has not ended: no other goes on with it.
+    """Notes, by stream, which of several logs wrote a line that has not ended: another log must not go on with it.
 
-    That happens with a line that is too long to be held back, and at the end of a log.
+    A line is open if it was too long to be held back, or at the end of a log.
     """
 
     def __init__(self) -> None:
         self._of: dict[str, object] = {}
 
-    def before(self, stream: str, who: object, data: bytes) -> bytes:
-        """Return what `who` is to write for its `data`: an end for somebody else's line before it."""
+    def before(self, stream: str, printer: object, data: bytes) -> bytes:
+        """Return `data` as `printer` is to write it: behind the end of another log's open line."""
         if not data:
             return data
-        end = b"" if self._of.get(stream) in {None, who} else b"\n"
-        self._of[stream] = None if data.endswith(b"\n") else who
+        end = b"" if self._of.get(stream) in {None, printer} else b"\n"
+        self._of[stream] = None if data.endswith(b"\n") else printer
         return end + data
 
-    def rest(self, stream: str, who: object, data: bytes) -> bytes:
-        """Return what `who` is to write at last, to have its line end."""
-        return self.before(stream, who, data + b"\n") if data or self._of.get(stream) is who else b""
+    def rest(self, stream: str, printer: object, data: bytes) -> bytes:
+        """Return what `printer` is to write last, so that its line ends."""
+        return self.before(stream, printer, data + b"\n") if data or self._of.get(stream) is printer else b""
 
 
 class LinePrinter:
-    """Whole lines, with time and origin before them."""
+    """Writes whole lines, with time and source before them."""
 
     def __init__(self, timestamps: bool = False, prefix: bool = False, open_lines: OpenLines | None = None) -> None:
-        """`open_lines`: shared with the logs of other tasks, whose lines may come in between, or afterwards."""
+        """`open_lines` is shared with the printers of other tasks' logs."""
         from levity.cli.render.line_renderer import LineRenderer
 
         self._renderer = LineRenderer(timestamps, prefix)
         self._open_lines = open_lines
 
     def take(self, chunk: "LogChunk") -> None:
-        """Write the lines that are whole with `chunk`."""
+        """Write the lines that `chunk` completes."""
         data = self._renderer.feed(chunk)
         if self._open_lines:
             data = self._open_lines.before(chunk.stream, self, data)
@@ -68,13 +68,13 @@ class LinePrinter:
             print_note(chunk)
 
     def finish(self) -> None:
-        """Write the rest of last lines that did not end."""
+        """Write the rest of last lines without an end."""
         for stream, rest in self._renderer.finish():
             write(_DESCRIPTORS[stream], self._open_lines.rest(stream, self, rest) if self._open_lines else rest)
 
 
 class JsonPrinter:
-    """JSON lines, all to standard output."""
+    """Writes JSON lines, all to standard output."""
 
     def __init__(self) -> None:
         from levity.cli.render.json_renderer import JsonRenderer
@@ -86,13 +86,13 @@ class JsonPrinter:
         write(STDOUT, self._renderer.feed(chunk))
 
     def finish(self) -> None:
-        """Write bytes that became no character."""
+        """Write the bytes of characters that stay cut."""
         for line in self._renderer.finish():
             write(STDOUT, line)
 
 
 def print_note(chunk: "LogChunk") -> None:
-    """Say on standard error what a note says."""
+    """Write a note to standard error, in words."""
     if chunk.is_lost:
         print_error(f"{_bytes(chunk.dropped)} of {chunk.stream} lost: the log is damaged")
     elif chunk.dropped:
