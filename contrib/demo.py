@@ -1,7 +1,7 @@
-"""See levity keep its promise: a task goes on while levityd's engine is killed under it. Runs in: `make demo`.
+"""See levity keep its promise: a task goes on while levityd's engine is killed. Runs in: `make demo`.
 
-Owns: a scratch directory, the levityd that works there, and all that came of it; nothing of that is left at the end,
-also after a failure or Ctrl-C. Each command is shown as one would type it. Exit code 1: something was not as promised.
+Owns: a scratch directory, the levityd that works there, and every process of both; none of it is left at the end, also
+after a failure or Ctrl-C. Each command is shown as one would type it. Exit code 1: levity broke its promise.
 """
 
 import json
@@ -21,7 +21,7 @@ from typing import NoReturn, TypeVar
 import psutil
 
 BIN = Path(__file__).resolve().parents[1] / "bin"
-# Marks the environment of all that this demo starts, for the sake of cleaning up.
+# Marks the environment of every process of this demo, so that it can end them all.
 MARK = "DEMO_OF_LEVITY"
 PATIENCE_S = 20.0
 
@@ -48,7 +48,7 @@ class Demo:
     def start_daemon(self) -> None:
         """Start levityd on a free port and have the client commands find it."""
         typed(f"export PATH={shlex.quote(str(BIN))}:$PATH")
-        # Where levityd keeps its state, and the client finds the token with which it gets in.
+        # Where levityd keeps its state, and the client finds its token.
         self._environment["LEVITY_STATE_DIR"] = str(self.scratch / "state")
         typed(f"export LEVITY_STATE_DIR={self._environment['LEVITY_STATE_DIR']}")
         words = ["levityd", "127.0.0.1:0"]
@@ -77,7 +77,7 @@ class Demo:
         return done.stdout
 
     def ask(self, *words: str) -> "subprocess.CompletedProcess[str]":
-        """Run a client command without a word about it."""
+        """Run a client command without showing it."""
         done = subprocess.run(
             [BIN / "levity", *words], env=self._environment, capture_output=True, text=True, timeout=60, check=False
         )
@@ -86,7 +86,7 @@ class Demo:
         return done
 
     def processes(self) -> list[psutil.Process]:
-        """Return every living process that came of this demo, this one aside."""
+        """Return every living process of this demo but this one."""
         found = []
         for process in psutil.process_iter():
             try:
@@ -118,7 +118,7 @@ class Demo:
         check(not self.processes(), f"left behind: {self.processes()}")
 
     def clean_up(self) -> None:
-        """End whatever is still there, however it is, and remove what it wrote."""
+        """End every process that is left, and remove the files."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         give_up_at = time.monotonic() + PATIENCE_S
@@ -135,7 +135,7 @@ def kill(process: psutil.Process) -> None:
     try:
         process.kill()
     except psutil.NoSuchProcess:
-        pass  # It was faster.
+        pass  # It ended first.
 
 
 def typed(line: str) -> None:

@@ -1,4 +1,4 @@
-"""What is measured of reading output, a function for each. Runs in: `make bench`. Owns: nothing beyond its own run."""
+"""Measures of reading output, a function each. Runs in: `make bench`. Owns: nothing beyond its own run."""
 
 import statistics
 import subprocess
@@ -63,7 +63,7 @@ def replay(settings: Settings) -> list[Row]:
 
 
 def _write(daemon: Daemon, mib: int) -> str:
-    """Run a task that writes so much without a line end, and return its id."""
+    """Run a task that writes so many bytes without a line end, and return its id."""
     with client_of(daemon) as client:
         task = client.start(["dd", "if=/dev/zero", "bs=65536", f"count={mib * 16}"], log_cap=0)
         assert client.wait(task)[0].exit_code == 0
@@ -91,7 +91,7 @@ def _peaks(daemon: Daemon, task: str) -> tuple[int, int]:
         assert process.stdout is not None
         client = 0
         while process.stdout.read(8 * MIB):
-            # Asked for while it lives: what wait4(2) says counts the memory of whoever forked it, too.
+            # Asked while the process lives: wait4(2) would count the memory of its parent before exec, too.
             client = max(client, _peak(process.pid))
     assert process.returncode == 0
     return client, _peak(daemon.pid_of("front-end"))
@@ -143,7 +143,7 @@ def followers(settings: Settings) -> list[Row]:
         assert log.count(b"\n") == count
     ratio = crowded / alone
     text = f"{count} lines at 10 000/s, {number} followers: the task's time"
-    beside = f"{alone:.2f} s (nobody follows)"
+    beside = f"{alone:.2f} s (no follower)"
     return [
         Row(text, f"{crowded:.2f} s", beside, f"{ratio:.2f}", "<= 1.1", ratio <= 1.1),
         Row("the same: followers who got every byte", f"{complete}", "", "", f"{number}", complete == number),
@@ -173,7 +173,7 @@ def _local(at: float) -> float:
 
 
 def find(settings: Settings) -> list[Row]:
-    """The end and the middle of a large log, above what the client takes for a log of nothing."""
+    """The end and the middle of a large log, beside the time of the client for an empty log."""
     gib = 1 if settings.quick else 5
     with scratch_daemon(settings, "127.0.0.1:0") as daemon, client_of(daemon) as client:
         script = f"yes 'a line of a log that is not very long, and not very short' | head -c {gib}G; echo; echo end"

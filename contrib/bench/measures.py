@@ -1,4 +1,4 @@
-"""What is measured: a function for each figure. Runs in: `make bench`. Owns: nothing beyond its own run."""
+"""Measures: a function for each figure. Runs in: `make bench`. Owns: nothing beyond its own run."""
 
 import multiprocessing
 import os
@@ -32,7 +32,7 @@ _context = multiprocessing.get_context("fork")
 
 
 def query(settings: Settings) -> list[Row]:
-    """One `levity query`, and the least that any Python program takes."""
+    """One `levity query`, beside the shortest Python program."""
     bare = [sys.executable, "-I", "-S", "-c", "pass"]
     with scratch_daemon(settings) as daemon:
         (task,) = start_sleepers(daemon, 1)
@@ -44,7 +44,7 @@ def query(settings: Settings) -> list[Row]:
 
 
 def tasks(settings: Settings) -> list[Row]:
-    """Tasks of nothing, from the first submission until all are Finished."""
+    """Tasks that do nothing, from the first start until all are Finished."""
     count = 400 if settings.quick else 2000
     with scratch_daemon(settings) as daemon:
         one = median(settings, lambda: _task_rate(daemon, count, 1))
@@ -86,7 +86,7 @@ def _finished(daemon: Daemon) -> int:
 
 
 def memory(settings: Settings) -> list[Row]:
-    """What a live task costs: the memory of its shim, shared pages counted in proportion."""
+    """The memory of a live task's shim, shared pages counted in proportion."""
     count = 200
     with scratch_daemon(settings) as daemon:
         start_sleepers(daemon, count)
@@ -139,7 +139,7 @@ def output(settings: Settings) -> list[Row]:
 
 
 def _fresh(file: Path, measure: Callable[[], Value]) -> Value:
-    """Measure without `file`, and with nothing left to be written back from before."""
+    """Remove `file`, and have all earlier data written back, before a measure."""
     file.unlink(missing_ok=True)
     os.sync()
     return measure()
@@ -166,12 +166,12 @@ def _seconds(at: str | None) -> float:
 
 
 def idle(settings: Settings) -> list[Row]:
-    """What levityd does while nothing is to be done."""
+    """What levityd does while there is no work."""
     count, span_s = 200, 10.0 if settings.quick else 60.0
     with scratch_daemon(settings) as daemon:
         start_sleepers(daemon, count)
         pids = [pid for role in daemon.pids().values() for pid in role]
-        time.sleep(2.0)  # What starting them left to do is not meant.
+        time.sleep(2.0)  # Until the work of their start is done.
         before = cpu_seconds(pids)
         time.sleep(span_s)
         used = (cpu_seconds(pids) - before) * 60 / span_s

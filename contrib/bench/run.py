@@ -1,7 +1,7 @@
 """Measure levity on this machine and print a table: `make bench`, or `run.py --quick query tasks`. Owns: nothing.
 
-Each figure stands beside what the same machine does without levity, and beside its target. Nothing is asserted: a
-machine under load has other figures, and only whoever reads them knows which.
+Each figure stands beside what the same machine does without levity, and beside its target. Nothing is asserted: under
+load a machine has other figures, and only the reader knows how busy it was.
 """
 
 import argparse

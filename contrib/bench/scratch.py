@@ -67,7 +67,7 @@ def scratch_daemon(settings: Settings, address: str | None = None) -> Iterator[D
 
 
 def _end_tasks(daemon: Daemon) -> None:
-    """Signal all live tasks. Daemon.end would do it too, but one that has to search for a thousand takes long."""
+    """Signal all live tasks. Daemon.end would search for a thousand of them, which takes long."""
     with client_of(daemon) as client:
         for record in list(client.list()):
             client.signal(record.id)
@@ -93,7 +93,7 @@ def median(settings: Settings, measure: Callable[[], float], warm_up: bool = Tru
 
 
 def timed(argv: Sequence[str], stdout: str = os.devnull) -> float:
-    """Run a command to its end and return how many seconds that took, by a call that costs as little as there is."""
+    """Run a command to its end by the cheapest call there is, and return how many seconds that took."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     actions = [(os.POSIX_SPAWN_OPEN, 1, stdout, flags, 0o600), (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)]
     began = time.perf_counter()

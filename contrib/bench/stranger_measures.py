@@ -1,4 +1,4 @@
-"""What strangers cost those who are known. Runs in: `make bench`. Owns: nothing beyond its own run."""
+"""What unauthenticated connections cost a known client. Runs in: `make bench`. Owns: nothing beyond its own run."""
 
 import socket
 import statistics
@@ -18,7 +18,7 @@ _PAUSE_S = 0.005
 
 
 def strangers(settings: Settings) -> list[Row]:
-    """Queries of a known client while 500 strangers connect, say nothing or a byte now and then, and come back."""
+    """Queries of an authenticated client while 500 others connect, send little or nothing, and come back."""
     seconds = 4.0 if settings.quick else 15.0
     with scratch_daemon(settings, "127.0.0.1:0") as daemon, client_of(daemon) as client:
         alone = _query_for(client, seconds / 2)
@@ -41,7 +41,7 @@ def _query_for(client: Client, seconds: float) -> list[float]:
 
 @contextmanager
 def _flood(daemon: Daemon) -> Iterator[None]:
-    """Keep so many connections: what levityd drops comes back at once."""
+    """Keep so many connections: one that levityd drops comes back at once."""
     host, port = str(daemon.address).rsplit(":", 1)
     over = threading.Event()
 

@@ -20,11 +20,11 @@ COMMANDS = {"levity": ("-IS", "levity.cli.main"), "levityd": ("-I", "supervisor.
 
 
 def first_lines(python: str, flags: str) -> str:
-    """Return what makes a file that goes on in Python run with `python`; without limits on where that is."""
+    """Return the first lines of a Python program that make it run with `python`, wherever that is."""
     shebang = f"#!{python} {flags}"
     if " " not in python and "\t" not in python and len(os.fsencode(shebang)) <= SHEBANG_LIMIT:
         return f"{shebang}\n"
-    # /bin/sh runs the second line and never sees the third; to Python both are one string that nobody uses.
+    # /bin/sh runs the second line and never sees the third; to Python both are one unused string.
     return f"#!/bin/sh\n'''exec' {shlex.quote(python)} {flags} \"$0\" \"$@\"\n' '''\n"
 
 
@@ -40,7 +40,7 @@ def script(python: str, flags: str, module: str) -> str:
 
 
 def write_launcher(python: str, path: Path) -> None:
-    """Make or replace a launcher, which one it is by its name; one that runs meanwhile is not disturbed."""
+    """Make or replace the launcher of this name; one that runs meanwhile is not disturbed."""
     path.parent.mkdir(exist_ok=True)
     unfinished = path.with_name(f".{path.name}.new")
     unfinished.write_text(script(python, *COMMANDS[path.name]), encoding="utf-8", errors="surrogateescape")

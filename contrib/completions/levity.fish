@@ -50,7 +50,7 @@ complete -c levity -n "not __fish_seen_subcommand_from $commands" -a start -d 'r
 complete -c levity -n "not __fish_seen_subcommand_from $commands" -a run -d 'run a command on the host and follow it to its end'
 complete -c levity -n "not __fish_seen_subcommand_from $commands" -a query -d 'print the state of a task'
 complete -c levity -n "not __fish_seen_subcommand_from $commands" -a wait -d 'wait until tasks are over'
-complete -c levity -n "not __fish_seen_subcommand_from $commands" -a signal -d 'ask a task to quit'
+complete -c levity -n "not __fish_seen_subcommand_from $commands" -a signal -d 'ask a task to end'
 complete -c levity -n "not __fish_seen_subcommand_from $commands" -a logs -d 'print the output of tasks'
 complete -c levity -n "not __fish_seen_subcommand_from $commands" -a list -d 'print a line for each task'
 complete -c levity -n "not __fish_seen_subcommand_from $commands" -a info -d 'print what levityd says of itself'

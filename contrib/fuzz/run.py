@@ -1,10 +1,10 @@
-"""Fuzz what strangers can reach, guided by coverage. Runs in: a developer's shell. Owns: nothing.
+"""Fuzz what unauthenticated peers can reach, guided by coverage. Runs in: a developer's shell. Owns: nothing.
 
     .venv/bin/python -m pip install atheris
     .venv/bin/python contrib/fuzz/run.py frames|handshake|pipe [-max_total_time=60] [CORPUS_DIRECTORY]
 
 Options with one dash are libFuzzer's. A crash is written to ./crash-*, and repeated with that file as the argument.
-atheris is no dependency of levity: without it, the tests run the same targets over what hypothesis makes.
+atheris is no dependency of levity: the tests run the same targets with what hypothesis makes.
 """
 
 import sys
@@ -19,7 +19,7 @@ def main() -> int:
         import atheris  # type: ignore[import-untyped]
     except ImportError:
         print("fuzz: atheris is not installed: .venv/bin/python -m pip install atheris", file=sys.stderr)
-        return 77  # What test drivers take for "skipped".
+        return 77  # Test drivers take this code for "skipped".
     with atheris.instrument_imports(include=["levity", "supervisor"]):
         from contrib.fuzz.targets import TARGETS
     if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:

@@ -1,4 +1,4 @@
-"""What a fuzzer feeds with bytes, one function each. Runs in: contrib/fuzz/run.py, tests. Owns: nothing.
+"""Targets that a fuzzer feeds with bytes, a function each. Runs in: contrib/fuzz/run.py, tests. Owns: nothing.
 
 A target takes any bytes and raises only if something is wrong with levity.
 """
@@ -54,7 +54,7 @@ def _frames(chunks: list[bytes]) -> tuple[list[Frame], str]:
 
 
 class FakeLink(EngineLink):
-    """An engine that knows nobody, or everybody where `proof` is what is shown; `asked` is what it was asked."""
+    """An engine that refuses every client but one that shows `proof`; `asked` are the requests to it."""
 
     def __init__(self, proof: str | None = None) -> None:
         self.asked: list[tuple[str, Any]] = []
@@ -70,12 +70,12 @@ class FakeLink(EngineLink):
         return {"proof": "00", "ticket": "t", "user": "alice", "role": "user", "server": "levityd"}
 
     def tell(self, method: str, params: Any, **_more: object) -> None:
-        """Take note."""
+        """Note the request."""
         self.asked.append((method, params))
 
 
 def handshake(data: bytes, proof: str | None = None) -> bool:
-    """The server's dialogue with a stranger that sends these bytes: one refusal, no other call; whether it got in."""
+    """The handshake with a peer that sends these bytes: one refusal, no other call. Return whether it got in."""
     ours, theirs = socket.socketpair()
     link, decoder = FakeLink(proof), FrameDecoder(UNAUTHENTICATED_FRAME_LIMIT)
     wire = Wire(_Named(fileno=ours.detach()))
@@ -99,7 +99,7 @@ def handshake(data: bytes, proof: str | None = None) -> bool:
 
 
 class _Named(socket.socket):
-    """A socket that has an address as one of TCP has, to which proofs are bound."""
+    """A socket with an address of TCP, to which proofs are bound."""
 
     def getsockname(self) -> tuple[str, int]:
         return "127.0.0.1", 1
@@ -112,7 +112,7 @@ def _check_answers(theirs: socket.socket, *, is_in: bool) -> None:
         while data := theirs.recv(65536):
             decoder.feed(data)
     except ConnectionResetError:
-        pass  # What it had sent was not all read.
+        pass  # The handshake did not read all that was sent.
     while isinstance(frame := decoder.next_frame(), Frame):
         answers.append(frame.body)
     refusals = [body for body in answers if b'"error"' in body]
