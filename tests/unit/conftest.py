@@ -25,3 +25,14 @@ def no_tls_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(f"LEVITY_{name}", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.setenv("LEVITY_STATE_DIR", str(tmp_path))
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user without a token: returns a new directory, with config/ and state/ in it."""
+    for name in ("TOKEN_FILE", "STATE_DIR", "CACERT", "CLIENT_CERT", "CLIENT_KEY", "ADDR"):
+        monkeypatch.delenv(f"LEVITY_{name}", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("LEVITY_STATE_DIR", str(tmp_path / "state"))
+    (tmp_path / "state").mkdir()
+    return tmp_path

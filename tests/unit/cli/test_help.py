@@ -22,9 +22,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMPLETIONS = ["levity.bash", "_levity", "levity.fish"]
 
 
-@pytest.mark.parametrize("words", [["--help"], ["-h"], ["help"], ["--help", "query"], ["-a", "x", "--help"]])
-def test_the_overview(words: list[str], capfdbinary: Captured) -> None:
-    assert main(words) == 0
+@pytest.mark.parametrize("words", ["--help", "-h", "help", "--help query", "-a x --help"])
+def test_the_overview(words: str, capfdbinary: Captured) -> None:
+    assert main(words.split()) == 0
     assert capfdbinary.readouterr() == (PAGES[""].encode(), b"")
 
 

@@ -225,7 +225,7 @@ def test_several_tasks_one_after_the_other(capfdbinary: Captured) -> None:
 LONG = b"x" * (HELD_LIMIT_BYTES + 1)
 
 
-@pytest.mark.parametrize("options", [["--prefix"], ["--prefix", "-f"]])
+@pytest.mark.parametrize("options", [["--prefix"], ["--prefix", "-f"]], ids=" ".join)
 def test_a_last_line_without_an_end_is_ended_before_another_tasks(capfdbinary: Captured, options: list[str]) -> None:
     """Be it that nothing of it is held back any more."""
     with FakeServer(by_id(a=[(STDOUT, LONG, T)], b=[(STDOUT, b"b1", T)])) as server:
@@ -271,8 +271,15 @@ def with_holes(peer: Peer) -> None:
     peer.reply(request, {"stdout": 10 + len(rest), "stderr": 0})
 
 
-@pytest.mark.parametrize("options", [["--prefix"], ["--prefix", "-f"]])
-@pytest.mark.parametrize(("name", "text", "code"), [("cut", b"abc", 0), ("more", b"abcdef", 0), ("lost", b"abc", 1)])
+@pytest.mark.parametrize("options", [["--prefix"], ["--prefix", "-f"]], ids=" ".join)
+@pytest.mark.parametrize(
+    ("name", "text", "code"),
+    [
+        pytest.param("cut", b"abc", 0, id="the hole is at the end"),
+        pytest.param("more", b"abcdef", 0, id="more comes after the hole"),
+        pytest.param("lost", b"abc", 1, id="the bytes are lost"),
+    ],
+)
 def test_a_line_with_a_hole_is_ended_too(
     capfdbinary: Captured, options: list[str], name: str, text: bytes, code: int
 ) -> None:
@@ -290,8 +297,8 @@ def damaged_in_a_line(peer: Peer) -> None:
     peer.reply(request, {"stdout": 3, "stderr": 0})
 
 
-@pytest.mark.parametrize("ids", [[ID], [ID, OTHER]])
-@pytest.mark.parametrize("options", [["--prefix"], ["--prefix", "-f"]])
+@pytest.mark.parametrize("ids", [pytest.param([ID], id="one task"), pytest.param([ID, OTHER], id="two tasks")])
+@pytest.mark.parametrize("options", [["--prefix"], ["--prefix", "-f"]], ids=" ".join)
 def test_what_is_held_back_of_a_damaged_log_is_written(
     capfdbinary: Captured, options: list[str], ids: list[str]
 ) -> None:
@@ -361,7 +368,7 @@ def test_a_reader_that_leaves_ends_it_quietly(options: str) -> None:
     assert (done.stdout.count(b"\n"), done.stderr, done.returncode) == (1, b"", 141)
 
 
-@pytest.mark.parametrize("ids", [[ID], [ID, OTHER]])
+@pytest.mark.parametrize("ids", [pytest.param([ID], id="one task"), pytest.param([ID, OTHER], id="two tasks")])
 def test_ctrl_c_leaves_the_task_alone(ids: list[str]) -> None:
     def quiet(peer: Peer) -> None:
         peer.hello()

@@ -40,13 +40,13 @@ def test_start_prints_the_id_and_nothing_else(server: FakeServer, capfdbinary: C
 @pytest.mark.parametrize(
     ("words", "argv"),
     [
-        (["--", "ls", "-la"], ["ls", "-la"]),
-        (["ls", "-d", "x", "--json"], ["ls", "-d", "x", "--json"]),
-        (["ls", "--", "-la"], ["ls", "--", "-la"]),
-        (["--", "--", "x"], ["--", "x"]),
-        (["--", "-d", "x"], ["-d", "x"]),
-        (["echo", ""], ["echo", ""]),
-        (["ls", "--help"], ["ls", "--help"]),
+        pytest.param(["--", "ls", "-la"], ["ls", "-la"], id="-- ls -la"),
+        pytest.param(["ls", "-d", "x", "--json"], ["ls", "-d", "x", "--json"], id="ls -d x --json"),
+        pytest.param(["ls", "--", "-la"], ["ls", "--", "-la"], id="ls -- -la"),
+        pytest.param(["--", "--", "x"], ["--", "x"], id="-- -- x"),
+        pytest.param(["--", "-d", "x"], ["-d", "x"], id="-- -d x"),
+        pytest.param(["echo", ""], ["echo", ""], id="echo and an empty word"),
+        pytest.param(["ls", "--help"], ["ls", "--help"], id="ls --help"),
     ],
 )
 def test_options_end_at_the_command(server: FakeServer, words: list[str], argv: list[str]) -> None:
@@ -152,11 +152,11 @@ def test_info(capfdbinary: Captured) -> None:
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (UnknownTask("no task 'x'"), 1),
-        (AmbiguousTask("'3' is the beginning of 2 ids"), 1),
-        (BadDirectory("no directory '/x'"), 1),
-        (NotExecutable("'/etc' is not executable"), 126),
-        (CommandNotFound("no command 'lss'"), 127),
+        pytest.param(UnknownTask("no task 'x'"), 1, id="no such task"),
+        pytest.param(AmbiguousTask("'3' is the beginning of 2 ids"), 1, id="an id of several tasks"),
+        pytest.param(BadDirectory("no directory '/x'"), 1, id="no such directory"),
+        pytest.param(NotExecutable("'/etc' is not executable"), 126, id="not executable"),
+        pytest.param(CommandNotFound("no command 'lss'"), 127, id="no such command"),
     ],
 )
 def test_the_servers_errors(error: Any, code: int, capfdbinary: Captured) -> None:
@@ -172,7 +172,7 @@ def test_an_error_is_one_printable_line(capfdbinary: Captured) -> None:
     assert capfdbinary.readouterr().err == "levity: a\\nb\\x1b[2J\\xff\\u202eé\n".encode()
 
 
-USAGE = [
+USAGE: list[tuple[list[str], str]] = [
     ([], "no command was given; see 'levity --help'"),
     (["frobnicate"], "there is no command 'frobnicate'; there are start, run, query"),
     (["--frob"], "option --frob not recognized; see 'levity --help'"),
@@ -221,7 +221,7 @@ USAGE = [
 ]
 
 
-@pytest.mark.parametrize(("words", "message"), USAGE)
+@pytest.mark.parametrize(("words", "message"), USAGE, ids=[" ".join(words)[:40] or "nothing" for words, _ in USAGE])
 def test_a_wrong_command_line(
     words: list[str], message: str, capfdbinary: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:

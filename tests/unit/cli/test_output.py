@@ -166,7 +166,13 @@ def test_a_pipe_that_breaks() -> None:
     os.close(writer)
 
 
-@pytest.mark.parametrize("make", [os.pipe, lambda: [end.detach() for end in reversed(socket.socketpair())]])
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(os.pipe, id="a pipe"),
+        pytest.param(lambda: [end.detach() for end in reversed(socket.socketpair())], id="a socket"),
+    ],
+)
 def test_a_reader_that_leaves_is_noticed_while_nothing_comes(make: Callable[[], Sequence[int]]) -> None:
     """A pipe without a reader has an error, a socket whose other end is closed is hung up (poll(2))."""
     reader, writer = make()

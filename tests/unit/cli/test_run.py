@@ -51,11 +51,16 @@ def spawned(server: FakeServer, *words: str, stdin: int = subprocess.DEVNULL) ->
 @pytest.mark.parametrize(
     ("end", "code", "said"),
     [
-        ({"exit_code": 0}, 0, ""),
-        ({"exit_code": 1}, 1, ""),
-        ({"exit_code": 143, "signal": "SIGTERM"}, 143, ""),
-        ({"state": "BrutallyKilled", "exit_code": 137, "signal": "SIGKILL"}, 137, ""),
-        ({"state": "InternalServerError", "exit_code": None, "reason": "monitor lost"}, 125, "monitor lost"),
+        pytest.param({"exit_code": 0}, 0, "", id="it succeeded"),
+        pytest.param({"exit_code": 1}, 1, "", id="it failed"),
+        pytest.param({"exit_code": 143, "signal": "SIGTERM"}, 143, "", id="it ended by a signal"),
+        pytest.param({"state": "BrutallyKilled", "exit_code": 137, "signal": "SIGKILL"}, 137, "", id="it was killed"),
+        pytest.param(
+            {"state": "InternalServerError", "exit_code": None, "reason": "monitor lost"},
+            125,
+            "monitor lost",
+            id="levity failed",
+        ),
     ],
 )
 def test_run_copies_the_output_and_exits_with_the_tasks_code(
@@ -84,9 +89,9 @@ def test_run_goes_on_over_broken_connections(capfdbinary: Captured) -> None:
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (CommandNotFound("no command 'lss'"), 127),
-        (NotExecutable("'/etc' is not executable"), 126),
-        (BadDirectory("no directory '/x'"), 125),
+        pytest.param(CommandNotFound("no command 'lss'"), 127, id="no such command"),
+        pytest.param(NotExecutable("'/etc' is not executable"), 126, id="not executable"),
+        pytest.param(BadDirectory("no directory '/x'"), 125, id="no such directory"),
     ],
 )
 def test_a_run_that_starts_nothing(error: Exception, code: int, capfdbinary: Captured) -> None:
@@ -225,7 +230,13 @@ def test_interactive_input_is_passed_on_as_it_comes() -> None:
     assert (client.returncode, out, fake.input) == (5, b"one\ntwo", b"one\ntwo\n")
 
 
-@pytest.mark.parametrize("fake", [FakeTask(LOG), FakeTask(LOG, reads=2, ends_on="closed")])
+@pytest.mark.parametrize(
+    "fake",
+    [
+        pytest.param(FakeTask(LOG), id="it reads nothing"),
+        pytest.param(FakeTask(LOG, reads=2, ends_on="closed"), id="it closes its input"),
+    ],
+)
 def test_a_task_that_does_not_read_its_input_blocks_nobody(fake: FakeTask) -> None:
     with FakeServer(fake) as server, spawned(server, "run", "-i", "true", stdin=subprocess.PIPE) as client:
         assert client.stdin
@@ -246,7 +257,7 @@ def test_the_first_ctrl_c_ends_the_task() -> None:
     assert server.methods().count("task.signal") == 1
 
 
-@pytest.mark.parametrize("options", [[], ["-i"]])
+@pytest.mark.parametrize("options", [pytest.param([], id="without input"), pytest.param(["-i"], id="with input")])
 def test_the_second_ctrl_c_leaves_the_task_alone(options: Sequence[str]) -> None:
     fake = FakeTask(QUIET, ends_on="never")
     with FakeServer(fake) as server:

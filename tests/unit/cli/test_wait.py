@@ -26,9 +26,9 @@ LOST: dict[str, object] = {"state": "InternalServerError", "reason": "monitor lo
 @pytest.mark.parametrize(
     ("tasks", "code"),
     [
-        ([FINISHED], 3),
-        ([FINISHED | {"exit_code": 0}], 0),
-        ([FINISHED | {"exit_code": 143, "signal": "SIGTERM"}], 143),
+        pytest.param([FINISHED], 3, id="it failed"),
+        pytest.param([FINISHED | {"exit_code": 0}], 0, id="it succeeded"),
+        pytest.param([FINISHED | {"exit_code": 143, "signal": "SIGTERM"}], 143, id="it ended by a signal"),
     ],
 )
 def test_wait_for_one_prints_nothing(tasks: list[dict[str, object]], code: int, capfdbinary: Captured) -> None:

@@ -78,30 +78,30 @@ def test_every_byte_reaches_the_host(server: FakeServer) -> None:
         assert request.params["env"] == {name.decode("utf-8", "surrogateescape"): wire}
 
 
-NONSENSE: list[tuple[dict[str, Any], str]] = [
-    ({"argv": []}, "the command is empty"),
-    ({"argv": [""]}, "the command is empty"),
-    ({"argv": "ls -l"}, "list of words"),
-    ({"argv": b"ls"}, "list of words"),
-    ({"argv": None}, "list of words"),
-    ({"argv": 5}, "list of words"),
-    ({"argv": ["ls", 5]}, "argument 1 is neither text nor bytes"),
-    ({"argv": ["ls", "a\0b"]}, "argument 1 holds a NUL"),
-    ({"argv": ["ls", "\ud800"]}, "argument 1 is neither text nor bytes"),
-    ({"argv": ["ls"], "cwd": "a\0b"}, "the working directory holds a NUL"),
-    ({"argv": ["ls"], "env": {"": "x"}}, "empty or holds '='"),
-    ({"argv": ["ls"], "env": {"a=b": "x"}}, "empty or holds '='"),
-    ({"argv": ["ls"], "env": {"a\0b": "x"}}, "variable holds a NUL"),
-    ({"argv": ["ls"], "env": {"a": "x\0"}}, "variable 'a' holds a NUL"),
-    ({"argv": ["ls"], "env": {"a": None}}, "neither text nor bytes"),
-    ({"argv": ["ls"], "env": ["a=b"]}, "to be a dict"),
-    ({"argv": ["ls"], "grace_s": -1}, "grace period"),
-    ({"argv": ["ls"], "grace_s": float("nan")}, "grace period"),
-    ({"argv": ["ls"], "grace_s": float("inf")}, "grace period"),
-    ({"argv": ["ls"], "grace_s": "5"}, "grace period"),
-    ({"argv": ["ls"], "user": ""}, "no user's name"),
-    ({"argv": ["ls"], "user": "a\0b"}, "no user's name"),
-    ({"argv": ["ls"], "user": 0}, "no user's name"),
+NONSENSE = [
+    pytest.param({"argv": []}, "the command is empty", id="no word"),
+    pytest.param({"argv": [""]}, "the command is empty", id="an empty word"),
+    pytest.param({"argv": "ls -l"}, "list of words", id="a command as text"),
+    pytest.param({"argv": b"ls"}, "list of words", id="a command as bytes"),
+    pytest.param({"argv": None}, "list of words", id="no command"),
+    pytest.param({"argv": 5}, "list of words", id="a number as command"),
+    pytest.param({"argv": ["ls", 5]}, "argument 1 is neither text nor bytes", id="a number as argument"),
+    pytest.param({"argv": ["ls", "a\0b"]}, "argument 1 holds a NUL", id="an argument with a NUL"),
+    pytest.param({"argv": ["ls", "\ud800"]}, "argument 1 is neither text nor bytes", id="an argument with a surrogate"),
+    pytest.param({"argv": ["ls"], "cwd": "a\0b"}, "the working directory holds a NUL", id="a directory with a NUL"),
+    pytest.param({"argv": ["ls"], "env": {"": "x"}}, "empty or holds '='", id="a variable without name"),
+    pytest.param({"argv": ["ls"], "env": {"a=b": "x"}}, "empty or holds '='", id="a name with an equals sign"),
+    pytest.param({"argv": ["ls"], "env": {"a\0b": "x"}}, "variable holds a NUL", id="a name with a NUL"),
+    pytest.param({"argv": ["ls"], "env": {"a": "x\0"}}, "variable 'a' holds a NUL", id="a value with a NUL"),
+    pytest.param({"argv": ["ls"], "env": {"a": None}}, "neither text nor bytes", id="a variable without value"),
+    pytest.param({"argv": ["ls"], "env": ["a=b"]}, "to be a dict", id="an environment as list"),
+    pytest.param({"argv": ["ls"], "grace_s": -1}, "grace period", id="a negative grace period"),
+    pytest.param({"argv": ["ls"], "grace_s": float("nan")}, "grace period", id="a grace period that is not a number"),
+    pytest.param({"argv": ["ls"], "grace_s": float("inf")}, "grace period", id="an infinite grace period"),
+    pytest.param({"argv": ["ls"], "grace_s": "5"}, "grace period", id="a grace period as text"),
+    pytest.param({"argv": ["ls"], "user": ""}, "no user's name", id="an empty user"),
+    pytest.param({"argv": ["ls"], "user": "a\0b"}, "no user's name", id="a user with a NUL"),
+    pytest.param({"argv": ["ls"], "user": 0}, "no user's name", id="a number as user"),
 ]
 
 
@@ -136,7 +136,15 @@ def test_query_gives_the_record() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"state": "Paused"}, {"id": 5}, {"argv": None}, {"argv": [1]}, {"argv": ["\ud800"]}, {"env": []}]
+    "changes",
+    [
+        pytest.param({"state": "Paused"}, id="an unknown state"),
+        pytest.param({"id": 5}, id="a number as id"),
+        pytest.param({"argv": None}, id="no command"),
+        pytest.param({"argv": [1]}, id="a number as argument"),
+        pytest.param({"argv": ["\ud800"]}, id="an argument with a surrogate"),
+        pytest.param({"env": []}, id="an environment as list"),
+    ],
 )
 def test_a_record_that_makes_no_sense(changes: dict[str, Any]) -> None:
     raw = record(**changes)
@@ -172,7 +180,15 @@ def test_list_goes_through_all_pages() -> None:
     assert all(request.params["all"] is True for request in server.requests)
 
 
-@pytest.mark.parametrize("page", [{}, {"tasks": None}, {"tasks": [5], "next": None}, {"tasks": {}}])
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param({}, id="empty"),
+        pytest.param({"tasks": None}, id="null"),
+        pytest.param({"tasks": [5], "next": None}, id="a number as task"),
+        pytest.param({"tasks": {}}, id="an object"),
+    ],
+)
 def test_a_list_that_is_none(page: dict[str, Any]) -> None:
     with FakeServer(answering(page)) as server, Client(server.address) as client, pytest.raises(ProtocolError):
         list(client.list())
@@ -217,7 +233,18 @@ def test_what_is_no_id_is_not_asked_for(task_id: Any) -> None:
             ask(task_id)
 
 
-@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), 1e7, "5", None])
+@pytest.mark.parametrize(
+    "timeout",
+    [
+        pytest.param(0, id="zero"),
+        pytest.param(-1, id="negative"),
+        pytest.param(float("nan"), id="not a number"),
+        pytest.param(float("inf"), id="infinite"),
+        pytest.param(1e7, id="too long for a socket"),
+        pytest.param("5", id="text"),
+        pytest.param(None, id="none"),
+    ],
+)
 def test_a_timeout_that_makes_no_sense(timeout: Any) -> None:
     with pytest.raises(InvalidRequest, match="timeout"):
         Client("127.0.0.1:1", timeout=timeout)

@@ -96,14 +96,14 @@ def head(length: int, kind: int = JSON) -> bytes:
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (head(0), "a frame of 0 bytes"),
-        (head(FRAME_LIMIT + 1), "the limit is"),
-        (b"HTTP/1.1 400 Bad Request", "the limit is"),
-        (b"SSH-2.0-OpenSSH_9.2", "the limit is"),
-        (head(5, kind=3), "unknown kind 3"),
-        (head(5, kind=255), "unknown kind 255"),
-        (head(9, kind=STDOUT)[:5] + bytes(8) + b"", None),
-        (head(8, kind=STDOUT) + bytes(7), "without its time"),
+        pytest.param(head(0), "a frame of 0 bytes", id="no byte"),
+        pytest.param(head(FRAME_LIMIT + 1), "the limit is", id="longer than the limit"),
+        pytest.param(b"HTTP/1.1 400 Bad Request", "the limit is", id="an HTTP server"),
+        pytest.param(b"SSH-2.0-OpenSSH_9.2", "the limit is", id="an SSH server"),
+        pytest.param(head(5, kind=3), "unknown kind 3", id="kind 3"),
+        pytest.param(head(5, kind=255), "unknown kind 255", id="kind 255"),
+        pytest.param(head(9, kind=STDOUT)[:5] + bytes(8) + b"", None, id="output of no byte is one"),
+        pytest.param(head(8, kind=STDOUT) + bytes(7), "without its time", id="output without its time"),
     ],
 )
 def test_what_is_no_frame(data: bytes, why: str | None) -> None:

@@ -49,7 +49,15 @@ def test_codes_on_the_wire_never_change() -> None:
         assert type(from_wire(code, "m")) is getattr(errors, name)
 
 
-@pytest.mark.parametrize("code", [0, 999, -1, 2**70])
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param(0, id="zero"),
+        pytest.param(999, id="positive"),
+        pytest.param(-1, id="negative"),
+        pytest.param(2**70, id="huge"),
+    ],
+)
 def test_an_unknown_code_is_a_plain_error(code: int) -> None:
     error = from_wire(code, "from a newer levityd")
     assert type(error) is LevityError

@@ -58,7 +58,7 @@ def test_run_goes_on_over_broken_connections() -> None:
     assert (done.stdout, done.stderr) == (b"one\ntwo\n", b"bad\n")
 
 
-@pytest.mark.parametrize("source", [b"x" * 700_000, b""])
+@pytest.mark.parametrize("source", [pytest.param(b"x" * 700_000, id="several chunks"), pytest.param(b"", id="no byte")])
 def test_run_feeds_the_task_while_it_follows(source: bytes) -> None:
     fake = FakeTask(LOG, ends_on="input")
     with FakeServer(fake) as server, Client(server.address, TIMEOUT_S) as client:

@@ -38,12 +38,12 @@ class Slowly(io.RawIOBase):
 @pytest.mark.parametrize(
     "source",
     [
-        lambda data: data,
-        bytearray,
-        memoryview,
-        io.BytesIO,
-        lambda data: io.BufferedReader(io.BytesIO(data)),
-        lambda data: Slowly(data[:50] + data[-50:]),
+        pytest.param(lambda data: data, id="bytes"),
+        pytest.param(bytearray, id="a bytearray"),
+        pytest.param(memoryview, id="a memoryview"),
+        pytest.param(io.BytesIO, id="a file in memory"),
+        pytest.param(lambda data: io.BufferedReader(io.BytesIO(data)), id="a buffered file"),
+        pytest.param(lambda data: Slowly(data[:50] + data[-50:]), id="a file that gives a byte at a time"),
     ],
 )
 def test_input_is_sent_in_chunks_to_its_end(source: Callable[[bytes], Any]) -> None:
@@ -99,7 +99,13 @@ def test_input_that_is_not_read_to_its_end() -> None:
     assert len(server.requests) == 2
 
 
-@pytest.mark.parametrize("reply", [{"stored": 3, "closed": True, "over": False}, {"stored": 3, "over": True}])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        pytest.param({"stored": 3, "closed": True, "over": False}, id="the task closed its input"),
+        pytest.param({"stored": 3, "over": True}, id="the task is over"),
+    ],
+)
 def test_a_reply_that_nobody_reads_ends_it(reply: dict[str, Any]) -> None:
     with FakeServer(answering(reply)) as server, Client(server.address) as client:
         assert client.write_stdin("3f2a", b"abcdef") == 3
@@ -114,13 +120,29 @@ def test_a_chunk_that_is_taken_in_parts() -> None:
     assert sent == [(0, b"abcdef"), (2, b"cdef"), (5, b"f"), (6, b"")]
 
 
-@pytest.mark.parametrize("reply", [{}, {"stored": None}, {"stored": True}, {"stored": 0}])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        pytest.param({}, id="empty"),
+        pytest.param({"stored": None}, id="stored is null"),
+        pytest.param({"stored": True}, id="stored is a boolean"),
+        pytest.param({"stored": 0}, id="none of the chunk is taken"),
+    ],
+)
 def test_a_reply_to_input_that_makes_no_sense(reply: dict[str, Any]) -> None:
     with FakeServer(answering(reply)) as server, Client(server.address) as client, pytest.raises(ProtocolError):
         client.write_stdin("3f2a", b"abc")
 
 
-@pytest.mark.parametrize("source", ["text", 5, None, io.StringIO("text")])
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param("text", id="text"),
+        pytest.param(5, id="a number"),
+        pytest.param(None, id="nothing"),
+        pytest.param(io.StringIO("text"), id="a file in text mode"),
+    ],
+)
 def test_what_is_no_input(source: Any) -> None:
     with (
         FakeServer(FakeTask()) as server,

@@ -14,7 +14,8 @@ from tests.support.fake_clock import FakeClock
 from tests.support.fake_server import ID, FakeServer, Peer, answering, record
 
 TIMEOUT_S = 20.0
-DONE = {"tasks": [{"id": ID, "state": "Finished", "exit_code": 3, "signal": None, "reason": ""}], "done": True}
+ENDS = [{"id": ID, "state": "Finished", "exit_code": 3, "signal": None, "reason": ""}]
+DONE = {"tasks": ENDS, "done": True}
 ENDED = record(state="Finished", exit_code=3)
 
 
@@ -29,7 +30,7 @@ def test_wait_asks_once_and_returns_whole_records() -> None:
 
 
 def test_wait_for_any_of_several() -> None:
-    answer = {"tasks": DONE["tasks"] * 2, "done": True}  # type: ignore[operator]
+    answer = {"tasks": ENDS * 2, "done": True}
     with FakeServer(answering(answer, record(), ENDED)) as server, Client(server.address, TIMEOUT_S) as client:
         tasks = client.wait(["a", "b"], timeout=7, any=True)
     assert [task.state for task in tasks] == [State.RUNNING, State.FINISHED]
@@ -38,7 +39,7 @@ def test_wait_for_any_of_several() -> None:
 
 
 def test_a_wait_that_is_over_before_the_tasks() -> None:
-    answer = {"tasks": DONE["tasks"] * 2, "done": False}  # type: ignore[operator]
+    answer = {"tasks": ENDS * 2, "done": False}
     with (
         FakeServer(answering(answer, ENDED, record())) as server,
         Client(server.address, TIMEOUT_S) as client,
@@ -97,19 +98,46 @@ def test_a_wait_without_a_sign_of_life() -> None:
         client.wait("a")
 
 
-@pytest.mark.parametrize("ids", [[], ["a"] * 1001, [""], [5], ""])
+@pytest.mark.parametrize(
+    "ids",
+    [
+        pytest.param([], id="no task"),
+        pytest.param(["a"] * 1001, id="too many tasks"),
+        pytest.param([""], id="an empty id among others"),
+        pytest.param([5], id="a number"),
+        pytest.param("", id="an empty id"),
+    ],
+)
 def test_what_cannot_be_waited_for(ids: Any) -> None:
     with pytest.raises(InvalidRequest):
         Client("127.0.0.1:1").wait(ids)
 
 
-@pytest.mark.parametrize("timeout", [-1, float("nan"), float("inf"), "5"])
+@pytest.mark.parametrize(
+    "timeout",
+    [
+        pytest.param(-1, id="negative"),
+        pytest.param(float("nan"), id="not a number"),
+        pytest.param(float("inf"), id="infinite"),
+        pytest.param("5", id="text"),
+    ],
+)
 def test_a_wait_that_makes_no_sense(timeout: Any) -> None:
     with pytest.raises(InvalidRequest, match="makes no sense"):
         Client("127.0.0.1:1").wait("a", timeout)
 
 
-@pytest.mark.parametrize("tasks", [None, [], [5], [{}], [{"id": 5}], DONE["tasks"] * 2])  # type: ignore[operator]
+@pytest.mark.parametrize(
+    "tasks",
+    [
+        pytest.param(None, id="null"),
+        pytest.param([], id="no task"),
+        pytest.param([5], id="a number as task"),
+        pytest.param([{}], id="a task without id"),
+        pytest.param([{"id": 5}], id="a number as id"),
+        pytest.param([*ENDS, *ENDS], id="too many tasks"),
+    ],
+)
 def test_an_answer_that_is_none(tasks: Any) -> None:
     with (
         FakeServer(answering({"tasks": tasks, "done": True})) as server,
@@ -130,7 +158,16 @@ def test_start_with_what_is_new() -> None:
     assert (second["log_cap"], "stdin" in second, "merged" in second) == (1 << 20, False, False)
 
 
-@pytest.mark.parametrize("log_cap", [-1, 1, True, 1.5, "1M"])
+@pytest.mark.parametrize(
+    "log_cap",
+    [
+        pytest.param(-1, id="negative"),
+        pytest.param(1, id="below the least"),
+        pytest.param(True, id="a boolean"),
+        pytest.param(1.5, id="a fraction"),
+        pytest.param("1M", id="text"),
+    ],
+)
 def test_a_log_cap_that_makes_no_sense(log_cap: Any) -> None:
     with pytest.raises(InvalidRequest, match="log cap"):
         Client("127.0.0.1:1").start(["ls"], log_cap=log_cap)

@@ -1,10 +1,7 @@
-"""Where the client finds its token, which files it takes, and `levity login`. Runs in: pytest."""
+"""Where the client finds its token, and which files it takes. Runs in: pytest."""
 
-import io
 import os
-import pty
 import stat
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,25 +11,12 @@ from levity import Client
 from levity.addresses import Address, parse_address
 from levity.cli.main import main
 from levity.errors import AuthenticationError, BadAddress, InvalidRequest, LevityError
-from levity.protocol.messages import notification_frame
 from levity.protocol.token_proof import format_token
 from levity.transport.credentials import Credentials, remove_token, store_token, token_path
-from tests.support.fake_server import FakeServer, Peer, answering, record
 
 Captured = pytest.CaptureFixture[str]
 KEY = bytes(range(32))
 LOCAL, REMOTE = parse_address("127.0.0.1:4321"), parse_address("host.example:4321")
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user's directories, all of them new: config/ and state/ in the one that is returned."""
-    for name in ("TOKEN_FILE", "STATE_DIR", "CACERT", "CLIENT_CERT", "CLIENT_KEY", "ADDR"):
-        monkeypatch.delenv(f"LEVITY_{name}", raising=False)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("LEVITY_STATE_DIR", str(tmp_path / "state"))
-    (tmp_path / "state").mkdir()
-    return tmp_path
 
 
 def write_token(path: Path, key: bytes = KEY, mode: int = 0o600) -> Path:
@@ -95,7 +79,7 @@ def is_a_pipe(path: Path) -> None:
     os.mkfifo(path, 0o600)
 
 
-def is_somebody_elses(path: Path) -> None:
+def is_another_users(path: Path) -> None:
     os.chown(write_token(path), 54321, 54321)
 
 
@@ -113,17 +97,17 @@ def is_no_text(path: Path) -> None:
 
 
 SPOILT = [
-    (is_open_to_others, r"is open to others \(mode 0644\): `chmod 600` it"),
-    (is_open_to_the_group, r"is open to others \(mode 0620\)"),
-    (is_a_symlink, "is a symbolic link"),
-    (is_a_directory, "is no regular file"),
-    (is_a_pipe, "is no regular file"),
-    (is_empty, "holds no token"),
-    (is_half_a_token, "holds no token"),
-    (is_no_text, "holds no token"),
+    pytest.param(is_open_to_others, r"is open to others \(mode 0644\): `chmod 600` it", id="open to others"),
+    pytest.param(is_open_to_the_group, r"is open to others \(mode 0620\)", id="open to the group"),
+    pytest.param(is_a_symlink, "is a symbolic link", id="a symbolic link"),
+    pytest.param(is_a_directory, "is no regular file", id="a directory"),
+    pytest.param(is_a_pipe, "is no regular file", id="a pipe"),
+    pytest.param(is_empty, "holds no token", id="empty"),
+    pytest.param(is_half_a_token, "holds no token", id="half a token"),
+    pytest.param(is_no_text, "holds no token", id="no text"),
 ]
 if os.geteuid() == 0:
-    SPOILT.append((is_somebody_elses, "is not yours .*uid 54321"))
+    SPOILT.append(pytest.param(is_another_users, "is not yours .*uid 54321", id="another user's"))
 
 
 @pytest.mark.parametrize("place", ["variable", "stored", "state"])
@@ -157,17 +141,24 @@ def test_a_refused_file_is_not_passed_over(home: Path) -> None:
 @pytest.mark.parametrize(
     ("address", "name"),
     [
-        ("127.0.0.1:4321", "127.0.0.1:4321"),
-        ("[::1]:4321", "[::1]:4321"),
-        ("[fe80::1%eth0]:4321", "[fe80::1%eth0]:4321"),
-        ("Host.Example:4321", "host.example:4321"),
+        pytest.param("127.0.0.1:4321", "127.0.0.1:4321", id="127.0.0.1:4321"),
+        pytest.param("[::1]:4321", "[::1]:4321", id="[::1]:4321"),
+        pytest.param("[fe80::1%eth0]:4321", "[fe80::1%eth0]:4321", id="[fe80::1%eth0]:4321"),
+        pytest.param("Host.Example:4321", "host.example:4321", id="Host.Example:4321"),
     ],
 )
 def test_a_tokens_file_has_the_name_of_its_address(address: str, name: str) -> None:
     assert token_path(parse_address(address), {"XDG_CONFIG_HOME": "/c"}) == f"/c/levity/tokens/{name}"
 
 
-@pytest.mark.parametrize("address", [Address("../../x", 1), Address("a\0b", 1), Address(path="/run/s")])
+@pytest.mark.parametrize(
+    "address",
+    [
+        pytest.param(Address("../../x", 1), id="a path as host"),
+        pytest.param(Address("a\0b", 1), id="a NUL in the host"),
+        pytest.param(Address(path="/run/s"), id="a unix socket"),
+    ],
+)
 def test_no_address_leads_out_of_the_directory(address: Address) -> None:
     with pytest.raises(BadAddress):
         token_path(address, {})
@@ -235,14 +226,34 @@ def test_a_token_that_cannot_be_stored_is_left_nowhere(home: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "environ", "why"),
     [
-        ({"certificate": "c"}, {}, "only shown to a server that is known by its own: give the CA's"),
-        ({"key": "k"}, {}, "a key .* belongs to a certificate"),
-        ({"key": "k", "ca": "a"}, {"LEVITY_CLIENT_CERT": "c"}, "a key .* belongs to a certificate"),
-        ({}, {"LEVITY_CLIENT_CERT": "c"}, "give the CA's certificate"),
-        ({}, {"LEVITY_CLIENT_KEY": "k", "LEVITY_CACERT": "a"}, "LEVITY_CLIENT_CERT is not"),
-        ({"ca": ""}, {}, "no name of a file"),
-        ({"token_file": "a\0b"}, {}, "no name of a file"),
-        ({"ca": b"a"}, {}, "no name of a file"),
+        pytest.param(
+            {"certificate": "c"},
+            {},
+            "only shown to a server that is known by its own: give the CA's",
+            id="a certificate without CA",
+        ),
+        pytest.param({"key": "k"}, {}, "a key .* belongs to a certificate", id="a key without certificate"),
+        pytest.param(
+            {"key": "k", "ca": "a"},
+            {"LEVITY_CLIENT_CERT": "c"},
+            "a key .* belongs to a certificate",
+            id="a key with the certificate of the environment",
+        ),
+        pytest.param(
+            {},
+            {"LEVITY_CLIENT_CERT": "c"},
+            "give the CA's certificate",
+            id="the certificate of the environment without CA",
+        ),
+        pytest.param(
+            {},
+            {"LEVITY_CLIENT_KEY": "k", "LEVITY_CACERT": "a"},
+            "LEVITY_CLIENT_CERT is not",
+            id="the key of the environment without certificate",
+        ),
+        pytest.param({"ca": ""}, {}, "no name of a file", id="an empty name"),
+        pytest.param({"token_file": "a\0b"}, {}, "no name of a file", id="a name with a NUL"),
+        pytest.param({"ca": b"a"}, {}, "no name of a file", id="a name as bytes"),
     ],
 )
 def test_what_does_not_go_together(given: dict[str, str], environ: dict[str, str], why: str) -> None:
@@ -267,7 +278,14 @@ def test_what_is_given_goes_before_the_environment() -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [{"ca": "a"}, {"cert": "c", "ca": "a"}, {"key": "k"}, {"tls": True}, {"token_file": "t"}]
+    "given",
+    [
+        pytest.param({"ca": "a"}, id="a CA"),
+        pytest.param({"cert": "c", "ca": "a"}, id="a certificate"),
+        pytest.param({"key": "k"}, id="a key"),
+        pytest.param({"tls": True}, id="TLS"),
+        pytest.param({"token_file": "t"}, id="a token"),
+    ],
 )
 def test_a_unix_socket_takes_none_of_it(given: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InvalidRequest, match="the kernel says who is there"):
@@ -276,121 +294,15 @@ def test_a_unix_socket_takes_none_of_it(given: dict[str, str], monkeypatch: pyte
     Client("unix:/run/s")
 
 
-@pytest.mark.parametrize("options", [["--ca", "a"], ["-c", "c"], ["-k", "k"], ["--tls"]])
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(["--ca", "a"], id="a CA"),
+        pytest.param(["-c", "c"], id="a certificate"),
+        pytest.param(["-k", "k"], id="a key"),
+        pytest.param(["--tls"], id="TLS"),
+    ],
+)
 def test_on_the_command_line_neither(options: list[str], capfd: Captured) -> None:
     assert main(["-a", "unix:/run/s", *options, "list"]) == 2
     assert "the kernel says who is there" in capfd.readouterr().err
-
-
-# levity login, levity logout.
-
-
-def login(address: str, text: str, monkeypatch: pytest.MonkeyPatch, *options: str) -> int:
-    """Run it with the text as what standard input, a pipe, has."""
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
-    monkeypatch.setattr(os, "isatty", lambda _: False)
-    return main(["-a", address, *options, "login"])
-
-
-def stored(home: Path) -> list[str]:
-    tokens = home / "config" / "levity" / "tokens"
-    return os.listdir(tokens) if tokens.exists() else []
-
-
-def test_login_then_use_then_logout(home: Path, monkeypatch: pytest.MonkeyPatch, capfd: Captured) -> None:
-    with FakeServer(answering(record(), record()), host="127.0.0.1") as server:
-        assert login(server.address, f"{format_token(server.key)}\nand more", monkeypatch) == 0
-        out, err = capfd.readouterr()
-        path = home / "config" / "levity" / "tokens" / server.address
-        assert out == ""
-        assert err == f"levity: logged in at {server.address} as alice, role user; the token is in {path}\n"
-        assert server.requests == [], "it only shows that both have it"
-        assert main(["-a", server.address, "query", "3f2a"]) == 0
-        assert capfd.readouterr() == ("Running\n", "")
-        assert main(["-a", server.address, "logout"]) == 0
-        assert stored(home) == []
-        assert main(["-a", server.address, "query", "3f2a"]) == 255
-        assert "no token is known" in capfd.readouterr().err
-        assert main(["-a", server.address, "logout"]) == 1
-        assert "no token is stored" in capfd.readouterr().err
-
-
-def refuses(peer: Peer) -> None:
-    peer.send(
-        notification_frame("hello", {"server": "levityd", "protocol": 1, "auth": "token", "nonce": bytes(32).hex()})
-    )
-    peer.reply(peer.read_request(), AuthenticationError("that token is not known here"))
-
-
-def lies(peer: Peer) -> None:
-    peer.send(
-        notification_frame("hello", {"server": "levityd", "protocol": 1, "auth": "token", "nonce": bytes(32).hex()})
-    )
-    peer.reply(peer.read_request(), {"proof": bytes(32).hex()})
-    peer.wait_gone()
-
-
-@pytest.mark.parametrize(
-    ("script", "why"), [(refuses, "not known here"), (lies, "does not have the token that was given")]
-)
-def test_a_token_that_is_not_taken_is_not_stored(
-    script: Callable[[Peer], None], why: str, home: Path, monkeypatch: pytest.MonkeyPatch, capfd: Captured
-) -> None:
-    with FakeServer(script, host="127.0.0.1") as server:
-        assert login(server.address, format_token(KEY), monkeypatch) == 255
-    out, err = capfd.readouterr()
-    assert (out, err.count("\n")) == ("", 1)
-    assert why in err
-    assert KEY.hex() not in err
-    assert stored(home) == []
-
-
-@pytest.mark.parametrize("text", ["", "\n", "levity_abc\n", f"{KEY.hex()}\n", "geheim" * 300])
-def test_what_is_no_token(text: str, home: Path, monkeypatch: pytest.MonkeyPatch, capfd: Captured) -> None:
-    with FakeServer(answering(record()), host="127.0.0.1") as server:
-        assert login(server.address, text, monkeypatch) == 2
-        assert server.connections == 0
-    err = capfd.readouterr().err
-    assert ("that is no token" if text.strip() else "no token was given") in err
-    assert not text.strip() or text.strip() not in err
-    assert stored(home) == []
-
-
-def test_login_where_there_is_nothing_to_log_in(home: Path, monkeypatch: pytest.MonkeyPatch, capfd: Captured) -> None:
-    assert login(f"unix:{home}/s", format_token(KEY), monkeypatch) == 2
-    assert "no token is needed at unix:" in capfd.readouterr().err
-    assert login("127.0.0.1:1", format_token(KEY), monkeypatch, "--ca", "a", "-c", "c") == 2
-    assert "a client certificate needs no token" in capfd.readouterr().err
-    assert main(["-a", f"unix:{home}/s", "logout"]) == 2
-    assert main(["-a", "127.0.0.1:1", "login", "levity_secret"]) == 2
-    assert main(["-a", "127.0.0.1:1", "logout", "now"]) == 2
-
-
-def test_a_token_that_will_not_be_used_is_told(home: Path, monkeypatch: pytest.MonkeyPatch, capfd: Captured) -> None:
-    monkeypatch.setenv("LEVITY_TOKEN_FILE", str(home / "another"))
-    with FakeServer(Peer.hello, host="127.0.0.1") as server:
-        assert login(server.address, format_token(server.key), monkeypatch) == 0
-    assert "LEVITY_TOKEN_FILE is set: its token goes before" in capfd.readouterr().err
-
-
-def test_a_terminal_does_not_echo_it(home: Path) -> None:
-    with FakeServer(Peer.hello, host="127.0.0.1") as server:
-        token = format_token(server.key)
-        pid, terminal = pty.fork()
-        if pid == 0:
-            os._exit(main(["-a", server.address, "login"]))
-        said = b""
-        while b"Token for" not in said:
-            said += os.read(terminal, 1024)
-        os.write(terminal, f"{token}\n".encode())
-        try:
-            while chunk := os.read(terminal, 1024):
-                said += chunk
-        except OSError:
-            pass  # EIO: nobody has the other end any more.
-        os.close(terminal)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, said
-    assert f"Token for {server.address}: ".encode() in said
-    assert b"logged in" in said
-    assert server.key.hex().encode() not in said
-    assert stored(home) == [server.address]

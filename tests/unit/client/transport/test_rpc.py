@@ -50,11 +50,11 @@ def breaks_in_the_answer(peer: Peer) -> None:
 
 
 BREAKS = [
-    breaks_before_the_greeting,
-    breaks_in_the_greeting,
-    breaks_after_the_greeting,
-    breaks_after_the_request,
-    breaks_in_the_answer,
+    pytest.param(breaks_before_the_greeting, id="before the greeting"),
+    pytest.param(breaks_in_the_greeting, id="in the greeting"),
+    pytest.param(breaks_after_the_greeting, id="after the greeting"),
+    pytest.param(breaks_after_the_request, id="after the request"),
+    pytest.param(breaks_in_the_answer, id="in the answer"),
 ]
 
 
@@ -249,23 +249,67 @@ def frame(text: str) -> bytes:
 @pytest.mark.parametrize(
     ("script", "error", "why"),
     [
-        (says(b"SSH-2.0-OpenSSH_9.2\r\n"), ProtocolError, "is no levityd .*; check the address"),
-        (says(b"HTTP/1.1 400 Bad Request\r\n\r\n"), ProtocolError, "is no levityd"),
-        (says(b"\0\1\0\0\0"), ProtocolError, "the limit is 16384"),
-        (says(b"\0\0\0\x0a\1" + bytes(9)), ProtocolError, "output comes before the greeting"),
-        (says(frame("[]")), ProtocolError, "is no levityd"),
-        (says(frame("{}")), ProtocolError, "is no levityd"),
-        (says(frame('{"jsonrpc":"2.0","method":"howdy"}')), ProtocolError, "the greeting is missing"),
-        (says(frame('{"jsonrpc":"2.0","id":1,"result":{}}')), ProtocolError, "the greeting is missing"),
-        (says(frame('{"jsonrpc":"2.0","id":null,"error":{"code":20,"message":"too many"}}')), LevityError, "too many"),
-        (greets(protocol=2), ProtocolError, "speaks version 2 of the protocol, this client version 1"),
-        (greets(protocol=None), ProtocolError, "speaks version None"),
-        (answers(b"HTTP/1.1"), ProtocolError, "not levity's protocol"),
-        (answers(frame('{"id":2,"result":{}}')), ProtocolError, "answered request 2, but 1 was asked"),
-        (answers(frame('{"result":{}}')), ProtocolError, "answered request None"),
-        (answers(frame('{"id":1}')), ProtocolError, "neither a result nor an error"),
-        (answers(b"\0\0\0\x0a\1" + bytes(9)), ProtocolError, "output that nobody asked for"),
-        (answers(frame('{"id":null,"error":{"code":1,"message":"no task"}}')), UnknownTask, "no task"),
+        pytest.param(
+            says(b"SSH-2.0-OpenSSH_9.2\r\n"), ProtocolError, "is no levityd .*; check the address", id="an SSH server"
+        ),
+        pytest.param(says(b"HTTP/1.1 400 Bad Request\r\n\r\n"), ProtocolError, "is no levityd", id="an HTTP server"),
+        pytest.param(says(b"\0\1\0\0\0"), ProtocolError, "the limit is 16384", id="a greeting that is too long"),
+        pytest.param(
+            says(b"\0\0\0\x0a\1" + bytes(9)),
+            ProtocolError,
+            "output comes before the greeting",
+            id="output in place of the greeting",
+        ),
+        pytest.param(says(frame("[]")), ProtocolError, "is no levityd", id="a list as greeting"),
+        pytest.param(says(frame("{}")), ProtocolError, "is no levityd", id="an empty greeting"),
+        pytest.param(
+            says(frame('{"jsonrpc":"2.0","method":"howdy"}')),
+            ProtocolError,
+            "the greeting is missing",
+            id="another notification",
+        ),
+        pytest.param(
+            says(frame('{"jsonrpc":"2.0","id":1,"result":{}}')),
+            ProtocolError,
+            "the greeting is missing",
+            id="a reply in place of the greeting",
+        ),
+        pytest.param(
+            says(frame('{"jsonrpc":"2.0","id":null,"error":{"code":20,"message":"too many"}}')),
+            LevityError,
+            "too many",
+            id="an error in place of the greeting",
+        ),
+        pytest.param(
+            greets(protocol=2),
+            ProtocolError,
+            "speaks version 2 of the protocol, this client version 1",
+            id="another version of the protocol",
+        ),
+        pytest.param(greets(protocol=None), ProtocolError, "speaks version None", id="no version of the protocol"),
+        pytest.param(answers(b"HTTP/1.1"), ProtocolError, "not levity's protocol", id="an HTTP answer"),
+        pytest.param(
+            answers(frame('{"id":2,"result":{}}')),
+            ProtocolError,
+            "answered request 2, but 1 was asked",
+            id="an answer to another request",
+        ),
+        pytest.param(
+            answers(frame('{"result":{}}')), ProtocolError, "answered request None", id="an answer to no request"
+        ),
+        pytest.param(answers(frame('{"id":1}')), ProtocolError, "neither a result nor an error", id="an empty answer"),
+        pytest.param(
+            answers(b"\0\0\0\x0a\1" + bytes(9)),
+            ProtocolError,
+            "output that nobody asked for",
+            id="output in place of an answer",
+        ),
+        pytest.param(
+            answers(frame('{"id":null,"error":{"code":1,"message":"no task"}}')),
+            UnknownTask,
+            "no task",
+            id="an error to no request",
+        ),
     ],
 )
 def test_wrong_words_are_told_and_not_asked_for_again(
@@ -292,11 +336,11 @@ def test_no_greeting_at_all() -> None:
 @pytest.mark.parametrize(
     ("address", "why"),
     [
-        ("no-such-host.invalid:4321", "the host 'no-such-host.invalid' is not known"),
-        (f"{'x' * 70}.example:4321", "is not known"),
-        ("\xe9..example:4321", "is not known"),
-        ("a\0b:4321", "holds no NUL"),
-        ("unix:/", "cannot connect to unix:/|no levityd listens"),
+        pytest.param("no-such-host.invalid:4321", "the host 'no-such-host.invalid' is not known", id="no such host"),
+        pytest.param(f"{'x' * 70}.example:4321", "is not known", id="a label that is too long"),
+        pytest.param("\xe9..example:4321", "is not known", id="a name that is no IDNA"),
+        pytest.param("a\0b:4321", "holds no NUL", id="a NUL in the name"),
+        pytest.param("unix:/", "cannot connect to unix:/|no levityd listens", id="a unix socket that is a directory"),
     ],
 )
 def test_addresses_that_lead_nowhere(address: str, why: str) -> None:

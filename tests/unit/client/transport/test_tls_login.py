@@ -298,7 +298,14 @@ def says(data: bytes) -> Script:
     return script
 
 
-@pytest.mark.parametrize("data", [b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", bytes(100)])
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"SSH-2.0-OpenSSH_9.2\r\n", id="an SSH server"),
+        pytest.param(b"HTTP/1.1 400 Bad Request\r\n\r\n", id="an HTTP server"),
+        pytest.param(bytes(100), id="zeros"),
+    ],
+)
 def test_what_speaks_no_tls(data: bytes) -> None:
     with (
         FakeServer(says(data), host="127.0.0.1") as server,

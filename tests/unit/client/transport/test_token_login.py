@@ -119,7 +119,6 @@ def sends(*frames: bytes) -> Callable[[Peer], None]:
             peer.send(frame)
         peer.wait_gone()
 
-    script.__name__ = f"sends_{frames[0][:60]!r}"
     return script
 
 
@@ -139,39 +138,93 @@ def echoes_the_nonce(peer: Peer) -> None:
     peer.wait_gone()
 
 
-STRANGERS: list[tuple[Callable[[Peer], None], type[LevityError], str]] = [
-    (greets_as_peer, AuthenticationError, "greets with 'peer' where 'token' is to be"),
-    (greets_as_certificate, AuthenticationError, "greets with 'certificate' where 'token'"),
-    (greets_as_of_old, AuthenticationError, "older than this client.*nothing was sent. Restart levityd"),
-    (sends_no_nonce, ProtocolError, "its nonce is none"),
-    (sends_half_a_nonce, ProtocolError, "its nonce is none"),
-    (proves_with_another_key, AuthenticationError, "does not have the token in .*something else listens there"),
-    (echoes_the_nonce, AuthenticationError, "does not have the token in"),
-    (sends(result_frame(0, {})), ProtocolError, "its proof is none"),
-    (sends(result_frame(0, {"proof": ""})), ProtocolError, "its proof is none"),
-    (sends(result_frame(0, {"proof": HEX})), AuthenticationError, "does not have the token"),
-    (sends(result_frame(1, {"proof": HEX})), ProtocolError, "answered what was not asked"),
-    (sends(result_frame(None, {"server": "levityd", "user": "a", "role": "admin"})), ProtocolError, "not asked"),
-    (sends(result_frame(0, {"server": "levityd", "user": "a", "role": "admin"})), ProtocolError, "proof is none"),
-    (sends(notification_frame("heartbeat", {})), ProtocolError, "neither a result nor an error"),
-    (sends(chunk_head(STDOUT, 1, 3) + b"abc"), ProtocolError, "sends output before it is known"),
-    (sends((20_000).to_bytes(4, "big") + b"\0{"), ProtocolError, "the limit is 16384"),
-    (
+# Servers that do not prove that they have the token.
+UNPROVED = [
+    pytest.param(
+        greets_as_peer,
+        AuthenticationError,
+        "greets with 'peer' where 'token' is to be",
+        id="it knows users by the kernel",
+    ),
+    pytest.param(
+        greets_as_certificate,
+        AuthenticationError,
+        "greets with 'certificate' where 'token'",
+        id="it knows users by certificates",
+    ),
+    pytest.param(
+        greets_as_of_old,
+        AuthenticationError,
+        "older than this client.*nothing was sent. Restart levityd",
+        id="it is too old",
+    ),
+    pytest.param(sends_no_nonce, ProtocolError, "its nonce is none", id="no nonce"),
+    pytest.param(sends_half_a_nonce, ProtocolError, "its nonce is none", id="half a nonce"),
+    pytest.param(
+        proves_with_another_key,
+        AuthenticationError,
+        "does not have the token in .*something else listens there",
+        id="a proof with another key",
+    ),
+    pytest.param(echoes_the_nonce, AuthenticationError, "does not have the token in", id="the nonce as proof"),
+    pytest.param(sends(result_frame(0, {})), ProtocolError, "its proof is none", id="no proof"),
+    pytest.param(sends(result_frame(0, {"proof": ""})), ProtocolError, "its proof is none", id="an empty proof"),
+    pytest.param(
+        sends(result_frame(0, {"proof": HEX})), AuthenticationError, "does not have the token", id="zeros as proof"
+    ),
+    pytest.param(
+        sends(result_frame(1, {"proof": HEX})),
+        ProtocolError,
+        "answered what was not asked",
+        id="an answer to another request",
+    ),
+    pytest.param(
+        sends(result_frame(None, {"server": "levityd", "user": "a", "role": "admin"})),
+        ProtocolError,
+        "not asked",
+        id="known without a proof",
+    ),
+    pytest.param(
+        sends(result_frame(0, {"server": "levityd", "user": "a", "role": "admin"})),
+        ProtocolError,
+        "proof is none",
+        id="a login in place of the proof",
+    ),
+    pytest.param(
+        sends(notification_frame("heartbeat", {})),
+        ProtocolError,
+        "neither a result nor an error",
+        id="a notification in place of the proof",
+    ),
+    pytest.param(
+        sends(chunk_head(STDOUT, 1, 3) + b"abc"),
+        ProtocolError,
+        "sends output before it is known",
+        id="output in place of the proof",
+    ),
+    pytest.param(
+        sends((20_000).to_bytes(4, "big") + b"\0{"), ProtocolError, "the limit is 16384", id="a frame that is too long"
+    ),
+    pytest.param(
         sends(error_frame(0, AuthenticationError("no"))),
         AuthenticationError,
         r"does not take the token in .*/token \(no\)",
+        id="a refusal",
     ),
-    (
+    pytest.param(
         sends(error_frame(None, AuthenticationError("x" * 900))),
         AuthenticationError,
         r"\(x{200}\);.* login` stores another",
+        id="a refusal in many words",
     ),
-    (sends(error_frame(None, HostError("too many"))), HostError, "^too many$"),
+    pytest.param(sends(error_frame(None, HostError("too many"))), HostError, "^too many$", id="another error"),
 ]
 
 
-@pytest.mark.parametrize(("script", "error", "why"), STRANGERS, ids=lambda value: getattr(value, "__name__", ""))
-def test_a_stranger_learns_nothing(script: Callable[[Peer], None], error: type[LevityError], why: str) -> None:
+@pytest.mark.parametrize(("script", "error", "why"), UNPROVED)
+def test_a_server_that_proves_nothing_learns_nothing(
+    script: Callable[[Peer], None], error: type[LevityError], why: str
+) -> None:
     with FakeServer(script, host="127.0.0.1") as server:
         with pytest.raises(error, match=why) as caught:
             ask(server)
@@ -315,7 +368,14 @@ def test_a_unix_socket_of_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
 @pytest.mark.parametrize(
     ("uid", "why"),
-    [(1, r"is answered by user daemon, neither root nor you; .*runuser -u daemon -- levity"), (54321, "by uid 54321")],
+    [
+        pytest.param(
+            1,
+            r"is answered by user daemon, neither root nor you; .*runuser -u daemon -- levity",
+            id="a user with a name",
+        ),
+        pytest.param(54321, "by uid 54321", id="a user without one"),
+    ],
 )
 def test_a_squatter_at_a_unix_socket_gets_nothing(uid: int, why: str) -> None:
     directory = tempfile.mkdtemp(prefix="squatter-")
@@ -338,7 +398,16 @@ def test_a_squatter_at_a_unix_socket_gets_nothing(uid: int, why: str) -> None:
         shutil.rmtree(directory)
 
 
-@pytest.mark.parametrize("auth", ["token", "certificate", "x" * 100, 5, None])
+@pytest.mark.parametrize(
+    "auth",
+    [
+        pytest.param("token", id="a token"),
+        pytest.param("certificate", id="a certificate"),
+        pytest.param("x" * 100, id="a long text"),
+        pytest.param(5, id="a number"),
+        pytest.param(None, id="null"),
+    ],
+)
 def test_a_unix_socket_asks_for_nothing(auth: Any) -> None:
     def script(peer: Peer) -> None:
         peer.hello(auth=auth)
