@@ -1,4 +1,4 @@
-"""A clock that goes on only when it is told to, or paused on. Runs in: tests. Owns: nothing."""
+"""A clock that goes on only when a test or a pause moves it. Runs in: tests. Owns: nothing."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ __all__ = ["FakeClock"]
 
 
 class FakeClock(Clock):
-    """`pauses` are those that were taken, in seconds; each takes no real time. `act` is called in the `at`-th one."""
+    """`pauses` are the seconds of each sleep, which takes no real time. `act` is called in the `at`-th one."""
 
     def __init__(self, at: int = 0, act: Callable[[], None] = lambda: None) -> None:
         self.time = 100.0

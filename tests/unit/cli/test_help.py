@@ -1,4 +1,4 @@
-"""The help pages, and that they, README and the completions of shells say what the code does. Runs in: pytest."""
+"""The help pages; pages, README and completions have what the code has. Runs in: pytest."""
 
 import ast
 import pkgutil
@@ -101,7 +101,7 @@ def numbers(text: str) -> set[int]:
 
 def test_the_readme_and_the_overview_have_every_exit_code() -> None:
     table = README.partition("\n| `levity` | |\n")[2].partition("\n\n")[0]
-    # The first column, and what is told apart in the second.
+    # The first column, and the codes in brackets in the second.
     cells = re.findall(r"^\| ([\d, ]+) \||\(([\d, ]+): ", table, re.MULTILINE)
     assert numbers(" ".join(map(" ".join, cells))) == every_code()
     overview = PAGES[""].partition("\nExit codes:\n")[2].partition("\n`run`")[0]

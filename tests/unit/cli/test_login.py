@@ -20,7 +20,7 @@ KEY = bytes(range(32))
 
 
 def login(address: str, text: str, monkeypatch: pytest.MonkeyPatch, *options: str) -> int:
-    """Run it with the text as what standard input, a pipe, has."""
+    """Run `levity login` with the text on standard input, a pipe."""
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
     monkeypatch.setattr(os, "isatty", lambda _: False)
     return main(["-a", address, *options, "login"])
@@ -71,7 +71,7 @@ def lies(peer: Peer) -> None:
         pytest.param(lies, "does not have the token that was given", id="the server does not have it"),
     ],
 )
-def test_a_token_that_is_not_taken_is_not_stored(
+def test_a_refused_token_is_not_stored(
     script: Callable[[Peer], None], why: str, home: Path, monkeypatch: pytest.MonkeyPatch, capfd: Captured
 ) -> None:
     with FakeServer(script, host="127.0.0.1") as server:
@@ -93,7 +93,7 @@ def test_a_token_that_is_not_taken_is_not_stored(
         pytest.param("geheim" * 300, id="too long"),
     ],
 )
-def test_what_is_no_token(text: str, home: Path, monkeypatch: pytest.MonkeyPatch, capfd: Captured) -> None:
+def test_a_text_that_is_no_token(text: str, home: Path, monkeypatch: pytest.MonkeyPatch, capfd: Captured) -> None:
     with FakeServer(answering(record()), host="127.0.0.1") as server:
         assert login(server.address, text, monkeypatch) == 2
         assert server.connections == 0
@@ -103,7 +103,7 @@ def test_what_is_no_token(text: str, home: Path, monkeypatch: pytest.MonkeyPatch
     assert stored(home) == []
 
 
-def test_login_where_there_is_nothing_to_log_in(home: Path, monkeypatch: pytest.MonkeyPatch, capfd: Captured) -> None:
+def test_login_at_an_address_without_tokens(home: Path, monkeypatch: pytest.MonkeyPatch, capfd: Captured) -> None:
     assert login(f"unix:{home}/s", format_token(KEY), monkeypatch) == 2
     assert "no token is needed at unix:" in capfd.readouterr().err
     assert login("127.0.0.1:1", format_token(KEY), monkeypatch, "--ca", "a", "-c", "c") == 2
@@ -134,7 +134,7 @@ def test_a_terminal_does_not_echo_it(home: Path) -> None:
             while chunk := os.read(terminal, 1024):
                 said += chunk
         except OSError:
-            pass  # EIO: nobody has the other end any more.
+            pass  # EIO: the other end is closed.
         os.close(terminal)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, said
     assert f"Token for {server.address}: ".encode() in said

@@ -1,4 +1,4 @@
-"""`levity logs`: what it writes where, in every form. Runs in: pytest."""
+"""`levity logs`: its output in every form. Runs in: pytest."""
 
 import base64
 import json
@@ -151,7 +151,7 @@ def gaps(peer: Peer) -> None:
     peer.reply(request, {"stdout": 18, "stderr": 4})
 
 
-def test_what_is_not_there_is_told(capfdbinary: Captured) -> None:
+def test_missing_bytes_are_told(capfdbinary: Captured) -> None:
     dropped = b"levity: 7 bytes of stdout dropped, to keep within the limits of levityd or the task\n"
     unordered = b"levity: the order and times of the next 4 bytes of stderr are not known\n"
     with FakeServer(gaps) as server:
@@ -179,7 +179,7 @@ def damaged(peer: Peer) -> None:
     peer.reply(request, {"stdout": 6, "stderr": 0})
 
 
-def test_a_damaged_log_is_a_failure_and_all_there_is_of_it_is_written(capfdbinary: Captured) -> None:
+def test_a_damaged_log_is_written_as_far_as_it_goes_and_fails(capfdbinary: Captured) -> None:
     with FakeServer(damaged) as server:
         assert run(server, ID) == 1
         out, err = capfdbinary.readouterr()
@@ -195,7 +195,7 @@ def test_a_damaged_log_is_a_failure_and_all_there_is_of_it_is_written(capfdbinar
 
 
 def by_id(**scripts: Sequence[tuple[int, bytes, int]]) -> Script:
-    """Return a script that has the log of each task; the others are not known."""
+    """Return a script with the logs of these tasks; others are unknown."""
 
     def script(peer: Peer) -> None:
         peer.hello()
@@ -227,12 +227,12 @@ LONG = b"x" * (HELD_LIMIT_BYTES + 1)
 
 @pytest.mark.parametrize("options", [["--prefix"], ["--prefix", "-f"]], ids=" ".join)
 def test_a_last_line_without_an_end_is_ended_before_another_tasks(capfdbinary: Captured, options: list[str]) -> None:
-    """Be it that nothing of it is held back any more."""
+    """Also if nothing of it is held back any more."""
     with FakeServer(by_id(a=[(STDOUT, LONG, T)], b=[(STDOUT, b"b1", T)])) as server:
         assert run(server, *options, "a", "b") == 0
         out = capfdbinary.readouterr().out
         assert sorted(out.splitlines(keepends=True)) == [b"aaaaaaaa out " + LONG + b"\n", b"bbbbbbbb out b1\n"]
-        # One task's log is the bytes it has.
+        # The log of a single task stays as it is.
         assert run(server, *options, "a") == 0
         assert capfdbinary.readouterr().out == b"aaaaaaaa out " + LONG
 
@@ -255,7 +255,7 @@ def test_no_line_goes_on_with_another_tasks_however_long_it_is(capfdbinary: Capt
 
 
 def with_holes(peer: Peer) -> None:
-    """Send logs that end in the middle of a line, with a note about bytes that are not there: lost, or dropped."""
+    """Send logs that end in the middle of a line, with a note about lost or dropped bytes."""
     peer.hello()
     request = peer.request()
     name = request.params["id"]
@@ -299,7 +299,7 @@ def damaged_in_a_line(peer: Peer) -> None:
 
 @pytest.mark.parametrize("ids", [pytest.param([ID], id="one task"), pytest.param([ID, OTHER], id="two tasks")])
 @pytest.mark.parametrize("options", [["--prefix"], ["--prefix", "-f"]], ids=" ".join)
-def test_what_is_held_back_of_a_damaged_log_is_written(
+def test_held_back_bytes_of_a_damaged_log_are_written(
     capfdbinary: Captured, options: list[str], ids: list[str]
 ) -> None:
     with FakeServer(damaged_in_a_line) as server:

@@ -17,6 +17,7 @@ Captured = pytest.CaptureFixture[bytes]
 
 @pytest.fixture
 def server() -> Iterator[FakeServer]:
+    """A levityd that answers every request with one task's record."""
     with FakeServer(answering(record())) as fake:
         yield fake
 
@@ -234,7 +235,7 @@ def test_a_wrong_command_line(
     assert err.count(b"\n") == 1
 
 
-def test_nobody_there(capfdbinary: Captured) -> None:
+def test_no_levityd_there(capfdbinary: Captured) -> None:
     with FakeServer(host="127.0.0.1") as server:
         address = server.address
     assert run(address, "query", "x") == 255
@@ -259,7 +260,7 @@ def test_info_says_who_one_is(capfdbinary: Captured) -> None:
     assert capfdbinary.readouterr().out.endswith(b"version: 0.1.0\nuser: alice\nrole: viewer\n")
 
 
-def test_whose_task_it_is_is_in_the_json(capfdbinary: Captured) -> None:
+def test_the_json_has_owner_and_user(capfdbinary: Captured) -> None:
     whole = record(owner="alice", user="bob")
     with FakeServer(answering(whole)) as server:
         assert run(server, "query", "--json", ID) == 0

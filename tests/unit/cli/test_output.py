@@ -68,7 +68,7 @@ def test_closed_standard_output_is_told_and_nothing_goes_to_the_connection() -> 
         assert done.stderr == b"levity: cannot write to standard output: Bad file descriptor\n"
         assert shell(server, f'"$@" query {ID} <&- 2>&-').stdout == b"Running\n"
         assert shell(server, f'"$@" query {ID} <&- >&- 2>&-').returncode == 1
-    # What went to descriptor 1 or 2 by mistake would be no request, and fail the server's script.
+    # Output to the connection by mistake would be no request, and fail the server's script.
     assert server.methods() == ["task.query"] * 3
 
 
@@ -100,7 +100,7 @@ def test_ctrl_c_in_the_middle_of_anything(monkeypatch: pytest.MonkeyPatch) -> No
     assert main(["info"]) == 130
 
 
-def test_a_fault_of_our_own_is_one_line_too(
+def test_a_fault_of_levity_is_one_line_too(
     monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     def broken(*_: object) -> None:

@@ -26,7 +26,7 @@ from tests.support.paths import clean_environment, levity_command
 Captured = pytest.CaptureFixture[bytes]
 LIMIT_S = 30
 LOG = [(STDOUT, b"one\n"), (STDERR, b"\xff\0"), (STDOUT, b"two")]
-# Nothing on standard error, where the client's own words go: which comes first is not known.
+# Nothing on standard error, where the client's messages go, too: their order is not known.
 QUIET = [(STDOUT, b"one\ntwo")]
 GOES_ON = "task {id} goes on: `levity logs -f {id}` follows it, `levity wait {id}` waits for its end\n"
 
@@ -37,7 +37,7 @@ def run(server: FakeServer | str, *words: str) -> int:
 
 @contextmanager
 def spawned(server: FakeServer, *words: str, stdin: int = subprocess.DEVNULL) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the client as a process of its own."""
+    """Run the client as a process."""
     command = [*levity_command(), "-a", server.address, *words]
     with subprocess.Popen(
         command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_environment()
@@ -100,7 +100,7 @@ def test_a_run_that_starts_nothing(error: Exception, code: int, capfdbinary: Cap
     assert capfdbinary.readouterr() == (b"", f"levity: {error}\n".encode())
 
 
-def test_run_with_nobody_there(capfdbinary: Captured) -> None:
+def test_run_without_a_levityd(capfdbinary: Captured) -> None:
     with FakeServer() as server:
         pass
     assert run(server, "run", "ls") == 255
@@ -110,7 +110,7 @@ def test_run_with_nobody_there(capfdbinary: Captured) -> None:
 
 
 def after_start(*scripts: Callable[[Peer], None]) -> Script:
-    """Return a script that starts a task, and does these things when its log is asked for."""
+    """Return a script that starts a task, and does these things at the request for its log."""
 
     def script(peer: Peer) -> None:
         peer.hello()
@@ -141,7 +141,7 @@ def test_a_connection_lost_for_good_names_the_task(capfdbinary: Captured) -> Non
 
 @pytest.mark.parametrize("last", ["task.start", "task.logs"])
 def test_a_levityd_that_dies_between_two_connections_is_waited_for(last: str, capfdbinary: Captured) -> None:
-    """Between the start and the first look at the log, and between the log's end and the result."""
+    """Between the start and the request for the log, and between the log's end and the result."""
     fake = FakeTask(LOG, exit_code=4)
 
     def dies(peer: Peer) -> None:
@@ -237,7 +237,7 @@ def test_interactive_input_is_passed_on_as_it_comes() -> None:
         pytest.param(FakeTask(LOG, reads=2, ends_on="closed"), id="it closes its input"),
     ],
 )
-def test_a_task_that_does_not_read_its_input_blocks_nobody(fake: FakeTask) -> None:
+def test_a_task_that_does_not_read_its_input_blocks_nothing(fake: FakeTask) -> None:
     with FakeServer(fake) as server, spawned(server, "run", "-i", "true", stdin=subprocess.PIPE) as client:
         assert client.stdin
         client.stdin.write(b"xxx")
@@ -284,7 +284,7 @@ def test_a_task_that_has_all_its_input_is_not_said_to_wait_for_more(tmp_path: Pa
         try:
             fake(peer)
         except Hangup:
-            # Of the client's connections the one for the input is closed first, when all of that is stored.
+            # The client closes the connection for the input first, when all of the input is stored.
             is_fed.set()
             raise
 

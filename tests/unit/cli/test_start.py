@@ -25,7 +25,7 @@ def run(server: FakeServer, *words: str) -> int:
 
 @contextmanager
 def spawned(server: FakeServer, *words: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the client as a process of its own, with a pipe for its standard input."""
+    """Run the client as a process with a pipe as standard input."""
     command = [*levity_command(), "-a", server.address, *words]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=clean_environment()) as client:

@@ -13,6 +13,7 @@ T = 1_795_513_262 * 10**9
 
 @pytest.fixture
 def in_berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The local time is that of Berlin."""
     with monkeypatch.context() as patch:
         # As POSIX writes it: no database of time zones is needed.
         patch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
@@ -59,7 +60,7 @@ def test_every_form(text: str, moment: Moment) -> None:
         *["2026-11-24T09:41:02+0100", "20261124T094102Z", "2026-11-24T09:41:02.Z", "0001-01-01T00:00:00"],
     ],
 )
-def test_what_is_no_time(text: str) -> None:
+def test_a_text_that_is_no_time(text: str) -> None:
     moment = parse_time(text)
-    # The year 1 is one, but long before the epoch: refused where it is used.
+    # The year 1 is a time, but before the epoch: `logs` refuses it.
     assert moment is None or moment.ns < 0

@@ -14,7 +14,7 @@ def run(server: FakeServer, *words: str) -> int:
 
 
 def waits(*tasks: dict[str, object], done: bool = True) -> FakeServer:
-    """Return a server that has these tasks."""
+    """Return a server with these tasks."""
     records = [record(id=f"{number}-{ID}", **task) for number, task in enumerate(tasks)]
     return FakeServer(answering({"tasks": records, "done": done}, *records))
 

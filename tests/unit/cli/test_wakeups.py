@@ -1,4 +1,4 @@
-"""What a command waits for: nothing that is put is lost, and no signal, whenever it comes and to whichever thread."""
+"""The queue of events: no event is lost, and no signal, at any time and to any thread. Runs in: pytest."""
 
 import os
 import signal
@@ -13,13 +13,14 @@ from levity.cli.wakeups import WakeupQueue
 
 @pytest.fixture
 def events() -> Iterator[WakeupQueue]:
+    """A queue for the main thread of the test."""
     with WakeupQueue() as one:
         yield one
 
 
 @pytest.fixture
-def handled(events: WakeupQueue) -> Iterator[None]:
-    """Have SIGUSR1 be an event."""
+def sigusr1_is_an_event(events: WakeupQueue) -> Iterator[None]:
+    """SIGUSR1 puts an event."""
 
     def handler(number: int, _frame: FrameType | None) -> None:
         events.put(signal.Signals(number))
@@ -29,7 +30,7 @@ def handled(events: WakeupQueue) -> Iterator[None]:
     signal.signal(signal.SIGUSR1, old)
 
 
-def test_they_come_in_the_order_of_each_thread(events: WakeupQueue) -> None:
+def test_events_come_in_the_order_of_each_thread(events: WakeupQueue) -> None:
     def put_all(thread: int) -> None:
         for number in range(3000):
             events.put((thread, number))
@@ -50,16 +51,16 @@ def test_more_than_its_pipe_holds(events: WakeupQueue) -> None:
     assert [events.get() for _ in range(70_000)] == list(range(70_000))
 
 
-@pytest.mark.usefixtures("handled")
+@pytest.mark.usefixtures("sigusr1_is_an_event")
 def test_a_signal_that_interrupts_no_call_of_the_main_thread_is_an_event(events: WakeupQueue) -> None:
-    """As one does that comes just before a call in which that waits."""
+    """As a signal does that comes just before the main thread waits."""
     thread = threading.Thread(target=lambda: signal.pthread_kill(threading.get_ident(), signal.SIGUSR1))
     threading.Timer(0.05, thread.start).start()
     assert events.get() is signal.SIGUSR1
     thread.join()
 
 
-@pytest.mark.usefixtures("handled")
+@pytest.mark.usefixtures("sigusr1_is_an_event")
 def test_a_signal_is_an_event(events: WakeupQueue) -> None:
     os.kill(os.getpid(), signal.SIGUSR1)
     assert events.get() is signal.SIGUSR1

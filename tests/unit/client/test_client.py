@@ -1,4 +1,4 @@
-"""What the client asks and what it makes of the answers. Runs in: pytest."""
+"""The client's requests, and what it makes of the answers. Runs in: pytest."""
 
 import os
 import re
@@ -26,6 +26,7 @@ UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9
 
 @pytest.fixture
 def server() -> Iterator[FakeServer]:
+    """A levityd that answers every request with one task's record."""
     with FakeServer(answering(record())) as fake:
         yield fake
 
@@ -49,7 +50,7 @@ def test_start_needs_a_command_only(server: FakeServer) -> None:
     assert first == second == {"argv": ["true"], "cwd": None, "env": {}}
 
 
-def test_a_task_for_somebody_else(server: FakeServer) -> None:
+def test_a_task_for_another_user(server: FakeServer) -> None:
     with Client(server.address) as client:
         client.start(["true"], user="bob")
         assert client.submit(["true"], user="bob").raw == record()
@@ -106,12 +107,12 @@ NONSENSE = [
 
 
 @pytest.mark.parametrize(("arguments", "why"), NONSENSE)
-def test_what_no_host_could_run_is_refused_without_asking(arguments: dict[str, Any], why: str) -> None:
+def test_a_command_that_no_host_could_run_is_refused_without_a_connection(arguments: dict[str, Any], why: str) -> None:
     with Client("127.0.0.1:1") as client, pytest.raises(InvalidRequest, match=why):
         client.start(**arguments)
 
 
-def test_a_command_over_all_bounds_is_refused_without_asking() -> None:
+def test_a_command_that_is_too_long_is_refused_without_a_connection() -> None:
     with Client("127.0.0.1:1") as client, pytest.raises(NotExecutable, match="too long"):
         client.start(["echo", "x" * 17_000_000])
 
@@ -189,7 +190,7 @@ def test_list_goes_through_all_pages() -> None:
         pytest.param({"tasks": {}}, id="an object"),
     ],
 )
-def test_a_list_that_is_none(page: dict[str, Any]) -> None:
+def test_a_page_that_makes_no_sense(page: dict[str, Any]) -> None:
     with FakeServer(answering(page)) as server, Client(server.address) as client, pytest.raises(ProtocolError):
         list(client.list())
 
@@ -226,7 +227,7 @@ def test_an_error_answers_one_request_and_the_connection_stays() -> None:
 
 
 @pytest.mark.parametrize("task_id", ["", None, 5, b"3f2a"])
-def test_what_is_no_id_is_not_asked_for(task_id: Any) -> None:
+def test_an_id_that_is_none_is_refused_without_a_connection(task_id: Any) -> None:
     client = Client("127.0.0.1:1")
     for ask in (client.query, client.signal, client.logs):
         with pytest.raises(InvalidRequest, match="is no task id"):
@@ -271,7 +272,7 @@ def test_every_kind_of_address_is_reached(tmp_path: Path) -> None:
 def test_a_host_name_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
     with FakeServer(answering(record()), host="127.0.0.1") as server:
         monkeypatch.setenv("LEVITY_TOKEN_FILE", server.token_file)
-        # It has more than one address where IPv6 is on, and only the second answers.
+        # With IPv6 the name has two addresses, and only the second answers.
         with Client(server.address.replace("127.0.0.1", "localhost")) as client:
             assert client.query("3f2a").id == record()["id"]
 

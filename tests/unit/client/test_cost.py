@@ -1,4 +1,4 @@
-"""What the client loads: most of what a command takes is imports. Runs in: pytest."""
+"""Which modules the client loads: imports take most of a command's time. Runs in: pytest."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from tests.support.fake_task import FakeTask
 from tests.support.paths import ROOT, clean_environment
 
 # dataclasses alone takes as long as two bare interpreters.
-FORBIDDEN = frozenset(
+SLOW = frozenset(
     (
         "argparse",
         "asyncio",
@@ -38,7 +38,7 @@ FORBIDDEN = frozenset(
         "uuid",
     )
 )
-# A list is quoted with shlex, and nothing there depends on a millisecond.
+# `list` quotes with shlex; a millisecond does not matter there.
 ALLOWED = {"list": {"shlex"}}
 
 DUMP = f"""
@@ -60,26 +60,26 @@ def modules_of(*arguments: str, env: Mapping[str, str] = MappingProxyType({})) -
 
 
 @pytest.mark.parametrize("command", ["query 3f2a", "start ls", "signal 3f2a", "info", "list", "help", "--version"])
-def test_no_command_loads_what_is_dear(command: str) -> None:
+def test_no_command_loads_a_slow_module(command: str) -> None:
     arguments = command.split()
     answer = record() | {"tasks": [], "next": None}
     with FakeServer(answering(answer)) as server:
         loaded = modules_of("-a", server.address, *arguments)
-    assert not loaded & (FORBIDDEN - ALLOWED.get(arguments[0], set()))
+    assert not loaded & (SLOW - ALLOWED.get(arguments[0], set()))
 
 
 @pytest.mark.parametrize("options", ["3f2a", "3f2a 9c1e", "-f -t --prefix -n 5 --since 10m 3f2a"])
-def test_logs_load_nothing_dear_either(options: str) -> None:
+def test_logs_load_no_slow_module(options: str) -> None:
     with FakeServer(serving_log([(STDOUT, b"abc")])) as server:
-        assert not modules_of("-a", server.address, "logs", *options.split()) & FORBIDDEN
+        assert not modules_of("-a", server.address, "logs", *options.split()) & SLOW
 
 
-def test_wait_loads_nothing_dear_either() -> None:
+def test_wait_loads_no_slow_module() -> None:
     with FakeServer(FakeTask()) as server:
-        assert not modules_of("-a", server.address, "wait", "3f2a") & FORBIDDEN
+        assert not modules_of("-a", server.address, "wait", "3f2a") & SLOW
 
 
-# What a query needs, and a client that is known by the kernel.
+# What a query at a unix socket needs.
 QUERY = frozenset(
     {
         "levity",
@@ -111,7 +111,7 @@ def test_a_query_loads_only_what_it_runs() -> None:
     with FakeServer(answering(record())) as server:
         loaded = modules_of("-a", server.address, "query", "3f2a")
     assert ours(loaded) == QUERY
-    # It loads stringprep and unicodedata: 5 ms.
+    # This codec loads stringprep and unicodedata: 5 ms.
     assert "encodings.idna" not in loaded
 
 
@@ -124,8 +124,8 @@ def test_proving_a_token_costs_little_more() -> None:
         "levity.channel_binding",
         "levity.protocol.token_proof",
     }
-    # What of it is needed is in C.
-    assert not loaded & (FORBIDDEN | {"encodings.idna", "getpass", "hashlib", "hmac", "pwd", "secrets"})
+    # C modules have what is needed of these.
+    assert not loaded & (SLOW | {"encodings.idna", "getpass", "hashlib", "hmac", "pwd", "secrets"})
 
 
 def test_the_package_itself_loads_nothing() -> None:

@@ -9,13 +9,13 @@ from levity import Client
 from levity.cli.main import COMMANDS
 from tests.support.paths import ROOT
 
-# What is no operation of the protocol: a client's combination of some, and what operations share.
+# Modules that are no operation of the protocol: `run`, which combines some, and what operations share.
 SHARED = {
     "levity": {"log_params", "run", "start_params"},
     "supervisor/frontend": {"active_senders", "fair_semaphore", "log_params"},
     "supervisor/engine": {"context", "dispatch", "frontend", "lookup", "page_token", "params"},
 }
-# A method says what it writes to; input is given with `start` and `run`, and is no command.
+# Input is given with `start --stdin` and `run`, so it has no command of its own.
 METHODS = {"stdin": "write_stdin"}
 NO_COMMAND = {"stdin"}
 # The front-end reads logs itself.

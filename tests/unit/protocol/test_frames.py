@@ -85,7 +85,7 @@ def test_garbage_is_frames_or_a_protocol_error(data: bytes) -> None:
             outcomes.append(decode(chunks))
         except ProtocolError:
             outcomes.append([])
-    # However it comes: an error after some frames loses them here, so only clean runs are compared.
+    # An error after some frames loses them here, so only clean runs are compared.
     assert not all(outcomes) or outcomes[0] == outcomes[1]
 
 
@@ -106,7 +106,7 @@ def head(length: int, kind: int = JSON) -> bytes:
         pytest.param(head(8, kind=STDOUT) + bytes(7), "without its time", id="output without its time"),
     ],
 )
-def test_what_is_no_frame(data: bytes, why: str | None) -> None:
+def test_bytes_that_are_no_frame(data: bytes, why: str | None) -> None:
     if why is None:
         assert decode([data]) == [Frame(STDOUT, b"")]
         return

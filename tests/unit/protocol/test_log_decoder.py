@@ -33,7 +33,7 @@ def test_pieces_are_the_frames_however_the_bytes_come(log: list[Entry], lengths:
 
 
 def merged(frames: list[tuple[int, int, bytes]]) -> list[tuple[int, int, bytes]]:
-    """Join neighbours of a stream: where one is cut means nothing."""
+    """Join neighbours of a stream: the cuts do not matter."""
     result: list[tuple[int, int, bytes]] = []
     for kind, time_ns, body in frames:
         if kind and not body:

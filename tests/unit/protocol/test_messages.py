@@ -24,7 +24,7 @@ from levity.protocol.messages import (
 
 JsonObject = dict[str, Any]
 
-# Text with lone surrogates too: bytes that are not UTF-8 come as those.
+# Text with lone surrogates, too: they stand for bytes that are not UTF-8.
 texts = st.text(st.characters(), max_size=20)
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts
 values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4))
@@ -32,7 +32,7 @@ objects = st.dictionaries(texts, values, max_size=5)
 
 
 def body(wire: bytes) -> bytes:
-    """Return the body of the one frame that `wire` is."""
+    """Return the body of the only frame in `wire`."""
     decoder = FrameDecoder()
     decoder.feed(wire)
     frame = decoder.next_frame()
@@ -120,7 +120,7 @@ def test_any_object_is_a_message_or_refused(value: JsonObject) -> None:
         pytest.param(b'{"a":' + b"[" * 32 + b"]" * 32 + b"}", "nested too deep", id="lists one level too deep"),
     ],
 )
-def test_what_is_no_object(data: bytes, why: str) -> None:
+def test_bytes_that_are_no_object(data: bytes, why: str) -> None:
     with pytest.raises(ProtocolError, match=why) as caught:
         parse_object(data)
     assert len(caught.value.message) < 300
@@ -148,7 +148,7 @@ def test_an_error_fits_into_a_frame_whatever_it_quotes() -> None:
         pytest.param({"jsonrpc": "2.0", "id": [1], "method": "m"}, id="a list as id"),
     ],
 )
-def test_what_is_no_request(value: JsonObject) -> None:
+def test_an_object_that_is_no_request(value: JsonObject) -> None:
     with pytest.raises(InvalidRequest):
         parse_request(dump_object(value))
 
@@ -169,7 +169,7 @@ def test_params_may_be_left_out() -> None:
         pytest.param({"id": 1, "error": {"code": 1, "message": 5}, "result": {}}, id="a number as message"),
     ],
 )
-def test_what_is_no_reply(value: JsonObject) -> None:
+def test_an_object_that_is_no_reply(value: JsonObject) -> None:
     with pytest.raises(ProtocolError, match="neither a result nor an error"):
         parse_reply(dump_object(value))
 

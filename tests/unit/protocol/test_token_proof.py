@@ -1,4 +1,4 @@
-"""Proofs over a token: those that RFC 2104 says, of both nonces and the binding, each good for one side only."""
+"""Proofs over a token: HMACs of both nonces and the binding, each good for one side only. Runs in: pytest."""
 
 import hmac
 import string
@@ -50,12 +50,12 @@ def test_a_proof_is_for_one_side_of_one_dialogue(
     if one != other:
         assert server_proof(key, *one) != server_proof(key, *other)
         assert client_proof(key, *one) != client_proof(key, *other)
-    # Neither field can take bytes from the next.
+    # No field can take bytes from the next one.
     assert client_proof(key, one[0], one[1], b"x" + one[2]) != client_proof(key, one[0], one[1] + b"x", one[2])
 
 
 @given(KEYS, KEYS, st.integers(0, NONCE_BYTES * 8 - 1))
-def test_only_who_has_the_key_knows_its_nonce(key: bytes, other: bytes, bit: int) -> None:
+def test_only_the_same_key_recognises_its_nonce(key: bytes, other: bytes, bit: int) -> None:
     nonce = make_nonce(key)
     assert len(nonce) == NONCE_BYTES
     assert is_nonce_of(key, nonce)
@@ -74,7 +74,7 @@ def test_a_token_is_read_as_it_is_written(key: bytes) -> None:
 
 
 def read(text: str) -> bytes | str:
-    """Return the key, or what is said instead."""
+    """Return the key, or the message of the error."""
     try:
         return parse_token(text)
     except InvalidRequest as error:
@@ -82,7 +82,7 @@ def read(text: str) -> bytes | str:
 
 
 @given(st.text() | st.builds("levity_{}".format, st.text(alphabet="0123456789abcdef ", max_size=70)))
-def test_what_is_no_token_is_refused_and_not_repeated(text: str) -> None:
+def test_a_text_that_is_no_token_is_refused_and_not_quoted(text: str) -> None:
     found = read(text)
     if isinstance(found, bytes):
         assert len(found) == KEY_BYTES

@@ -60,7 +60,7 @@ def test_a_relative_path_is_made_absolute() -> None:
         pytest.param("unix:/a\0b", "NUL", id="unix:/a\\x00b"),
     ],
 )
-def test_what_is_no_address(text: str, why: str) -> None:
+def test_a_text_that_is_no_address(text: str, why: str) -> None:
     with pytest.raises(BadAddress, match=why):
         parse_address(text)
 
@@ -155,6 +155,6 @@ def test_a_text_that_is_no_ip_address_is_never_loopback(host: str) -> None:
 def test_loopback_is_what_the_standard_library_takes_for_it(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
     plain = (ip.ipv4_mapped or ip) if isinstance(ip, ipaddress.IPv6Address) else ip
     family = socket.AF_INET if ip.version == 4 else socket.AF_INET6
-    # As the kernel's addresses are written, and as Python writes them.
+    # As the system writes an address, and as Python does.
     for text in (socket.inet_ntop(family, ip.packed), str(ip)):
         assert is_loopback(text) is plain.is_loopback

@@ -1,4 +1,4 @@
-"""A proof on loopback is bound to the host and the network namespace: the same address is there in each of them."""
+"""A proof on loopback is bound to host and network namespace, which all have the same addresses. Runs in: pytest."""
 
 import os
 import shutil

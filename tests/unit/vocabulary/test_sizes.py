@@ -1,4 +1,4 @@
-"""Sizes as people write them."""
+"""Sizes as people write them. Runs in: pytest."""
 
 import pytest
 from hypothesis import given
@@ -39,7 +39,7 @@ NO_SIZES = (
 
 
 @pytest.mark.parametrize("text", NO_SIZES, ids=lambda text: ascii(text[:45]))
-def test_what_is_no_size_is_refused_in_one_line_that_shows_it(text: str) -> None:
+def test_a_text_that_is_no_size_is_refused_in_one_line_that_shows_it(text: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         parse_size(text)
     assert len(refused.value.message) < 300

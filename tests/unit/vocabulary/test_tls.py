@@ -1,4 +1,4 @@
-"""What TLS binds to, and whose certificates are for clients, on real certificates."""
+"""Bindings of real certificates, and which of them are for clients. Runs in: pytest."""
 
 import hashlib
 import subprocess
@@ -39,8 +39,8 @@ def test_a_server_is_bound_to_the_first_of_its_certificates(tmp_path: Path) -> N
         own_binding(b"none")
 
 
-def test_only_who_says_so_is_a_client(tmp_path: Path) -> None:
-    """OpenSSL takes one that does not say what it is for, as many home-made servers' do not, and the CA's own."""
+def test_only_a_certificate_for_clients_is_a_clients(tmp_path: Path) -> None:
+    """OpenSSL takes one without an extended key usage, as many home-made servers have, and the CA's own."""
     ca = make_ca(tmp_path)
     assert is_for_clients(ca.client("alice").der)
     assert not is_for_clients(ca.server().der)

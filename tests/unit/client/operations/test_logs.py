@@ -247,7 +247,7 @@ def says(method: str, **params: object) -> Callable[[Peer], None]:
         ),
     ],
 )
-def test_what_is_no_whole_log(script: Script, error: type[LevityError], why: str) -> None:
+def test_a_log_that_is_not_whole_or_no_log(script: Script, error: type[LevityError], why: str) -> None:
     with FakeServer(script) as server, pytest.raises(error, match=why):
         read(server)
     assert server.connections == 1
@@ -259,7 +259,7 @@ def test_only_the_selected_stream_has_to_be_whole() -> None:
     assert server.requests[0].params["streams"] == ["stdout"]
 
 
-def test_a_levityd_that_lost_what_it_had() -> None:
+def test_a_levityd_that_lost_bytes_meanwhile() -> None:
     short = answers(lambda peer: peer.begin(stdout=1), stdout=1, stderr=0)
     with FakeServer(serving_log([(STDOUT, b"abc")], 150), short) as server:
         with pytest.raises(IncompleteLog, match="cannot go on at byte 3 of stdout: levityd has it at 1"):
@@ -267,7 +267,7 @@ def test_a_levityd_that_lost_what_it_had() -> None:
         assert server.requests[1].params["from"] == {"stdout": 3, "stderr": 0}
 
 
-def test_what_is_not_known_of_the_order_is_told_once() -> None:
+def test_unordered_bytes_are_told_once() -> None:
     def unordered(peer: Peer) -> None:
         peer.hello()
         request = peer.request()
@@ -296,12 +296,12 @@ def test_what_is_not_known_of_the_order_is_told_once() -> None:
     ]
 
 
-def test_notifications_of_a_newer_levityd_are_passed_over() -> None:
+def test_notifications_of_a_newer_levityd_are_skipped() -> None:
     with FakeServer(answers(Peer.begin, says("log.mood", good=True), out(b"abc"), stdout=3, stderr=0)) as server:
         assert plain(read(server)) == [("stdout", b"abc")]
 
 
-def test_everything_that_can_be_asked_for() -> None:
+def test_every_option_is_sent_to_levityd() -> None:
     utc = dt.UTC
     with FakeServer(serving_log([])) as server:
         read(server, follow=True, tail=0, streams=("stderr", "stdout"), exact_times=True, since=1.5)
@@ -318,7 +318,7 @@ def test_everything_that_can_be_asked_for() -> None:
         "since_ns": 1_500_000_000,
     }
     assert dates["since_ns"] == 1_795_478_400 * 10**9 == last["until_ns"]
-    # The time until it is sent is added: it means the moment at which it was asked for.
+    # The time until the request is sent is added: "ago" counts from the call.
     assert 60 * 10**9 <= dates["until_ago_ns"] < 80 * 10**9
     assert last["heartbeat_s"] == 0.05
 
@@ -333,7 +333,7 @@ def test_unavailable_is_asked_again() -> None:
         assert plain(read(server)) == [("stdout", b"abc")]
 
 
-def test_nobody_there_fails_at_once() -> None:
+def test_a_refused_connection_fails_at_once() -> None:
     with FakeServer(serving_log([])) as server:
         pass
     with pytest.raises(ServerUnreachable, match="no levityd listens"):
@@ -359,7 +359,7 @@ def test_heartbeats_keep_a_silent_log_and_renew_the_time() -> None:
             peer.output(STDOUT, b"abc")
             return
         if peer.number < 3:
-            # Longer than the timeout, counted from the first: only the heartbeat says that it got on.
+            # Longer than the timeout, counted from the first: only the heartbeat tells that levityd lives.
             clock.time += 0.8 * TIMEOUT_S
             peer.notify("heartbeat")
             return
@@ -406,7 +406,7 @@ def test_other_requests_may_be_made_meanwhile_and_the_rest_left_unread() -> None
     assert server.connections == 2
 
 
-def test_a_reply_to_something_else() -> None:
+def test_a_reply_to_another_request() -> None:
     def strange(peer: Peer) -> None:
         peer.hello()
         request = peer.request()

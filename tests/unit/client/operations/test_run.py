@@ -1,4 +1,4 @@
-"""Client.run: start, follow, feed and wait in one. Runs in: pytest."""
+"""Client.run: start, follow, send input and wait in one. Runs in: pytest."""
 
 import io
 import os
@@ -69,17 +69,17 @@ def test_run_feeds_the_task_while_it_follows(source: bytes) -> None:
     assert {request.params.get("limit_bytes", 16 << 20) for request in server.requests} == {16 << 20}
 
 
-def test_run_does_not_wait_for_input_that_nobody_reads() -> None:
+def test_run_does_not_wait_for_input_that_the_task_does_not_read() -> None:
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb", 0) as file, FakeServer(FakeTask(LOG)) as server:
         with Client(server.address, TIMEOUT_S) as client:
-            # Nothing ever comes from this pipe while it runs.
+            # Nothing ever comes from this pipe while the task runs.
             assert client.run(["true"], stdin=file).stdout == b"one\ntwo\n"
-        # For the thread that reads it.
+        # So that the thread that reads the pipe ends.
         os.close(writer)
 
 
-def test_run_calls_off_input_for_which_there_is_no_room() -> None:
+def test_run_stops_input_that_waits_for_room() -> None:
     fake = FakeTask(LOG, ends_on="room")
 
     def no_room(peer: Peer, _: object) -> None:
@@ -115,7 +115,7 @@ def test_run_tells_why_its_input_failed(number: int) -> None:
     with FakeServer(FakeTask(LOG, ends_on="signal")) as server, Client(server.address, TIMEOUT_S) as client:
         with pytest.raises(error):
             client.run(["cat"], stdin=source)
-        # For the script that still waits.
+        # So that the script, which still waits, ends.
         client.signal(ID)
 
 

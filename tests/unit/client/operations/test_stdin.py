@@ -1,4 +1,4 @@
-"""Client.write_stdin: a task's input, whole and once. Runs in: pytest."""
+"""Client.write_stdin: every byte of a task's input, once. Runs in: pytest."""
 
 import base64
 import io
@@ -106,7 +106,7 @@ def test_input_that_is_not_read_to_its_end() -> None:
         pytest.param({"stored": 3, "over": True}, id="the task is over"),
     ],
 )
-def test_a_reply_that_nobody_reads_ends_it(reply: dict[str, Any]) -> None:
+def test_input_ends_when_the_task_reads_no_more(reply: dict[str, Any]) -> None:
     with FakeServer(answering(reply)) as server, Client(server.address) as client:
         assert client.write_stdin("3f2a", b"abcdef") == 3
     assert len(server.requests) == 1
@@ -143,7 +143,7 @@ def test_a_reply_to_input_that_makes_no_sense(reply: dict[str, Any]) -> None:
         pytest.param(io.StringIO("text"), id="a file in text mode"),
     ],
 )
-def test_what_is_no_input(source: Any) -> None:
+def test_a_value_that_is_no_input(source: Any) -> None:
     with (
         FakeServer(FakeTask()) as server,
         Client(server.address) as client,
@@ -163,7 +163,7 @@ def test_input_from_a_pipe_that_does_not_block() -> None:
         def read(self, size: int | None = -1) -> bytes | None:  # type: ignore[override]
             chunk: bytes | None = super().read(size)
             if chunk is None:
-                # What it waits for.
+                # What the writer waits for.
                 os.write(writer, b"abc")
                 os.close(writer)
             return chunk

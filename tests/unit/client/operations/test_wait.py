@@ -1,4 +1,4 @@
-"""Client.wait, and what is new in Client.start. Runs in: pytest."""
+"""Client.wait: ids, times and answers. Runs in: pytest."""
 
 from typing import Any
 
@@ -71,7 +71,7 @@ def test_heartbeats_renew_the_time_and_a_broken_wait_asks_for_what_is_left() -> 
         peer.hello()
         request = peer.request()
         if peer.number < 5:
-            # Longer than the timeout, counted from the first: only the heartbeats say that levityd is at it.
+            # Longer than the timeout, counted from the first: only the heartbeats tell that levityd is at it.
             clock.time += 0.9 * TIMEOUT_S
             peer.notify("heartbeat")
             return
@@ -82,7 +82,7 @@ def test_heartbeats_renew_the_time_and_a_broken_wait_asks_for_what_is_left() -> 
         client.clock = clock
         assert client.wait("a", timeout=10 * TIMEOUT_S)[0].exit_code == 3
     asked = [request.params["timeout_s"] for request in server.requests[:6]]
-    # Beside the time that is let pass there are the pauses before each try.
+    # The pauses before each try come on top.
     assert asked == pytest.approx([(10 - 0.9 * number) * TIMEOUT_S for number in range(6)], abs=0.5)
 
 
@@ -108,7 +108,7 @@ def test_a_wait_without_a_sign_of_life() -> None:
         pytest.param("", id="an empty id"),
     ],
 )
-def test_what_cannot_be_waited_for(ids: Any) -> None:
+def test_ids_that_make_no_sense(ids: Any) -> None:
     with pytest.raises(InvalidRequest):
         Client("127.0.0.1:1").wait(ids)
 
@@ -138,7 +138,7 @@ def test_a_wait_that_makes_no_sense(timeout: Any) -> None:
         pytest.param([*ENDS, *ENDS], id="too many tasks"),
     ],
 )
-def test_an_answer_that_is_none(tasks: Any) -> None:
+def test_an_answer_that_makes_no_sense(tasks: Any) -> None:
     with (
         FakeServer(answering({"tasks": tasks, "done": True})) as server,
         Client(server.address) as client,
@@ -147,7 +147,7 @@ def test_an_answer_that_is_none(tasks: Any) -> None:
         client.wait("a")
 
 
-def test_start_with_what_is_new() -> None:
+def test_start_with_the_options_of_this_version() -> None:
     script = answering(record(stdin=True, merged=True, log_cap=0, waiting="no space"))
     with FakeServer(script) as server, Client(server.address) as client:
         client.start(["cat"], stdin=True, merged=True, log_cap=0)

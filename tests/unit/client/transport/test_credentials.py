@@ -49,7 +49,7 @@ def test_the_first_place_counts(home: Path, monkeypatch: pytest.MonkeyPatch) -> 
         found()
 
 
-def test_a_token_that_is_needed_is_told_with_all_ways_to_give_it(home: Path) -> None:
+def test_a_missing_token_is_told_with_all_ways_to_give_it(home: Path) -> None:
     with pytest.raises(AuthenticationError) as caught:
         Credentials().find_key(LOCAL, is_loopback=True)
     assert caught.value.message == (
@@ -131,7 +131,7 @@ def test_a_file_that_others_could_read_or_change(
     assert "\n" not in caught.value.message
 
 
-def test_a_refused_file_is_not_passed_over(home: Path) -> None:
+def test_a_refused_file_is_not_skipped(home: Path) -> None:
     is_open_to_others(home / "config" / "levity" / "tokens" / "127.0.0.1:4321")
     write_token(home / "state" / "token")
     with pytest.raises(AuthenticationError, match="open to others"):
@@ -220,7 +220,7 @@ def test_a_token_that_cannot_be_stored_is_left_nowhere(home: Path) -> None:
     assert os.listdir(directory) == ["host.example:4321"]
 
 
-# What is given together.
+# Options together.
 
 
 @pytest.mark.parametrize(
@@ -256,12 +256,12 @@ def test_a_token_that_cannot_be_stored_is_left_nowhere(home: Path) -> None:
         pytest.param({"ca": b"a"}, {}, "no name of a file", id="a name as bytes"),
     ],
 )
-def test_what_does_not_go_together(given: dict[str, str], environ: dict[str, str], why: str) -> None:
+def test_options_that_do_not_go_together(given: dict[str, str], environ: dict[str, str], why: str) -> None:
     with pytest.raises(InvalidRequest, match=why):
         Credentials(**given, environ=environ)  # type: ignore[arg-type]
 
 
-def test_what_is_given_goes_before_the_environment() -> None:
+def test_options_go_before_the_environment() -> None:
     environ = {"LEVITY_CACERT": "ea", "LEVITY_CLIENT_CERT": "ec", "LEVITY_CLIENT_KEY": "ek"}
 
     def taken(**given: str | Path | bool) -> tuple[str | None, str | None, str | None, bool]:
@@ -270,7 +270,7 @@ def test_what_is_given_goes_before_the_environment() -> None:
 
     assert taken() == ("ea", "ec", "ek", True)
     assert taken(ca=Path("a")) == ("a", "ec", "ek", True)
-    # A key of another certificate would only break.
+    # The key of another certificate would only fail.
     assert taken(certificate="c") == ("ea", "c", None, True)
     environ.clear()
     assert taken() == (None, None, None, False)
@@ -287,7 +287,7 @@ def test_what_is_given_goes_before_the_environment() -> None:
         pytest.param({"token_file": "t"}, id="a token"),
     ],
 )
-def test_a_unix_socket_takes_none_of_it(given: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_unix_socket_takes_no_credentials(given: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InvalidRequest, match="the kernel says who is there"):
         Client("unix:/run/s", **given)  # type: ignore[arg-type]
     monkeypatch.setenv("LEVITY_CLIENT_CERT", "c")
@@ -303,6 +303,6 @@ def test_a_unix_socket_takes_none_of_it(given: dict[str, str], monkeypatch: pyte
         pytest.param(["--tls"], id="TLS"),
     ],
 )
-def test_on_the_command_line_neither(options: list[str], capfd: Captured) -> None:
+def test_the_command_takes_no_credentials_at_a_unix_socket(options: list[str], capfd: Captured) -> None:
     assert main(["-a", "unix:/run/s", *options, "list"]) == 2
     assert "the kernel says who is there" in capfd.readouterr().err

@@ -1,4 +1,4 @@
-"""Broken connections: what the client asks again, how long, and what it gives up at once. Runs in: pytest."""
+"""Broken connections: what the client retries, how long, and what it gives up at once. Runs in: pytest."""
 
 import socket
 from collections.abc import Callable
@@ -89,7 +89,7 @@ def test_a_levityd_that_restarts_is_waited_for(host: str) -> None:
 
     with FakeServer(dies, answering(record()), host=host) as server:
         clock = FakeClock(at=8, act=server.listen)
-        # Over TCP both prove again who they are.
+        # Over TCP both sides prove again who they are.
         with Client(server.address, TIMEOUT_S, token_file=server.token_file if host else None) as client:
             client.clock = clock
             assert client.start(["true"]) == record()["id"]
@@ -113,8 +113,8 @@ def test_a_levityd_that_was_there_before_this_request_is_waited_for() -> None:
 
 
 @pytest.mark.parametrize("what", ["request", "log"])
-def test_one_that_another_connection_met_is_waited_for(what: str) -> None:
-    """That levityd dies between a task's start and the first look at its log, by another connection, is no error."""
+def test_a_levityd_that_answered_another_connection_is_waited_for(what: str) -> None:
+    """A levityd may die between a task's start and the first request for its log, on another connection."""
 
     def dies(peer: Peer) -> None:
         peer.hello()
@@ -134,7 +134,7 @@ def test_one_that_another_connection_met_is_waited_for(what: str) -> None:
     assert len(clock.pauses) == 3
 
 
-def test_nobody_there_fails_at_once(tmp_path: Path) -> None:
+def test_a_refused_connection_fails_at_once(tmp_path: Path) -> None:
     clock = FakeClock()
     with FakeServer(once, host="127.0.0.1") as server:
         address = server.address
@@ -146,7 +146,7 @@ def test_nobody_there_fails_at_once(tmp_path: Path) -> None:
     assert clock.pauses == []
 
 
-def test_one_that_never_comes_back_is_given_up_in_time() -> None:
+def test_a_levityd_that_never_comes_back_is_given_up_in_time() -> None:
     def dies(peer: Peer) -> None:
         peer.hello()
         peer.server.stop_listening()
@@ -159,7 +159,7 @@ def test_one_that_never_comes_back_is_given_up_in_time() -> None:
         client.query("3f2a")
 
 
-def test_one_that_always_hangs_up_is_given_up_in_time() -> None:
+def test_a_levityd_that_always_hangs_up_is_given_up_in_time() -> None:
     with (
         FakeServer(breaks_before_the_greeting) as server,
         Client(server.address, timeout=2) as client,
@@ -312,7 +312,7 @@ def frame(text: str) -> bytes:
         ),
     ],
 )
-def test_wrong_words_are_told_and_not_asked_for_again(
+def test_an_answer_out_of_the_protocol_is_told_and_not_retried(
     script: Callable[[Peer], None], error: type[LevityError], why: str
 ) -> None:
     with (

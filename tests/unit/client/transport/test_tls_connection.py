@@ -1,4 +1,4 @@
-"""What goes on once TLS is spoken: ends, breaks, deadlines, and bytes that are decrypted already. Runs in: pytest."""
+"""A connection that speaks TLS: ends, breaks, deadlines, and bytes that are decrypted already. Runs in: pytest."""
 
 import os
 import select
@@ -47,14 +47,14 @@ def tls_pair(own: Certificate) -> Iterator[tuple[Connection, Peer]]:
 
 
 def test_an_end_without_a_farewell_is_a_break(tls_pair: tuple[Connection, Peer]) -> None:
-    """Whoever cuts the line must not be able to pass for the end."""
+    """An attacker who cuts the line must not be able to fake the end."""
     connection, peer = tls_pair
     socket.socket.shutdown(peer._socket, socket.SHUT_WR)
     with pytest.raises(ConnectionLost, match=r"closed by the other side|eof"):
         connection.receive(Deadline(TIMEOUT_S))
 
 
-def test_an_end_with_a_farewell_is_one_too(own: Certificate) -> None:
+def test_an_end_with_a_farewell_is_a_break_too(own: Certificate) -> None:
     def script(peer: Peer) -> None:
         peer.hello()
         peer.request()
@@ -74,7 +74,7 @@ def test_a_flipped_byte_is_a_break(own: Certificate) -> None:
     def script(peer: Peer) -> None:
         peer.hello()
         peer.request()
-        # A record that the keys did not make.
+        # A record that was not made with the keys.
         os.write(peer._socket.fileno(), bytes.fromhex("1703030020") + bytes(32))
         peer.wait_gone()
 
@@ -110,12 +110,12 @@ def test_another_thread_can_abort_it(tls_pair: tuple[Connection, Peer]) -> None:
 
 
 def test_bytes_that_are_decrypted_already_are_not_waited_for(own: Certificate) -> None:
-    """poll(2) knows only of what is still encrypted."""
+    """poll(2) knows only of bytes that are still encrypted."""
 
     def script(peer: Peer) -> None:
         peer.hello()
         request = peer.request()
-        # One record: the kernel has nothing more to tell of once its first bytes are read.
+        # One record: the kernel has no more bytes once the first ones are read.
         peer.send(log_wire([(STDOUT, b"x" * 5000)], request))
         peer.wait_gone()
 
@@ -142,7 +142,7 @@ def test_a_large_request_and_a_large_answer(own: Certificate) -> None:
         assert server.requests[0].params["argv"][1] == "x" * 5_000_000
 
 
-def test_who_takes_nothing_is_given_up_in_time(own: Certificate) -> None:
+def test_a_server_that_reads_nothing_is_given_up_in_time(own: Certificate) -> None:
     stop = threading.Event()
 
     def stuffed(peer: Peer) -> None:
@@ -158,10 +158,10 @@ def test_who_takes_nothing_is_given_up_in_time(own: Certificate) -> None:
         stop.set()
 
 
-# The socket that ssl has made by then, and which only it has, it leaves to the garbage collector.
+# By then ssl has made a socket, which it leaves to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_connection_that_is_reset_before_tls_begins_is_lost() -> None:
-    """As it is when levityd is killed just then: ssl itself looks at the socket, and raises what it finds."""
+    """A levityd may be killed just then: ssl looks at the socket, and raises what it finds."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         host, port = server.getsockname()
         raw = socket.create_connection((host, port))

@@ -1,4 +1,4 @@
-"""TLS: which servers the client believes, and what it says of those it does not. Runs in: pytest."""
+"""TLS: which servers the client believes, and its messages about the others. Runs in: pytest."""
 
 import _socket
 import io
@@ -25,7 +25,7 @@ TIMEOUT_S = 20.0
 pytestmark = pytest.mark.usefixtures("no_tls_environment")
 
 
-def test_a_certificate_of_nobody_is_believed_with_the_tokens_proof(own: Certificate) -> None:
+def test_a_self_signed_certificate_is_believed_with_the_tokens_proof(own: Certificate) -> None:
     with tls_server(own) as server:
         with Client(server.address, TIMEOUT_S, tls=True, token_file=server.token_file) as client:
             assert client.query("3f2a").id == record()["id"]
@@ -50,7 +50,7 @@ def relaying(real: FakeServer) -> Script:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         with context.wrap_socket(socket.create_connection((host, int(port)))) as upstream:
-            # The nonce and no more goes to and fro: hello, auth.begin, the proof.
+            # Only hello, auth.begin with the nonce, and the proof go to and fro.
             peer.send(upstream.recv(65536))
             upstream.sendall(peer._receive())
             peer.send(upstream.recv(65536))
@@ -74,7 +74,7 @@ def test_a_man_in_the_middle_gets_a_nonce_and_no_more(own: Certificate, tmp_path
 
 
 def test_a_proof_over_tls_is_none_without_and_the_other_way_round(own: Certificate) -> None:
-    """Who relays between a plain and a TLS connection passes nothing on either."""
+    """A relay between a plain and a TLS connection can pass nothing on either."""
 
     def plain_binding(peer: Peer) -> None:
         peer.binding = lambda: b"tcp:127.0.0.1:4321"  # type: ignore[method-assign]
@@ -224,7 +224,7 @@ def refused_client(ca: Authority, tmp_path: Path, fault: str) -> Certificate:
     ],
 )
 def test_a_client_that_the_server_does_not_take(ca: Authority, tmp_path: Path, fault: str, why: str) -> None:
-    """With TLS 1.3 the client's handshake is over before the server has looked: it is told at the first read."""
+    """With TLS 1.3 the client's handshake is over before the server has looked: the refusal comes at the first read."""
     shown = refused_client(ca, tmp_path, fault)
     crl = ca.crl([shown]) if fault == "revoked" else None
     with tls_server(ca.server(), client_ca=ca, crl=crl) as server:
@@ -259,7 +259,7 @@ def test_a_certificate_where_a_token_is_asked_for(ca: Authority) -> None:
         assert server.peers[0].received == b""
 
 
-def test_a_server_that_takes_everybody_is_not_believed_to_know_us(own: Certificate) -> None:
+def test_a_server_that_asks_for_no_certificate_is_refused(own: Certificate) -> None:
     """Without a CA only the token's proof says whose certificate it is."""
 
     def script(peer: Peer) -> None:
@@ -276,7 +276,7 @@ def test_a_server_that_takes_everybody_is_not_believed_to_know_us(own: Certifica
         assert server.peers[0].received == b""
 
 
-def test_plain_where_tls_is_to_be() -> None:
+def test_a_plain_server_where_tls_is_expected() -> None:
     with (
         FakeServer(token_hello, host="127.0.0.1") as server,
         Client(server.address, TIMEOUT_S, tls=True, token_file=server.token_file) as client,
@@ -306,7 +306,7 @@ def says(data: bytes) -> Script:
         pytest.param(bytes(100), id="zeros"),
     ],
 )
-def test_what_speaks_no_tls(data: bytes) -> None:
+def test_a_server_that_speaks_no_tls(data: bytes) -> None:
     with (
         FakeServer(says(data), host="127.0.0.1") as server,
         Client(server.address, TIMEOUT_S, tls=True) as client,
@@ -315,8 +315,8 @@ def test_what_speaks_no_tls(data: bytes) -> None:
         client.query("3f2a")
 
 
-def test_tls_where_plain_is_to_be() -> None:
-    """It says why in TLS, or nothing at all (see the tests of silence)."""
+def test_a_tls_server_where_plain_is_expected() -> None:
+    """The server says why in TLS, or nothing (see the tests of silence)."""
     with (
         FakeServer(says(bytes.fromhex("15030300020246")), host="127.0.0.1") as server,
         Client(server.address, TIMEOUT_S, token_file=server.token_file) as client,
@@ -347,7 +347,7 @@ def test_a_handshake_that_stands_still() -> None:
 
 
 def test_an_address_off_loopback_is_never_spoken_to_in_plain(own: Certificate, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is given or not."""
+    """With any options."""
     monkeypatch.setattr(Connection, "peer_name", lambda _: ("192.0.2.1", 4321))
     with (
         FakeServer(token_hello, host="127.0.0.1") as server,
@@ -378,7 +378,7 @@ def test_the_command_speaks_tls_and_logs_in(
         assert main(["-a", server.address, "--tls", "query", "3f2a"]) == 0
 
 
-# Files that are no good.
+# Files that cannot be used.
 
 
 def test_files_that_cannot_be_used(ca: Authority, own: Certificate, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Over TCP: the client sends nothing but a nonce to who has not proved that it has the token. Runs in: pytest."""
+"""Over TCP the client sends only a nonce to a server that has not proved that it has the token. Runs in: pytest."""
 
 import os
 import shutil
@@ -47,7 +47,7 @@ def test_both_prove_that_they_have_the_token() -> None:
 
 
 @pytest.mark.parametrize("host", ["", "127.0.0.1"])
-def test_a_known_server_may_say_more_than_a_stranger(host: str) -> None:
+def test_only_a_server_with_the_token_is_quoted_in_full(host: str) -> None:
     with FakeServer(answering(record(env={"A": "x" * 100_000})), host=host) as server:
         token_file = server.token_file if host else None
         with Client(server.address, TIMEOUT_S, token_file=token_file) as client:
@@ -55,7 +55,7 @@ def test_a_known_server_may_say_more_than_a_stranger(host: str) -> None:
 
 
 def test_every_connection_of_a_run_shows_the_same_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has one for its requests, one for the log and one for the input."""
+    """A run has one for its requests, one for the log and one for the input."""
     monkeypatch.setenv("LEVITY_TOKEN_FILE", "/none")
     fake = FakeTask([(STDOUT, b"abc")], ends_on="input")
     with FakeServer(fake, host="127.0.0.1") as server:
@@ -75,7 +75,7 @@ def test_every_connection_is_authenticated(capfd: pytest.CaptureFixture[str]) ->
     assert capfd.readouterr() == ("", "")
 
 
-# What a server that does not have the token may do. Each returns nothing of value to it.
+# What a server without the token may do: none of it gains anything.
 
 
 def is_silent(peer: Peer) -> None:
@@ -247,8 +247,8 @@ def test_silence_is_no_levityd() -> None:
     assert peer.received == b""
 
 
-def test_who_waits_for_us_to_begin_and_hangs_up_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So does a levityd that speaks TLS: only after ten seconds, which are not to be waited for thrice."""
+def test_a_server_that_waits_and_hangs_up_is_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A levityd that speaks TLS does so after ten seconds: the client must not wait for that thrice."""
     monkeypatch.setattr(connection_module, "SILENCE_S", 0.0)
     with FakeServer(lambda _: None, host="127.0.0.1") as server:
         with pytest.raises(LevityError, match=r"no levityd greeted at .* or it speaks TLS"):
@@ -284,7 +284,7 @@ def test_a_recorded_session_cannot_be_played_again() -> None:
 
 
 def test_a_relay_to_the_real_one_is_refused() -> None:
-    """Both believe in the address that they see; the proofs are of different ones."""
+    """Each side uses the address that it sees, so the proofs are about different ones."""
     with FakeServer(Peer.hello, host="127.0.0.1") as real:
 
         def relays(peer: Peer) -> None:
@@ -334,8 +334,8 @@ def test_errors_in_place_of_a_greeting() -> None:
         assert server.connections == 1, "it is not tried again"
 
 
-def test_refused_after_all() -> None:
-    """The token was revoked in between."""
+def test_a_request_refused_after_the_login() -> None:
+    """The token was revoked meanwhile."""
 
     def script(peer: Peer) -> None:
         token_hello(peer)
@@ -352,14 +352,14 @@ def test_refused_after_all() -> None:
     assert server.connections == 1
 
 
-# The unix socket: the kernel says who listens.
+# The unix socket: the kernel tells who listens.
 
 
-def test_a_unix_socket_of_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_unix_socket_of_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     with FakeServer(answering(record())) as server, Client(server.address) as client:
         if os.getuid() == 0:
-            client.query("3f2a")  # Root's is everybody's.
+            client.query("3f2a")  # Root's levityd is for all users.
         else:
             with pytest.raises(AuthenticationError, match="neither root nor you"):
                 client.query("3f2a")

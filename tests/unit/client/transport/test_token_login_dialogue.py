@@ -1,4 +1,4 @@
-"""The client's part of the proofs, by any frames at all: it asks for nothing before the right proof."""
+"""The client's dialogue of proofs, with any frames: no request goes out before the right proof. Runs in: pytest."""
 
 import pytest
 from hypothesis import given, settings
