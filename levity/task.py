@@ -18,8 +18,8 @@ class TaskRecord:
     """A task as it was when levityd answered; a record does not change afterwards.
 
     * `id`, `state` (a `State`), `reason` (in words)
-    * `exit_code`: 0-255, 128+N if signal N ended the task, None if there is none yet; `signal`: its name, or None
-    * `argv`, `cwd` (None: the home of levityd's user), `env` (as given to `start`): text of `os.fsdecode`
+    * `exit_code`: 0-255, 128+N when signal N ended it, None while there is none; `signal`: that signal's name, or None
+    * `argv`, `cwd` (None: the home of levityd's user), `env` (what `start` was given): as `os.fsdecode` gives them
     * `grace_s`: seconds between SIGTERM and SIGKILL
     * `pid`, `shim_pid`: the task's process and its shim, None if there is none
     * `accepted_at`, `started_at`, `signalled_at`, `ended_at`: RFC 3339, UTC, with nanoseconds, or None

@@ -54,7 +54,7 @@ def _frames(chunks: list[bytes]) -> tuple[list[Frame], str]:
 
 
 class FakeLink(EngineLink):
-    """An engine that refuses every client but one that shows `proof`; `asked` are the requests to it."""
+    """An engine that knows nobody, or everybody where `proof` is what is shown; `asked` is what it was asked."""
 
     def __init__(self, proof: str | None = None) -> None:
         self.asked: list[tuple[str, Any]] = []
@@ -75,7 +75,7 @@ class FakeLink(EngineLink):
 
 
 def handshake(data: bytes, proof: str | None = None) -> bool:
-    """The handshake with a peer that sends these bytes: one refusal, no other call. Return whether it got in."""
+    """The server's dialogue with a stranger that sends these bytes: one refusal, no other call; whether it got in."""
     ours, theirs = socket.socketpair()
     link, decoder = FakeLink(proof), FrameDecoder(UNAUTHENTICATED_FRAME_LIMIT)
     wire = Wire(_Named(fileno=ours.detach()))

@@ -74,8 +74,8 @@ class Frame:
 class FrameDecoder:
     """Turn received bytes into frames: `feed(chunk)`, then `next_frame()` until it is NEED_DATA.
 
-    A length over `limit` raises ProtocolError before the frame is held, and so does an unknown kind. Then the stream is
-    broken, and stays so.
+    A length over `limit` raises ProtocolError before anything of that size is held, and so does an unknown kind;
+    after that the stream is broken and stays so.
     """
 
     def __init__(self, limit: int = FRAME_LIMIT) -> None:

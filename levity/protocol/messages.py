@@ -88,9 +88,9 @@ def dump_object(value: "JsonObject") -> bytes:
 
 
 class Request:
-    """A request, or a notification if `id` is None.
+    """A request, or a notification when `id` is None.
 
-    Between levityd's own processes `auth` is the client's ticket; `has_fd`: a descriptor comes with the request.
+    Between levityd's own processes `auth` says for whom it is made, and `has_fd` that a descriptor comes with it.
     """
 
     __slots__ = ("auth", "has_fd", "id", "method", "params")
@@ -109,9 +109,9 @@ class Request:
 
 
 class Reply:
-    """A reply to request `id`: a result, or an error.
+    """A reply to request `id`: a result, or the error it was refused with.
 
-    `has_fd`, between levityd's own processes: a descriptor comes with the reply.
+    Between levityd's own processes `has_fd` says that a descriptor comes with it.
     """
 
     __slots__ = ("error", "has_fd", "id", "result")
@@ -144,7 +144,7 @@ def notification_frame(method: str, params: "JsonObject") -> bytes:
 
 
 def result_frame(id: "int | str | None", result: "JsonObject", has_fd: bool = False) -> bytes:
-    """Return the frame of a reply with a result."""
+    """Return the frame of a reply that went well."""
     message = {"jsonrpc": "2.0", "id": id, "result": result}
     if has_fd:
         message["fd"] = True
@@ -152,7 +152,7 @@ def result_frame(id: "int | str | None", result: "JsonObject", has_fd: bool = Fa
 
 
 def error_frame(id: "int | str | None", error: LevityError) -> bytes:
-    """Return the frame of a reply with an error: its code and message."""
+    """Return the frame of a refusal: the error's code and message."""
     body = {"code": error.code, "message": error.message[:_MESSAGE_LIMIT]}
     return json_frame(dump_object({"jsonrpc": "2.0", "id": id, "error": body}))
 
