@@ -68,9 +68,9 @@ def run(parsed: Parsed, client: Client) -> int:
     try:
         if name is None:
             return _start_and_follow(client, task, None)
-        from levity.cli.input import open_input
+        from levity.cli.stdin_file import open_stdin_file
 
-        with open_input(name) as file:
+        with open_stdin_file(name) as file:
             return _start_and_follow(client, task, file)
     except LevityError as error:
         raise as_own_failure(error) from error

@@ -33,9 +33,9 @@ def run(parsed: Parsed, client: Client) -> int:
     if name is None:
         record = client.submit(**task)
     else:
-        from levity.cli.input import open_input
+        from levity.cli.stdin_file import open_stdin_file
 
-        with open_input(name) as file:
+        with open_stdin_file(name) as file:
             record = client.submit(**task, stdin=True)
             _upload(client, record.id, file)
     try:

@@ -2,14 +2,14 @@
 
 from levity.errors import LevityError
 
-__all__ = ["open_input"]
+__all__ = ["open_stdin_file"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from io import FileIO
 
 
-def open_input(name: str) -> "FileIO":
+def open_stdin_file(name: str) -> "FileIO":
     """Open a file for reading, `-` for standard input; LevityError if that fails."""
     try:
         # Without a buffer: bytes come at once, and none is taken that another process should read.
