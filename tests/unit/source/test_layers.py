@@ -1,18 +1,59 @@
-"""What the source itself must look like: who may import what, what is never used, how long a piece may get."""
+"""Who may import what: the rooms of the house, each above those that it uses; and which names are not ours."""
 
 import ast
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
 
 from tests.support.paths import ROOT
+from tests.support.source import MODULES, circle, parsed, run_time_imports, typing_imports
 
-MODULE_LINES_LIMIT = 400
-FUNCTION_LINES_LIMIT = 60
+# The rooms from the ground up, and on which others each stands: it may import those, and what they stand on in turn. A
+# module is in the room with the longest name that its own begins with: "levity" has errors, addresses, sizes and so on.
+ROOMS: dict[str, str] = {
+    "levity": "",
+    "levity.protocol": "levity",
+    "levity.task": "levity.protocol",
+    "levity.transport": "levity.protocol",
+    "levity.operations": "levity.transport levity.task",
+    "levity.client": "levity.operations",
+    "levity.cli": "levity.client",
+    "levity.__main__": "levity.cli",
+    "supervisor": "",
+    "supervisor.hostos": "",
+    "supervisor.log": "",
+    "supervisor.settings": "levity",
+    "supervisor.spool": "levity supervisor.hostos",
+    # A shim outlives all others and must stay lean.
+    "supervisor.shim": "levity.protocol supervisor.spool",
+    "supervisor.security": "levity.protocol supervisor.hostos supervisor.log",
+    "supervisor.ipc": "levity.protocol supervisor.settings supervisor.spool",
+    # An operation uses the tasks, and the tasks use what is stored of them.
+    "supervisor.engine.loop": "",
+    "supervisor.engine.storage": "supervisor.engine.loop supervisor.log supervisor.settings supervisor.spool",
+    "supervisor.engine.tasks": "supervisor supervisor.engine.storage supervisor.shim",
+    "supervisor.engine.access": "supervisor.security supervisor.settings supervisor.spool",
+    "supervisor.engine.operations": "supervisor.engine.access supervisor.engine.tasks",
+    "supervisor.engine": "supervisor.engine.operations supervisor.ipc",
+    # Front-end and engine talk through a pipe and know nothing of each other's insides.
+    "supervisor.frontend.operations.fair_semaphore": "",
+    "supervisor.frontend.client_socket": "levity.protocol supervisor.spool "
+    "supervisor.frontend.operations.fair_semaphore",
+    "supervisor.frontend.engine_client": "supervisor.ipc supervisor.log",
+    "supervisor.frontend.operations": "supervisor.frontend.client_socket supervisor.frontend.engine_client",
+    "supervisor.frontend.admission": "supervisor.frontend.client_socket supervisor.frontend.engine_client",
+    "supervisor.frontend": "supervisor.frontend.admission supervisor.frontend.operations",
+    "supervisor.arbiter.startup_error": "",
+    "supervisor.arbiter.state_dir": "supervisor.arbiter.startup_error supervisor.hostos supervisor.settings",
+    "supervisor.arbiter.certificates": "supervisor.arbiter.startup_error supervisor.security supervisor.settings",
+    "supervisor.arbiter.access": "supervisor.arbiter.certificates",
+    "supervisor.arbiter.options": "supervisor.arbiter.access",
+    "supervisor.arbiter.commands": "supervisor.arbiter.options supervisor.arbiter.state_dir",
+    "supervisor.arbiter": "supervisor.arbiter.commands supervisor.engine supervisor.frontend",
+}
 
 # PyPI's supervisor 4.3 installs these modules into the same package.
 SUPERVISORD_MODULES = (
@@ -24,81 +65,71 @@ SUPERVISORD_MODULES = (
 # Heavy, or different from one system to the next: each is wrapped by one module that says why.
 IMPORTED_IN_ONE_PLACE = ["cryptography", "ctypes", "psutil", "sqlite3", "ssl"]
 
-UNPICKLERS = {"_pickle", "cloudpickle", "dill", "marshal", "pickle", "shelve"}
 
-# What each part of supervisor/ may import, beside itself, levity and the standard library. A shim outlives the others
-# and must stay lean; front-end and engine talk through a pipe and know nothing of each other's insides.
-LAYERS: dict[str, set[str]] = {
-    "hostos": set(),
-    "spool": {"hostos"},
-    "shim": {"hostos", "spool"},
-    "log": set(),
-    "settings": set(),
-    "security": {"hostos", "log"},
-    "ipc": {"hostos", "settings", "spool"},
-    "engine": {"hostos", "spool", "shim", "log", "settings", "ipc", "security"},
-    "frontend": {"hostos", "spool", "log", "settings", "ipc"},
-}
+def room_of(module: str) -> str:
+    return max((room for room in ROOMS if f"{module}.".startswith(f"{room}.")), key=len)
 
 
-def files(package: str) -> list[Path]:
-    found = sorted((ROOT / package).rglob("*.py"))
-    assert found, f"no source in {package}"
-    return found
-
-
-ALL = [*files("levity"), *files("supervisor")]
-
-
-def name_of(path: Path) -> str:
-    return str(path.relative_to(ROOT))
-
-
-@cache
-def tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_bytes(), str(path))
-
-
-def imports(path: Path) -> Iterator[str]:
-    """Yield the full name of everything that a module imports, at its top or later."""
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{name_of(path)}:{node.lineno}: a relative import"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+def below(room: str) -> set[str]:
+    """Return the rooms that a room stands on, those under them included."""
+    stands_on = ROOMS[room].split()
+    return set(stands_on).union(*(below(other) for other in stands_on))
 
 
 def roots(path: Path) -> set[str]:
-    return {name.partition(".")[0] for name in imports(path)}
+    """Return the first words of everything that a file imports."""
+    return {name.partition(".")[0] for name in _imported_names(path)}
 
 
-def everywhere(path: Path) -> Iterator[tuple[str, ast.AST]]:
-    """Yield every node of a module with its place."""
-    for node in ast.walk(tree(path)):
-        yield f"{name_of(path)}:{getattr(node, 'lineno', 0)}", node
+def _imported_names(path: Path) -> Iterator[str]:
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield str(node.module)
+
+
+def test_the_rooms_stand_on_those_before_them() -> None:
+    seen: set[str] = set()
+    for room, stands_on in ROOMS.items():
+        assert set(stands_on.split()) <= seen, f"{room} stands on a room that is not below it"
+        assert any(room_of(module) == room for module in MODULES), f"no module is in {room}"
+        seen.add(room)
+
+
+def test_imports_point_down() -> None:
+    wrong = []
+    for module in MODULES:
+        room = room_of(module)
+        # At its door, `levity` names the home of each public name for type checkers only.
+        names = run_time_imports(module) | (typing_imports(module) if module != "levity" else set())
+        wrong += [f"{module} imports {name}" for name in names if room_of(name) not in {room, *below(room)}]
+    assert not wrong
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    """Not at the top of a module, and not inside functions either, where Python would not mind."""
+    found = circle({module: run_time_imports(module) for module in MODULES})
+    assert not found, " -> ".join(found)
 
 
 def test_levity_imports_the_standard_library_and_itself_only() -> None:
-    for path in files("levity"):
+    for module, path in MODULES.items():
         # `_sha2` is in the standard library from Python 3.12 on.
-        strangers = roots(path) - sys.stdlib_module_names - {"levity", "_sha2"}
-        assert not strangers, f"{name_of(path)} imports {strangers}"
+        others = roots(path) - sys.stdlib_module_names - {"levity", "_sha2"}
+        assert not others or module.startswith("supervisor"), f"{module} imports {others}"
 
 
 def test_supervisor_imports_nothing_but_levity_psutil_and_the_tls_extra() -> None:
-    for path in files("supervisor"):
-        strangers = roots(path) - sys.stdlib_module_names - {"levity", "supervisor", "psutil", "cryptography"}
-        assert not strangers, f"{name_of(path)} imports {strangers}"
+    for module, path in MODULES.items():
+        others = roots(path) - sys.stdlib_module_names - {"levity", "supervisor", "psutil", "cryptography"}
+        assert not others or module.startswith("levity"), f"{module} imports {others}"
 
 
-@pytest.mark.parametrize("part", LAYERS)
-def test_parts_of_supervisor_import_downwards(part: str) -> None:
-    directory = ROOT / "supervisor" / part
-    sources = files(f"supervisor/{part}") if directory.is_dir() else [directory.with_suffix(".py")]
-    for path in sources:
-        used = {name.split(".")[1] for name in imports(path) if name.startswith("supervisor.")}
-        assert used <= LAYERS[part] | {part}, f"{name_of(path)} imports supervisor's {used - LAYERS[part] - {part}}"
+@pytest.mark.parametrize("name", IMPORTED_IN_ONE_PLACE)
+def test_is_imported_in_one_place(name: str) -> None:
+    users = [module for module, path in MODULES.items() if name in roots(path)]
+    assert len(users) == 1, f"{name} is imported by {users}"
 
 
 def test_a_shim_is_lean() -> None:
@@ -109,65 +140,45 @@ def test_a_shim_is_lean() -> None:
     assert not set(done.stdout.split()) & set(heavy.split())
 
 
-@pytest.mark.parametrize("module", IMPORTED_IN_ONE_PLACE)
-def test_is_imported_in_one_place(module: str) -> None:
-    users = [name_of(path) for path in ALL if module in roots(path)]
-    assert len(users) <= 1, f"{module} is imported by {users}"
-
-
-@pytest.mark.parametrize("path", ALL, ids=name_of)
-def test_nothing_is_unpickled(path: Path) -> None:
-    assert not roots(path) & UNPICKLERS
-    for place, node in everywhere(path):
-        # A multiprocessing Connection unpickles in recv(), which takes no argument; a socket's recv() needs one.
-        is_recv = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "recv"
-        assert not (is_recv and isinstance(node, ast.Call) and not node.args), f"{place}: recv() unpickles"
-
-
-def literal(node: ast.AST) -> bytes:
-    """Return what a text or bytes literal holds; nothing for another node."""
-    value = node.value if isinstance(node, ast.Constant) else None
-    return value if isinstance(value, bytes) else value.encode(errors="replace") if isinstance(value, str) else b""
-
-
-@pytest.mark.parametrize("path", ALL, ids=name_of)
-def test_no_socket_is_in_the_abstract_namespace(path: Path) -> None:
-    """Any user may connect to those (CVE-2022-42919), and their names begin with a NUL."""
-    for place, node in everywhere(path):
-        if isinstance(node, ast.JoinedStr) and node.values:
-            assert not literal(node.values[0]).startswith(b"\0"), place
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-            assert not literal(node.left).startswith(b"\0"), place
-        # Nothing but NULs is padding, or what is looked for.
-        text = literal(node)
-        assert not (text.startswith(b"\0") and text.strip(b"\0")), place
-
-
-@pytest.mark.parametrize("path", ALL, ids=name_of)
-def test_the_operating_system_is_asked_for_in_hostos_only(path: Path) -> None:
-    if path.is_relative_to(ROOT / "supervisor" / "hostos"):
-        return
-    assert "platform" not in roots(path)
-    assert "sys.platform" not in set(imports(path))
-    for place, node in everywhere(path):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            assert (node.value.id, node.attr) not in {("sys", "platform"), ("os", "name"), ("os", "uname")}, place
-
-
-@pytest.mark.parametrize("path", ALL, ids=name_of)
-def test_is_short_and_says_what_it_is(path: Path) -> None:
-    lines = len(path.read_bytes().splitlines())
-    assert lines <= MODULE_LINES_LIMIT, f"{name_of(path)} has {lines} lines"
-    # Only an `__init__.py` may go without: supervisor's is shared with another distribution.
-    assert ast.get_docstring(tree(path)) or path.name == "__init__.py", f"{name_of(path)} has no docstring"
-    for place, node in everywhere(path):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            length = (node.end_lineno or node.lineno) - node.lineno + 1
-            assert length <= FUNCTION_LINES_LIMIT, f"{place}: {node.name} has {length} lines"
-
-
 def test_supervisor_shares_its_name_with_supervisord() -> None:
     own = {path.stem for path in (ROOT / "supervisor").iterdir() if path.stem not in {"__init__", "__pycache__", "py"}}
     assert not own & set(SUPERVISORD_MODULES.split())
     init = (ROOT / "supervisor" / "__init__.py").read_text()
     assert init == '__path__ = __import__("pkgutil").extend_path(__path__, __name__)\n'
+
+
+# The finders themselves
+
+
+@pytest.mark.parametrize(
+    ("graph", "found"),
+    [
+        pytest.param({"a": "bc", "b": "c", "c": ""}, "", id="none"),
+        pytest.param({"a": "a"}, "aa", id="a module that imports itself"),
+        pytest.param({"a": "b", "b": "c", "c": "b"}, "bcb", id="two that import each other"),
+        pytest.param({"a": "b", "b": "c", "c": "da", "d": "b"}, "abca", id="the first of the shortest"),
+        pytest.param({"a": "b", "b": "c", "c": "ad", "d": "e", "e": "d"}, "ded", id="the shorter of two"),
+    ],
+)
+def test_a_circle_is_found(graph: dict[str, str], found: str) -> None:
+    assert "".join(circle(graph)) == found
+
+
+def test_imports_are_found_wherever_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "module.py"
+    path.write_text("""
+from levity import tls
+import levity.errors, os
+if TYPE_CHECKING:
+    from levity.client import Client
+else:
+    import levity.states
+def later():
+    try:
+        pass
+    finally:
+        from levity.sizes import parse_size
+""")
+    monkeypatch.setitem(MODULES, "module", path)
+    assert run_time_imports("module") == {"levity.tls", "levity.errors", "levity.states", "levity.sizes"}
+    assert typing_imports("module") == {"levity.client"}
