@@ -7,7 +7,7 @@ from supervisor.frontend.admission.limits import STRANGERS_LIMIT, Gate
 from supervisor.frontend.admission.server_tls import Secure
 from supervisor.frontend.engine_client import EngineLink
 from supervisor.frontend.operations.logs import Logs
-from supervisor.hostos.inotify import Changes
+from supervisor.hostos.inotify import Inotify
 from supervisor.settings import Access
 
 __all__ = ["Services"]
@@ -25,5 +25,5 @@ class Services:
         # Strangers shall leave most of the descriptors to those who are known, however few there are.
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self.gate = Gate(strangers_limit=max(1, min(STRANGERS_LIMIT, descriptors // _DESCRIPTORS_A_STRANGER)))
-        self.changes = Changes()
+        self.changes = Inotify()
         self.logs = Logs(self.changes)

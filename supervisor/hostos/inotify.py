@@ -11,7 +11,7 @@ from typing import Self
 
 from supervisor.hostos.kernel import inotify_add, inotify_open, inotify_remove
 
-__all__ = ["Changes", "Watch", "descriptor_path"]
+__all__ = ["Inotify", "Watch", "descriptor_path"]
 
 _IN_MODIFY, _IN_MOVED_TO, _IN_CREATE, _IN_DELETE, _IN_DELETE_SELF = 0x2, 0x80, 0x100, 0x200, 0x400
 _IN_ONLYDIR, _IN_ONESHOT = 0x01000000, 0x80000000
@@ -33,7 +33,7 @@ class Watch:
     What changes after `arm` makes `fd` readable, once.
     """
 
-    def __init__(self, changes: "Changes", path: str) -> None:
+    def __init__(self, changes: "Inotify", path: str) -> None:
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.path = path
         self.number = -1  # guarded by the lock of `changes`
@@ -62,7 +62,7 @@ class Watch:
         os.close(self.fd)
 
 
-class Changes:
+class Inotify:
     """Makes watches; for all threads."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Changes:
         self._armed: dict[int, set[Watch]] = {}  # guarded by self._lock
 
     def __repr__(self) -> str:
-        return f"<Changes {len(self._armed)} directories>"
+        return f"<Inotify {len(self._armed)} directories>"
 
     def watch(self, path: str) -> Watch:
         """Return a watch on a directory, not armed."""

@@ -131,7 +131,7 @@ def test_it_is_told_of_changes(shared: Zygote) -> None:
     place = asked(shared, "while [ ! -e go ]; do sleep 0.01; done; echo out", cwd=str(shared.directory))
     shared.facts(ID)
     code = """
-watch = Changes().watch("/proc/self/fd/FD/.")
+watch = Inotify().watch("/proc/self/fd/FD/.")
 result = [watch.arm()]
 poller = select.poll()
 poller.register(watch.fd, select.POLLIN)

@@ -17,7 +17,7 @@ UID, GID = 54321, 54322
 _CODE = """
 import errno, json, os, select, socket, sys
 sys.path.insert(0, {root!r})
-from supervisor.hostos.inotify import Changes
+from supervisor.hostos.inotify import Inotify
 from supervisor.hostos.identity import become
 from supervisor.hostos.kernel import forbid_privileges
 import levity.protocol.messages

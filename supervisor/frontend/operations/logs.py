@@ -14,7 +14,7 @@ from supervisor.frontend.client_socket import Wire
 from supervisor.frontend.operations.active_senders import Busy
 from supervisor.frontend.operations.fair_semaphore import Turns
 from supervisor.frontend.operations.log_params import LogRequest
-from supervisor.hostos.inotify import Changes, Watch, descriptor_path
+from supervisor.hostos.inotify import Inotify, Watch, descriptor_path
 from supervisor.spool.layout import STREAMS
 from supervisor.spool.reader import Extent, Hole, Piece, SpoolReader, Unordered
 from supervisor.spool.records import JsonObject, RecordVersionError
@@ -38,7 +38,7 @@ _CHECK_S = 10.0
 class Logs:
     """The logs of all tasks; `send` from any thread."""
 
-    def __init__(self, changes: Changes) -> None:
+    def __init__(self, changes: Inotify) -> None:
         self._changes = changes
         self._turns = Turns()
         self._busy = Busy()

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 
 from supervisor.frontend.client_socket import Wire, heartbeat_of
-from supervisor.hostos.inotify import Changes, descriptor_path
+from supervisor.hostos.inotify import Inotify, descriptor_path
 from supervisor.spool.records import JsonObject
 
 __all__ = ["store_input"]
@@ -17,7 +17,7 @@ _RETRY_S = 0.25
 
 
 def store_input(
-    wire: Wire, changes: Changes, params: JsonObject, ask: Callable[[], JsonObject], borrow: Callable[[], int]
+    wire: Wire, changes: Inotify, params: JsonObject, ask: Callable[[], JsonObject], borrow: Callable[[], int]
 ) -> JsonObject:
     """Have a piece stored and return the reply, once there is room for it; OSError when the client is gone.
 

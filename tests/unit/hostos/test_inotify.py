@@ -1,4 +1,4 @@
-"""Changes in a directory reach every watch that is armed, once, and no other."""
+"""Inotify in a directory reach every watch that is armed, once, and no other."""
 
 import os
 import select
@@ -9,20 +9,20 @@ from pathlib import Path
 import pytest
 
 from supervisor.hostos import inotify as changes_module
-from supervisor.hostos.inotify import Changes, Watch
+from supervisor.hostos.inotify import Inotify, Watch
 
 
 @pytest.fixture(scope="module")
-def changes() -> Changes:
+def changes() -> Inotify:
     """One for all tests: its thread ends with the process."""
-    one = Changes()
+    one = Inotify()
     with one.watch("/") as watch:
         assert watch.arm()
     return one
 
 
 @pytest.fixture
-def watch(changes: Changes, tmp_path: Path) -> Iterator[Watch]:
+def watch(changes: Inotify, tmp_path: Path) -> Iterator[Watch]:
     with changes.watch(str(tmp_path)) as one:
         yield one
 
@@ -66,7 +66,7 @@ def test_it_is_told_once_and_only_after_arming(watch: Watch, tmp_path: Path) -> 
     assert is_told(watch)
 
 
-def test_all_who_wait_are_told(changes: Changes, tmp_path: Path) -> None:
+def test_all_who_wait_are_told(changes: Inotify, tmp_path: Path) -> None:
     with changes.watch(str(tmp_path)) as one, changes.watch(str(tmp_path)) as two, changes.watch("/") as other:
         for watch in (one, two, other):
             assert watch.arm()
@@ -76,7 +76,7 @@ def test_all_who_wait_are_told(changes: Changes, tmp_path: Path) -> None:
         assert not is_told(other, 0)
 
 
-def test_nothing_is_left_of_a_watch_that_is_closed(changes: Changes, tmp_path: Path) -> None:
+def test_nothing_is_left_of_a_watch_that_is_closed(changes: Inotify, tmp_path: Path) -> None:
     def kernel_watches() -> int:
         return Path(f"/proc/self/fdinfo/{changes._fd}").read_text().count("inotify wd:")
 
@@ -96,12 +96,12 @@ def test_nothing_is_left_of_a_watch_that_is_closed(changes: Changes, tmp_path: P
     os.close(one.fd)
 
 
-def test_a_directory_that_is_not_there(changes: Changes, tmp_path: Path) -> None:
+def test_a_directory_that_is_not_there(changes: Inotify, tmp_path: Path) -> None:
     with changes.watch(str(tmp_path / "none")) as watch:
         assert not watch.arm()
 
 
-def test_a_removed_directory_is_told(changes: Changes, tmp_path: Path) -> None:
+def test_a_removed_directory_is_told(changes: Inotify, tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     with changes.watch(str(tmp_path / "here")) as watch:
         assert watch.arm()
@@ -111,11 +111,11 @@ def test_a_removed_directory_is_told(changes: Changes, tmp_path: Path) -> None:
 
 def test_a_host_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(changes_module, "inotify_open", lambda: -1)
-    with Changes().watch(str(tmp_path)) as watch:
+    with Inotify().watch(str(tmp_path)) as watch:
         assert not watch.arm()
 
 
-def test_an_overflow_is_told_to_all(changes: Changes, tmp_path: Path) -> None:
+def test_an_overflow_is_told_to_all(changes: Inotify, tmp_path: Path) -> None:
     with changes.watch(str(tmp_path)) as watch:
         assert watch.arm()
         changes._tell({-1})
@@ -126,13 +126,13 @@ def test_a_thread_that_cannot_be_started_is_tried_again(tmp_path: Path, monkeypa
     def refuse(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    with Changes().watch(str(tmp_path)) as watch, monkeypatch.context() as patch:
+    with Inotify().watch(str(tmp_path)) as watch, monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         assert not watch.arm()
     before = len(os.listdir("/proc/self/fd"))
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
-        with Changes().watch(str(tmp_path)) as watch:
+        with Inotify().watch(str(tmp_path)) as watch:
             assert not watch.arm()
             assert watch._changes._fd == -2
     assert len(os.listdir("/proc/self/fd")) == before

@@ -15,7 +15,7 @@ from supervisor.frontend.client_socket import Wire
 from supervisor.frontend.operations import logs as logs_module
 from supervisor.frontend.operations.log_params import parse_log_request
 from supervisor.frontend.operations.logs import Logs
-from supervisor.hostos.inotify import Changes
+from supervisor.hostos.inotify import Inotify
 from supervisor.spool.index import RECORD_SIZE
 from supervisor.spool.layout import index_name, task_path
 from tests.support.spool import finish, write
@@ -39,7 +39,7 @@ def ask(**params: Any) -> tuple[bytes, list[str], dict[str, Any]]:
         theirs.settimeout(LIMIT_S)
         directory_fd = os.open(task_path(ID), os.O_RDONLY)
         wanted = parse_log_request(params, now_ns=0)
-        reply = Logs(Changes()).send(Wire(ours), ID, directory_fd, wanted, lambda: None)
+        reply = Logs(Inotify()).send(Wire(ours), ID, directory_fd, wanted, lambda: None)
         ours.shutdown(socket.SHUT_WR)
         with theirs.makefile("rb") as stream:
             frames = LogDecoder().feed(stream.read())
@@ -91,4 +91,4 @@ def test_a_client_that_may_not_read_any_more_is_cut_off_in_the_middle(
         directory_fd = os.open(task_path(ID), os.O_RDONLY)
         wanted = parse_log_request({}, now_ns=0)
         with pytest.raises(AuthenticationError, match="any more"):
-            Logs(Changes()).send(Wire(ours), ID, directory_fd, wanted, refuse)
+            Logs(Inotify()).send(Wire(ours), ID, directory_fd, wanted, refuse)
