@@ -2,9 +2,18 @@
 
 import os
 import resource
+import signal
 from collections.abc import Iterable
 
-__all__ = ["close_all_but", "descriptor_limit_of_tasks", "normalise_standard_streams", "raise_descriptor_limit"]
+__all__ = [
+    "close_all_but",
+    "descriptor_limit_of_tasks",
+    "drain",
+    "normalise_standard_streams",
+    "raise_descriptor_limit",
+    "self_pipe",
+    "signal_pipe",
+]
 
 # Where levityd's own processes, and no task, find the soft limit that it was started with.
 _LIMIT_VARIABLE = "LEVITY_DESCRIPTOR_LIMIT"
@@ -47,3 +56,27 @@ def descriptor_limit_of_tasks() -> tuple[int, int]:
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return int(os.environ.get(_LIMIT_VARIABLE, soft)), hard
+
+
+def self_pipe() -> tuple[int, int]:
+    """Return the two ends of a pipe with which a process wakes itself: neither end ever blocks."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(read_end, False)
+    os.set_blocking(write_end, False)
+    return read_end, write_end
+
+
+def signal_pipe() -> tuple[int, int]:
+    """Return a self-pipe to which Python writes a byte for each signal that has a handler of Python's."""
+    read_end, write_end = self_pipe()
+    signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    return read_end, write_end
+
+
+def drain(fd: int) -> None:
+    """Throw away what is in a pipe that does not block."""
+    try:
+        while os.read(fd, 4096):
+            pass
+    except BlockingIOError:
+        pass

@@ -8,10 +8,16 @@ import fcntl
 import os
 import struct
 
-__all__ = ["lock_holder", "try_lock", "unlock", "wait_for_lock"]
+__all__ = ["lock_holder", "open_lock", "try_lock", "unlock", "wait_for_lock"]
 
 # struct flock of 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid.
 _FLOCK = struct.Struct("@hhqqi4x")
+
+
+def open_lock(path: str, directory_fd: int | None = None, *, create: bool = True) -> int:
+    """Return the descriptor of a lock file. It is made if need be; without `create`, FileNotFoundError."""
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+    return os.open(path, flags, 0o600, dir_fd=directory_fd)
 
 
 def try_lock(fd: int, byte: int = 0) -> bool:

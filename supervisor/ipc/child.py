@@ -4,19 +4,17 @@ The arbiter talks to each over a `control` connection. An end of file there mean
 ends, too, so that the next levityd finds the field clear.
 """
 
-import os
 import signal
 import time
 
 from supervisor.hostos import titles
 from supervisor.hostos.descriptors import close_all_but, raise_descriptor_limit
-from supervisor.hostos.locks import lock_holder, try_lock
+from supervisor.hostos.locks import lock_holder, open_lock, try_lock
 from supervisor.settings import FRONT_END_LOCK_FILE, LOCK_FILE
 
 __all__ = ["be_child", "show_front_end", "take_lock"]
 
 _LOCK_WAIT_S = 5.0
-_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 # Only the arbiter is told to stop; whoever stops levityd from a terminal or a service manager signals all of them.
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -34,7 +32,7 @@ def be_child(role: str, name: str, kept: list[int]) -> None:
 
 def take_lock(byte: int) -> str:
     """Take this process's byte of the lock file, for good; "" or, if somebody keeps it, who that is."""
-    fd = os.open(LOCK_FILE, _LOCK_FLAGS, 0o600)
+    fd = open_lock(LOCK_FILE)
     give_up_at = time.monotonic() + _LOCK_WAIT_S
     while not try_lock(fd, byte):
         # The process before this one was killed and is on its way out; there is nothing to be woken by.
@@ -52,4 +50,4 @@ def show_front_end() -> None:
     Whoever has it already is no reason not to serve: our arbiter saw the front-end before this one end, so that is a
     process which somebody who had taken it over has left.
     """
-    try_lock(os.open(FRONT_END_LOCK_FILE, _LOCK_FLAGS, 0o600))
+    try_lock(open_lock(FRONT_END_LOCK_FILE))

@@ -6,14 +6,13 @@ Every function takes a directory that is open, and a name in it: no link on the 
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from levity.errors import LevityError
-from supervisor.hostos.locks import wait_for_lock
+from supervisor.hostos import files
+from supervisor.hostos.locks import open_lock, wait_for_lock
 
 __all__ = ["NotPrivateError", "create", "locked", "make_directory", "open_directory", "read", "replace"]
-
-_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class NotPrivateError(LevityError):
@@ -25,7 +24,7 @@ class NotPrivateError(LevityError):
 
 def open_directory(path: str, directory_fd: int | None = None) -> int:
     """Return the descriptor of a directory that is this user's alone; OSError, or NotPrivateError if it is not."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd)
+    fd = files.open_directory(path, directory_fd)
     try:
         _check(os.fstat(fd))
     except BaseException:
@@ -50,8 +49,7 @@ def read(directory_fd: int, name: str, limit: int) -> bytes | None:
     NotPrivateError if it is not this user's alone; OSError.
     """
     try:
-        # O_NONBLOCK: a FIFO in its place would keep whoever opens it.
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=directory_fd)
+        fd = files.open_to_read(name, directory_fd)
     except FileNotFoundError:
         return None
     try:
@@ -85,25 +83,18 @@ def create(directory_fd: int, name: str, data: bytes) -> None:
 def replace(directory_fd: int, name: str, data: bytes) -> None:
     """Put `data` into a file in place of what was there, whole or not at all, and durably; OSError."""
     temporary = _write(directory_fd, name, data)
-    os.rename(temporary, name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
-    os.fsync(directory_fd)
+    files.put_in_place(temporary, name, directory_fd, durable=True)
 
 
 def _write(directory_fd: int, name: str, data: bytes) -> str:
     """Write to a temporary file, whose name begins with a dot, and return that name."""
     # Random, for two may be at it: whoever wants only one of them to succeed takes the lock.
     temporary = f".{name}.{os.urandom(8).hex()}"
-    fd = os.open(temporary, _WRITE, 0o600, dir_fd=directory_fd)
     try:
-        try:
-            left = memoryview(data)
-            while left:
-                left = left[os.write(fd, left) :]
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        files.write_file(temporary, directory_fd, data, durable=True, is_new=True)
     except BaseException:
-        os.unlink(temporary, dir_fd=directory_fd)
+        with suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=directory_fd)
         raise
     return temporary
 
@@ -111,8 +102,7 @@ def _write(directory_fd: int, name: str, data: bytes) -> str:
 @contextmanager
 def locked(directory_fd: int, name: str) -> Iterator[None]:
     """Keep other processes that do the same out meanwhile; what a process that was killed had, is free again."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(name, flags, 0o600, dir_fd=directory_fd)
+    fd = open_lock(name, directory_fd)
     try:
         wait_for_lock(fd, 0)
         yield

@@ -7,11 +7,12 @@ to stays its own for as long as the task lives.
 import os
 import time
 
+from supervisor.hostos.files import sync_path
 from supervisor.hostos.locks import lock_holder, wait_for_lock
 from supervisor.hostos.procfs import start_ticks
 from supervisor.shim.command import Program, Surroundings
 from supervisor.spool.commands import COMMANDS_VERSION
-from supervisor.spool.files import load_record, sync_path, write_record
+from supervisor.spool.files import load_record, write_record
 from supervisor.spool.layout import LOCK, SHIM, SPEC, START_BYTE, STARTED, TASKS, WATCH_BYTE
 from supervisor.spool.records import JsonObject
 

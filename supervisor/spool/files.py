@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from supervisor.spool.layout import PRIVATE_MODE
+from supervisor.hostos.files import open_directory, open_to_read, put_in_place, write_file
+from supervisor.spool.layout import PRIVATE_MODE, task_path
 from supervisor.spool.records import REQUIRED_KEYS, JsonObject, RecordVersionError
 
-__all__ = ["insist", "is_removed", "load_record", "sync_path", "write_record"]
+__all__ = ["insist", "is_removed", "load_record", "open_task", "write_record"]
 
 VERSION = 1
 # No record is larger than a request may be; a larger file is not one of ours.
@@ -20,6 +21,11 @@ _FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 1.0
 Value = TypeVar("Value")
 
 
+def open_task(task_id: str) -> int:
+    """Return the descriptor of a task's directory; FileNotFoundError if there is none."""
+    return open_directory(task_path(task_id))
+
+
 def write_record(directory_fd: int, name: str, record: JsonObject, *, durable: bool, mode: int = PRIVATE_MODE) -> None:
     """Put `record` into file `name`, replacing what was there: temporary file, rename; OSError when that fails.
 
@@ -27,19 +33,9 @@ def write_record(directory_fd: int, name: str, record: JsonObject, *, durable: b
     (fsync(2) of file and directory).
     """
     temporary = f"{name}.tmp"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(temporary, flags, mode, dir_fd=directory_fd)
-    try:
-        data = memoryview(json.dumps({"version": VERSION, **record}).encode("ascii"))
-        while data:
-            data = data[os.write(fd, data) :]
-        if durable:
-            os.fsync(fd)
-    finally:
-        os.close(fd)
-    os.rename(temporary, name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
-    if durable:
-        os.fsync(directory_fd)
+    data = json.dumps({"version": VERSION, **record}).encode("ascii")
+    write_file(temporary, directory_fd, data, mode, durable=durable)
+    put_in_place(temporary, name, directory_fd, durable=durable)
 
 
 def load_record(directory_fd: int, name: str) -> JsonObject | None:
@@ -48,7 +44,7 @@ def load_record(directory_fd: int, name: str) -> JsonObject | None:
     RecordVersionError for a record that a newer levity wrote: it must not be misread.
     """
     try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=directory_fd)
+        fd = open_to_read(name, directory_fd)
     except FileNotFoundError:
         return None
     try:
@@ -73,15 +69,6 @@ def _read_whole(fd: int) -> bytes:
         parts.append(part)
         size += len(part)
     return b"".join(parts)
-
-
-def sync_path(path: str, directory_fd: int | None = None) -> None:
-    """Make a file's bytes, or the names in a directory, durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def is_removed(directory_fd: int) -> bool:

@@ -8,6 +8,7 @@ import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 
+from supervisor.hostos.files import open_to_read
 from supervisor.spool.index import RECORD_SIZE, START, IndexRecord, good_records
 from supervisor.spool.layout import index_name
 
@@ -110,8 +111,7 @@ class IndexReader:
         if self._open[0] != first:
             self.close()
             try:
-                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-                self._open = (first, os.open(index_name(first), flags, dir_fd=self._directory_fd))
+                self._open = (first, open_to_read(index_name(first), self._directory_fd))
             except FileNotFoundError:
                 return -1
         return self._open[1]

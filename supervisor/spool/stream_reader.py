@@ -5,6 +5,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from supervisor.hostos.files import open_to_read
 from supervisor.spool.layout import segment_name
 
 __all__ = ["Span", "StreamReader"]
@@ -81,8 +82,7 @@ class StreamReader:
         if self._open[0] != base:
             self.close()
             try:
-                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-                fd = os.open(segment_name(self._name, base), flags, dir_fd=self._directory_fd)
+                fd = open_to_read(segment_name(self._name, base), self._directory_fd)
             except FileNotFoundError:
                 return 0
             self._open, self._size = (base, fd), 0

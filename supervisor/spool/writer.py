@@ -11,6 +11,7 @@ large, the oldest but the first is removed whole.
 import os
 from collections.abc import Callable
 
+from supervisor.hostos.files import open_to_read
 from supervisor.spool.index import BASE, pack_record
 from supervisor.spool.layout import OUTPUT_MODE, STREAMS, index_name, segment_name
 
@@ -199,7 +200,7 @@ class SpoolWriter:
 
     def _sync_closed(self, name: str) -> None:
         try:
-            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._directory_fd)
+            fd = open_to_read(name, self._directory_fd)
         except FileNotFoundError:
             return
         try:
