@@ -1,31 +1,29 @@
 """Who gets in, decided from where levityd listens and which files it was given. Runs in: arbiter. Owns: nothing.
 
-The rule: on a unix socket the kernel says who somebody is; on loopback a token does; on any other address a token
-inside TLS, or with a client CA a certificate. `why_open` states it once more, of a socket as it is bound.
+The rule: on a unix socket the kernel says who a client is; on loopback a token does; on any other address a token
+inside TLS does or, with a client CA, a certificate. `why_open` checks the rule again, on the socket that is bound.
 """
 
-import grp
 import ipaddress
 import os
-import pwd
 import shlex
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from levity.addresses import Address
+from levity.addresses import Address, is_loopback
 from levity.errors import InvalidRequest
 from supervisor.arbiter.certificates.pem import ends_at, fingerprint
 from supervisor.arbiter.certificates.self_signed import host_name, own_certificate
-from supervisor.arbiter.startup_error import CONFIGURATION, RefusedError
+from supervisor.arbiter.frontend_user import frontend_ids
+from supervisor.arbiter.startup_error import CONFIGURATION, StartupError
 from supervisor.log import say
 from supervisor.settings import Access, Known, Tls
 
-__all__ = ["TlsFiles", "access_for", "is_loopback", "login_advice", "why_open"]
+__all__ = ["TlsFiles", "access_for", "login_advice", "why_open"]
 
 _SIZE_LIMIT = 1024 * 1024
-# Where systemd takes users from that have no account: a name service tells those in use (systemd.exec(5)).
-_FREE_IDS = range(61184, 65520)
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class TlsFiles:
     crl: str | None = None
 
     def check(self, *, is_unix: bool) -> None:
-        """InvalidRequest for a combination that makes no sense, whatever is in the files."""
+        """Raise InvalidRequest for a combination of options that makes no sense; the files are not read."""
         if is_unix and self != TlsFiles():
             raise InvalidRequest("a unix socket has no TLS: --certificate, --key, --client-ca and --crl need HOST:PORT")
         if (self.certificate is None) != (self.key is None):
@@ -49,24 +47,19 @@ class TlsFiles:
             raise InvalidRequest("--crl needs --client-ca")
 
 
-def is_loopback(host: str) -> bool:
-    """Whether this IP address is reached from this host only."""
-    ip = ipaddress.ip_address(host.partition("%")[0])
-    return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
-
-
-def access_for(host: str | None, files: TlsFiles) -> Access:
+def access_for(host: str | None, files: TlsFiles, now: Callable[[], float] = time.time) -> Access:
     """Decide how clients are known at an IP address, or with None on a unix socket.
 
-    The working directory is the state directory: a certificate is made there if one is needed and none is given.
-    InvalidRequest for options that do not fit, RefusedError for files that do not.
+    If a certificate is needed and none is given, it is made in the working directory, which is the state directory.
+    InvalidRequest for options that do not fit together, StartupError for files that cannot be used. `now()` is wall
+    time in seconds.
     """
     files.check(is_unix=host is None)
-    ids = _frontend_ids() if os.geteuid() == 0 else None
+    ids = frontend_ids() if os.geteuid() == 0 else None
     if host is None:
         return Access(Known.PEER, frontend_ids=ids)
     if files.certificate is not None and files.key is not None:
-        tls = _given(files.certificate, files.key, files)
+        tls = _given(files.certificate, files.key, files, now())
         known = Known.TOKEN if files.client_ca is None else Known.CERTIFICATE
         if known is Known.CERTIFICATE and files.crl is None:
             say("levityd: without --crl no certificate can be revoked")
@@ -75,9 +68,9 @@ def access_for(host: str | None, files: TlsFiles) -> Access:
 
 
 def why_open(bound: socket.socket, access: Access) -> str:
-    """Return why somebody could get in by this socket who should not; "" if nobody can.
+    """Return why somebody who should not get in could, by a socket with this access; "" if nobody can.
 
-    Of the socket as it is bound, whatever was asked for and decided before.
+    It looks at the socket as it is bound, not at what was asked for.
     """
     if bound.family == socket.AF_UNIX:
         return "" if access == Access(frontend_ids=access.frontend_ids) else "a unix socket has no tokens and no TLS"
@@ -92,7 +85,7 @@ def why_open(bound: socket.socket, access: Access) -> str:
 
 
 def login_advice(access: Access, address: Address, state_dir: str) -> str:
-    """Return the line that tells how clients elsewhere get in; "" where that is not by a token inside TLS."""
+    """Return the line that tells how a client on another host gets in by a token inside TLS; "" where none can."""
     if access.known is not Known.TOKEN or access.tls is None:
         return ""
     is_any = ipaddress.ip_address(address.host.partition("%")[0]).is_unspecified
@@ -103,39 +96,14 @@ def login_advice(access: Access, address: Address, state_dir: str) -> str:
     )
 
 
-def _frontend_ids() -> tuple[int, int]:
-    """Return the user and group for the front-end: those of the account `levity`, else a number that is nobody's.
-
-    Not those of `nobody`, who has other processes, and whom a task may run as: they could signal the front-end.
-    """
-    try:
-        account = pwd.getpwnam("levity")
-        if account.pw_uid and account.pw_gid:
-            return account.pw_uid, account.pw_gid
-    except KeyError:
-        pass
-    free = next(number for number in _FREE_IDS if not _is_taken(number))
-    return free, free
-
-
-def _is_taken(number: int) -> bool:
-    for look_up in (pwd.getpwuid, grp.getgrgid):
-        try:
-            look_up(number)
-        except KeyError:
-            continue
-        return True
-    return False
-
-
-def _given(certificate: str, key: str, files: TlsFiles) -> Tls:
-    """Read what was given, and see that a server can be made of it."""
+def _given(certificate: str, key: str, files: TlsFiles, now: float) -> Tls:
+    """Read the files that were given, and check that a TLS server can use them."""
     tls = Tls(
         certificate=_read("--certificate", certificate),
         key=_read("--key", key, is_secret=True),
         client_ca=None if files.client_ca is None else _read("--client-ca", files.client_ca),
     )
-    # One file more each time, so that the first that fails is the one to name.
+    # One file more each time: the one that was added last is to blame when it fails.
     _try(f"--certificate {certificate}, --key {key}", tls.certificate, tls.key)
     if tls.client_ca is not None:
         _try(f"--client-ca {files.client_ca}", tls.certificate, tls.key, tls.client_ca)
@@ -143,9 +111,9 @@ def _given(certificate: str, key: str, files: TlsFiles) -> Tls:
         crl = _read("--crl", files.crl)
         _try(f"--crl {files.crl}", tls.certificate, tls.key, tls.client_ca, crl)
     try:
-        has_expired = ends_at(tls.certificate) < time.time()
+        has_expired = ends_at(tls.certificate) < now
     except ValueError as error:
-        raise RefusedError(f"--certificate {certificate}: {error}", CONFIGURATION) from error
+        raise StartupError(f"--certificate {certificate}: {error}", CONFIGURATION) from error
     if has_expired:
         say(f"levityd: warning: --certificate {certificate} has expired; clients that check it will not connect")
     return tls
@@ -157,10 +125,10 @@ def _try(what: str, certificate: bytes, key: bytes, client_ca: bytes | None = No
     try:
         server_context(certificate, key, client_ca, crl)
     except (SSLError, ValueError) as error:
-        # OpenSSL's names for what is wrong are words enough, KEY_VALUES_MISMATCH; where it has none, that is not PEM.
+        # OpenSSL's own names say what is wrong, as KEY_VALUES_MISMATCH does. It has none for a file that is not PEM.
         reason = getattr(error, "reason", "") if isinstance(error, SSLError) else str(error)
         detail = (reason or "not in PEM, or damaged").replace("_", " ").replace("\n", " ").lower()
-        raise RefusedError(f"{what}: {detail}", CONFIGURATION) from error
+        raise StartupError(f"{what}: {detail}", CONFIGURATION) from error
 
 
 def _read(option: str, path: str, *, is_secret: bool = False) -> bytes:
@@ -173,23 +141,23 @@ def _read(option: str, path: str, *, is_secret: bool = False) -> bytes:
         finally:
             os.close(fd)
     except OSError as error:
-        raise RefusedError(f"{option} {path}: {error.strerror}", CONFIGURATION) from error
-    if wrong := _secret_at_large(found) if is_secret else _writable_by_all(found):
-        raise RefusedError(f"{option} {path}: {wrong}", CONFIGURATION)
+        raise StartupError(f"{option} {path}: {error.strerror}", CONFIGURATION) from error
+    if wrong := _why_not_secret(found) if is_secret else _why_not_safe(found):
+        raise StartupError(f"{option} {path}: {wrong}", CONFIGURATION)
     return data
 
 
-def _secret_at_large(found: os.stat_result) -> str:
+def _why_not_secret(found: os.stat_result) -> str:
     if found.st_uid not in (0, os.geteuid()):
         return f"it belongs to user {found.st_uid}, neither to {os.geteuid()} who runs levityd nor to root"
-    # A group that root lets read its keys, as Debian's ssl-cert, is what programs get them by.
+    # Root may let a group read its keys, as Debian's ssl-cert: that is how programs get them.
     allowed = 0o640 if found.st_uid == 0 else 0o600
     if found.st_mode & 0o077 & ~allowed:
         return f"it has mode {found.st_mode & 0o7777:04o}; others could read the key: chmod 600"
     return ""
 
 
-def _writable_by_all(found: os.stat_result) -> str:
+def _why_not_safe(found: os.stat_result) -> str:
     if found.st_mode & 0o002:
         return f"it has mode {found.st_mode & 0o7777:04o}; everybody could change who gets in: chmod o-w"
     return ""

@@ -1,22 +1,20 @@
-"""Keep engine and front-end alive and joined.
-
-Runs in: arbiter. Owns: the children, the listening socket, the signals.
-"""
+"""Keep engine and front-end alive and joined. Runs in: arbiter. Owns: the children, the signals."""
 
 import heapq
-import os
 import selectors
 import signal
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 from supervisor.arbiter.access import login_advice
 from supervisor.arbiter.backoff import UNREADY_LIMIT
 from supervisor.arbiter.children import Child, new_pipe
 from supervisor.arbiter.listener import Listener
-from supervisor.arbiter.startup_error import CONFIGURATION, SOFTWARE, RefusedError
+from supervisor.arbiter.startup_error import CONFIGURATION, SOFTWARE, StartupError
 from supervisor.engine.main import run_engine
 from supervisor.frontend.main import run_frontend
+from supervisor.hostos.descriptors import drain, signal_pipe
 from supervisor.ipc.control_channel import Handlers, Message
 from supervisor.log import say
 from supervisor.settings import Settings
@@ -27,17 +25,18 @@ _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # Orderly within 5 s, also with a child that is stuck.
 _STOP_S = 4.0
 _FORK_RETRY_S = 1.0
-# A child that is stopped, or hangs, keeps its clients waiting. Pings are counted instead of seconds, so that a machine
-# that was suspended does not wake up to a massacre.
+# A child that is stopped, or hangs, keeps its clients waiting, so it is replaced. Unanswered pings are counted, not
+# seconds: on a machine that wakes up from a suspend, no child must be killed for the time that it was asleep.
 _PING_S = 10.0
 _UNANSWERED_LIMIT = 3
 
 
 class Arbiter:
-    """The loop of the levityd that the operator started."""
+    """The arbiter's loop: start the children, replace each that dies or hangs, end them when told to stop."""
 
-    def __init__(self, settings: Settings, listener: Listener) -> None:
-        assert listener.access is settings.access  # What the listener was allowed for is what the front-end is told.
+    def __init__(self, settings: Settings, listener: Listener, now: Callable[[], float] = time.monotonic) -> None:
+        assert listener.access is settings.access  # The front-end is told what the listener was checked for.
+        self._now = now
         self._settings = settings
         self._listener = listener
         self.engine = Child("engine", self._be_engine)
@@ -61,7 +60,7 @@ class Arbiter:
         self._restarts: list[tuple[float, str]] = []
         self._announced = False
         self._stop_asked = False
-        self._ping_at = time.monotonic() + _PING_S
+        self._ping_at = self._now() + _PING_S
         self._kill_at: float | None = None
         self._left_behind: int | None = None
         self._wakeup_fd = _wake_on_signals(self._ask_to_stop)
@@ -70,9 +69,9 @@ class Arbiter:
         return f"<Arbiter {self.engine} {self.frontend}>"
 
     def run(self) -> int | None:
-        """Return how many tasks are left running once told to stop (None: the engine could not say).
+        """Run until told to stop; return how many tasks are left running (None: the engine could not say).
 
-        RefusedError if it cannot go on.
+        StartupError if a child cannot be kept alive.
         """
         self._selector.register(self._wakeup_fd, selectors.EVENT_READ)
         ours, theirs = new_pipe()
@@ -85,7 +84,7 @@ class Arbiter:
         finally:
             for child in self._children:
                 child.kill()
-                child.bury()
+                child.reap()
         return self._left_behind
 
     def _be_engine(self, control: Connection, pipe: Connection) -> None:
@@ -103,26 +102,26 @@ class Arbiter:
         self._selector.register(child.control, selectors.EVENT_READ, child)
 
     def _turn(self, until: float | None = None) -> None:
-        """Wait for a word, a death, a signal or the next restart, and act on it."""
+        """Wait for a message, a death, a signal or the next restart, and act on it."""
         times = [self._ping_at, *(when for when, _role in self._restarts[:1]), *([] if until is None else [until])]
-        timeout_s = max(0.0, min(times) - time.monotonic())
+        timeout_s = max(0.0, min(times) - self._now())
         for key, _events in self._selector.select(timeout_s):
             if key.data is None:
-                os.read(self._wakeup_fd, 4096)
+                drain(self._wakeup_fd)
             else:
                 self._listen_to(key.data)
         for child in self._children:
             if child.has_ended:
-                self._listen_to(child)  # To its last words.
-                self._bury(child)
+                self._listen_to(child)  # To its last messages.
+                self._reap(child)
         Child.reap_strays({child.process.pid for child in self._children if child.process is not None})
-        while self._restarts and self._restarts[0][0] <= time.monotonic():
+        while self._restarts and self._restarts[0][0] <= self._now():
             self._restart(heapq.heappop(self._restarts)[1])
-        if self._ping_at <= time.monotonic():
+        if self._ping_at <= self._now():
             self._ping()
 
     def _ping(self) -> None:
-        self._ping_at = time.monotonic() + _PING_S
+        self._ping_at = self._now() + _PING_S
         for child in self._children:
             if child.is_ready and child.unanswered >= _UNANSWERED_LIMIT:
                 say(f"levityd: the {child.role} does not answer: replaced")
@@ -137,11 +136,11 @@ class Arbiter:
             child.receive(self._handlers[child.role])
         except EOFError:
             # A child that lives, but has closed its end or sends what is no row of frames, is of no use either.
-            self._bury(child)
+            self._reap(child)
 
     def _on_fatal(self, message: Message) -> None:
         if not self.engine.is_ready:
-            raise RefusedError(str(message.values.get("reason", "the engine does not start")), CONFIGURATION)
+            raise StartupError(str(message.values.get("reason", "the engine does not start")), CONFIGURATION)
 
     def _on_ready(self, child: Child) -> None:
         child.is_ready = True
@@ -154,23 +153,23 @@ class Arbiter:
         live = message.values.get("live")
         self._left_behind = live if isinstance(live, int) else None
 
-    def _bury(self, child: Child) -> None:
+    def _reap(self, child: Child) -> None:
         if child.control is None:
             return
         self._selector.unregister(child.control)
         child.kill()
-        child.bury()
+        child.reap()
         if self._kill_at is not None:
             return
-        delay_s = child.backoff.died(time.monotonic(), was_ready=child.is_ready)
+        delay_s = child.backoff.died(self._now(), was_ready=child.is_ready)
         child.is_ready = False
         if delay_s is None:
-            raise RefusedError(
+            raise StartupError(
                 f"the {child.role} ended {UNREADY_LIMIT} times before it was ready; see the lines above. "
                 "Running tasks go on; start levityd again once the cause is gone",
                 SOFTWARE,
             )
-        heapq.heappush(self._restarts, (time.monotonic() + delay_s, child.role))
+        heapq.heappush(self._restarts, (self._now() + delay_s, child.role))
 
     def _restart(self, role: str) -> None:
         child, other = self._children if role == self.engine.role else self._children[::-1]
@@ -178,15 +177,15 @@ class Arbiter:
         try:
             self._start(child, for_child)
         except OSError as error:
-            # Out of processes or memory: perhaps because of a task, so it may pass.
+            # Out of processes or memory. It may pass: a task may be the cause.
             for_other.close()
             say(f"levityd: the {role} cannot be started now: {error.strerror}")
-            heapq.heappush(self._restarts, (time.monotonic() + _FORK_RETRY_S, role))
+            heapq.heappush(self._restarts, (self._now() + _FORK_RETRY_S, role))
             return
         if other.is_alive:
             other.hand_over(for_other)
         else:
-            for_other.close()  # It is waiting to be restarted itself, and brings a pipe for both then.
+            for_other.close()  # The other child is about to be restarted, too: that makes a pipe for both.
 
     def _announce(self) -> None:
         if not self._announced and all(child.is_ready for child in self._children):
@@ -196,30 +195,21 @@ class Arbiter:
                 say(advice)
 
     def _stop(self) -> None:
-        """End the front-end first, so that what it still passes on is answered, then the engine."""
+        """End the front-end first, so that the engine answers what the front-end still passes on; then the engine."""
         self._restarts.clear()
-        self._kill_at = time.monotonic() + _STOP_S
+        self._kill_at = self._now() + _STOP_S
         for child in (self.frontend, self.engine):
             child.tell_to_stop()
-            while child.is_alive and time.monotonic() < self._kill_at:
+            while child.is_alive and self._now() < self._kill_at:
                 self._turn(self._kill_at)
 
 
-def _wake_on_signals(ask_to_stop: "Handler") -> int:
-    read_end, write_end = os.pipe()
-    os.set_blocking(read_end, False)
-    os.set_blocking(write_end, False)
-    signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+def _wake_on_signals(ask_to_stop: Callable[[int, object], None]) -> int:
+    """Return a descriptor that becomes readable when a child ends or the operator asks levityd to stop."""
+    read_end, _write_end = signal_pipe()
     for number in _STOPPING:
         # nohup(1) has SIGHUP ignored: that stays.
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, ask_to_stop)
     signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
     return read_end
-
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Handler = Callable[[int, object], None]

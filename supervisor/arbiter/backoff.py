@@ -1,13 +1,13 @@
-"""When a child that died is started again. Runs in: arbiter. Owns: nothing. Never: reads a clock itself."""
+"""When to start a dead child again. Runs in: arbiter. Owns: nothing. Never: reads a clock itself."""
 
 from collections import deque
 
 __all__ = ["Backoff"]
 
-# Dying before it was ready, so many times in a row, will not get better by trying.
+# A child that dies before it is ready, so many times in a row, is not started again: trying does not help.
 UNREADY_LIMIT = 5
 _FIRST_UNREADY_S = 0.1
-# Dying after it worked is somebody's SIGKILL: come back at once, unless it goes on and on.
+# A child that worked and then dies was killed by somebody: start it again at once, later only if it goes on dying.
 _WINDOW_S = 10.0
 _FREE_DEATHS = 5
 _LONGEST_S = 0.5

@@ -1,18 +1,19 @@
-"""Have the token of levityd's own user made. Runs in: arbiter. Owns: nothing."""
+"""The first token: that of levityd's own user. Runs in: arbiter. Owns: nothing."""
 
 import os
 
 from levity.errors import LevityError
-from supervisor.arbiter.startup_error import CONFIGURATION, RefusedError
+from supervisor.arbiter.startup_error import CONFIGURATION, StartupError
 from supervisor.security.tokens import TokenStore
 
-__all__ = ["make_own_token"]
+__all__ = ["make_bootstrap_token"]
 
 
-def make_own_token() -> None:
-    """Make the token in the working directory, the state directory, unless it is there; RefusedError.
+def make_bootstrap_token() -> None:
+    """Make the token, unless it is there, in the working directory, which is the state directory; StartupError.
 
-    A process of its own does, so that no key was ever in the memory that the front-end has from the arbiter.
+    A process of its own makes it: the front-end's memory is a copy of the arbiter's, so the arbiter must never have had
+    a key in it.
     """
     read_end, write_end = os.pipe()
     pid = os.fork()
@@ -28,7 +29,7 @@ def make_own_token() -> None:
         refusal = pipe.read()
     _pid, status = os.waitpid(pid, 0)
     if refusal or status:
-        raise RefusedError(f"state directory: {refusal or 'its token could not be made'}", CONFIGURATION)
+        raise StartupError(f"state directory: {refusal or 'its token could not be made'}", CONFIGURATION)
 
 
 def _ensure() -> str:

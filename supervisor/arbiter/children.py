@@ -1,7 +1,4 @@
-"""A child of the arbiter.
-
-Forked, talked to, started again. Runs in: arbiter. Owns: its process and control connection.
-"""
+"""One child of the arbiter: forked, talked to, reaped. Runs in: arbiter. Owns: its process and control connection."""
 
 import multiprocessing
 import os
@@ -40,12 +37,12 @@ class Child:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it has been started and not been buried."""
+        """Whether it has been started and not yet reaped."""
         return self.process is not None
 
     @property
     def has_ended(self) -> bool:
-        """Whether its process is gone, and it was not buried. Its end of `control` may still be in another's hand."""
+        """Whether its process has ended and is not yet reaped. Another process may still hold its end of `control`."""
         return self.process is not None and self.process.exitcode is not None
 
     def start(self, pipe: Connection) -> None:
@@ -92,8 +89,8 @@ class Child:
         assert self.control is not None
         self.control.dispatch(self.control.receive(), handlers)
 
-    def bury(self) -> None:
-        """Take leave of a process that has ended or is about to."""
+    def reap(self) -> None:
+        """Wait for a process that has ended or was killed, and forget it."""
         if self.process is not None and self.control is not None:
             self.process.join()
             self.process.close()
@@ -102,7 +99,7 @@ class Child:
 
     @staticmethod
     def reap_strays(own: set[int | None]) -> None:
-        """Reap children that are not ours: as process 1 of a container every orphan becomes one."""
+        """Reap all children but `own`: the arbiter as process 1 of a container inherits every orphan."""
         while True:
             try:
                 info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)

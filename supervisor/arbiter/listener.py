@@ -1,6 +1,6 @@
 """The listening socket. Runs in: arbiter. Owns: the socket, and the file of a unix socket.
 
-It outlives every front-end: while none is there, connections wait in the backlog and are not refused.
+It outlives every front-end: while there is none, connections wait in the backlog and are not refused.
 """
 
 import errno
@@ -12,8 +12,8 @@ from typing import Any
 
 from levity.addresses import SYSTEM_SOCKET, Address
 from supervisor.arbiter.access import why_open
-from supervisor.arbiter.startup_error import CONFIGURATION, FAILED, RefusedError
-from supervisor.hostos.locks import lock_holder, try_lock
+from supervisor.arbiter.startup_error import CONFIGURATION, FAILED, StartupError
+from supervisor.hostos.locks import lock_holder, open_lock, try_lock
 from supervisor.hostos.processes import port_holder
 from supervisor.settings import Access
 
@@ -25,7 +25,7 @@ _ANOTHER = "give another address"
 
 @dataclass(frozen=True)
 class Place:
-    """An address as it was asked for, and `where` in the host's own terms that is: "" or an IP address and more."""
+    """An address as it was asked for, and what it resolves to: `where` is what bind(2) takes, () for a unix socket."""
 
     address: Address
     family: socket.AddressFamily
@@ -38,7 +38,7 @@ class Place:
 
 
 def find_place(address: Address) -> Place:
-    """Find out what an address means, once: what is decided of a name and what is bound are then the same."""
+    """Resolve an address, once: the decision who gets in and bind(2) are then about the same IP address."""
     if address.is_unix:
         return Place(address, socket.AF_UNIX)
     try:
@@ -46,16 +46,16 @@ def find_place(address: Address) -> Place:
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except (OSError, UnicodeError) as error:
-        raise RefusedError(
+        raise StartupError(
             f"cannot listen on {address}: {address.host!r} is no address of this host ({error}); {_ANOTHER}"
         ) from error
     return Place(address, family, where)
 
 
 class Listener:
-    """A bound socket; `listen()` makes it accept, `address` is where it really is.
+    """A bound socket; `listen()` makes it accept, `address` has the port that was really bound.
 
-    There is none by which anybody gets in who should not: RefusedError.
+    StartupError if it cannot be bound, or if `access` would let in by it somebody who should not get in.
     """
 
     def __init__(self, place: Place, access: Access) -> None:
@@ -67,20 +67,20 @@ class Listener:
             self.address = _real_address(self.socket)
         if why := why_open(self.socket, access):
             self.close()
-            raise RefusedError(f"refused to listen on {place.address}: {why}", CONFIGURATION)
+            raise StartupError(f"refused to listen on {place.address}: {why}", CONFIGURATION)
 
     def __repr__(self) -> str:
         return f"<Listener {self.address}>"
 
     def listen(self) -> None:
-        """Start to accept; refused if somebody else began to listen there since."""
+        """Start to accept; StartupError if another program has begun to listen there since."""
         try:
             self.socket.listen(_BACKLOG)
         except OSError as error:
             raise _refused(self.address, error) from error
 
     def close(self) -> None:
-        """Stop listening; a unix socket's file goes with it."""
+        """Stop listening, and remove the file of a unix socket."""
         self.socket.close()
         if self.address.is_unix:
             try:
@@ -96,11 +96,11 @@ class Listener:
         unix = socket.socket(socket.AF_UNIX)
         try:
             try:
-                os.unlink(address.path)  # Nobody has the lock, so it is the file of a levityd that was killed.
+                os.unlink(address.path)  # The lock was free, so a levityd that was killed left it.
             except FileNotFoundError:
                 pass
             unix.bind(address.path)
-            # Root's is for everybody: the kernel says who they are, and their tasks run as they do.
+            # Root's is for all users: the kernel says who connects, and tasks run as the user who started them.
             os.chmod(address.path, 0o666 if os.geteuid() == 0 else 0o600)
         except OSError as error:
             unix.close()
@@ -109,7 +109,7 @@ class Listener:
 
 
 def _make_system_directory(address: Address) -> None:
-    """Make the directory of all users' socket; who can write there could put another socket in its place."""
+    """Make the directory of root's socket. Only root may write to it: others could put a socket of theirs there."""
     path = os.path.dirname(address.path)
     try:
         before = os.umask(0o022)
@@ -123,34 +123,34 @@ def _make_system_directory(address: Address) -> None:
     except OSError as error:
         raise _refused(address, error) from error
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != 0 or found.st_mode & 0o022:
-        raise RefusedError(
+        raise StartupError(
             f"cannot listen on {address}: {path} must be a directory of root's that nobody else can write to",
             CONFIGURATION,
         )
 
 
 def _lock_socket(address: Address) -> int:
-    """Take the lock beside a unix socket: the file alone does not tell whether somebody listens there."""
+    """Take the lock beside a unix socket: the socket's file does not tell whether a levityd listens there."""
     try:
         if os.path.lexists(address.path) and not _is_socket(address.path):
-            raise RefusedError(
+            raise StartupError(
                 f"cannot listen on {address}: a file that is no socket is there; {_ANOTHER}", CONFIGURATION
             )
-        fd = os.open(address.path + ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fd = open_lock(address.path + ".lock")
     except OSError as error:
         raise _refused(address, error) from error
     if not try_lock(fd):
-        raise RefusedError(
+        raise StartupError(
             f"cannot listen on {address}: another levityd (process {lock_holder(fd)}) does; stop it, or {_ANOTHER}"
         )
     if _is_listening(address.path):
         os.close(fd)
-        raise RefusedError(f"cannot listen on {address}: another program does; stop it, or {_ANOTHER}")
+        raise StartupError(f"cannot listen on {address}: another program does; stop it, or {_ANOTHER}")
     return fd
 
 
 def _is_listening(path: str) -> bool:
-    """Whether a program that knows nothing of the lock listens there."""
+    """Whether a program that does not use the lock listens there."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)
         try:
@@ -158,12 +158,12 @@ def _is_listening(path: str) -> bool:
         except (ConnectionRefusedError, FileNotFoundError):
             return False
         except OSError:
-            pass  # Its backlog is full, it is of another kind, or it is not for us: somebody has it in any case.
+            pass  # Its backlog is full, it is of another kind, or we may not connect: some program has it.
     return True
 
 
 def _is_socket(path: str) -> bool:
-    return os.path.exists(path) and (os.lstat(path).st_mode & 0o170000) == 0o140000
+    return os.path.exists(path) and stat.S_ISSOCK(os.lstat(path).st_mode)
 
 
 def _bind_tcp(place: Place) -> socket.socket:
@@ -182,8 +182,8 @@ def _real_address(tcp: socket.socket) -> Address:
     return Address(host=host, port=port)
 
 
-def _refused(address: Address, error: OSError) -> RefusedError:
+def _refused(address: Address, error: OSError) -> StartupError:
     if error.errno == errno.EADDRINUSE:
-        return RefusedError(f"cannot listen on {address}: {port_holder(address.port)} does; stop it, or {_ANOTHER}")
+        return StartupError(f"cannot listen on {address}: {port_holder(address.port)} does; stop it, or {_ANOTHER}")
     status = CONFIGURATION if error.errno in (errno.EADDRNOTAVAIL, errno.ENOENT, errno.EACCES) else FAILED
-    return RefusedError(f"cannot listen on {address}: {os.strerror(error.errno or 0)}", status)
+    return StartupError(f"cannot listen on {address}: {os.strerror(error.errno or 0)}", status)

@@ -10,11 +10,11 @@ from levity.addresses import Address
 from levity.errors import LevityError
 from supervisor.arbiter.access import TlsFiles, access_for
 from supervisor.arbiter.arbiter import Arbiter
-from supervisor.arbiter.bootstrap_token import make_own_token
+from supervisor.arbiter.bootstrap_token import make_bootstrap_token
 from supervisor.arbiter.commands.dispatch import COMMANDS, run_command
 from supervisor.arbiter.listener import Listener, find_place
 from supervisor.arbiter.options import parser, settings_of
-from supervisor.arbiter.startup_error import FAILED, RefusedError
+from supervisor.arbiter.startup_error import FAILED, StartupError
 from supervisor.arbiter.state_dir import enter_state_dir, lock_state_dir
 from supervisor.hostos.descriptors import close_all_but, normalise_standard_streams
 from supervisor.hostos.procfs import initial_environment
@@ -36,23 +36,23 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _command_first(arguments: list[str]) -> list[str]:
-    """Return the words with the command, if there is one, before the state directory: people write it either way."""
+    """Return the arguments with the command, if there is one, before --state-dir: both orders are accepted."""
     count = 2 if arguments[:1] == ["--state-dir"] else 1 if arguments and arguments[0].startswith("--state-dir=") else 0
-    # No address is a command: those have a colon.
+    # An address cannot be taken for a command: it has a colon.
     if count and len(arguments) > count and arguments[count] in COMMANDS:
         return [*arguments[count:], *arguments[:count]]
     return arguments
 
 
 def _refusing(action: Callable[[], int]) -> int:
-    """Do it; where that fails, say in one line why, and return the exit status that says it, too."""
+    """Do it; if that fails, say in one line why, and return the exit status for that."""
     try:
         return action()
-    except (RefusedError, LevityError) as error:
+    except (StartupError, LevityError) as error:
         say(f"levityd: {error.message}")
-        return error.status if isinstance(error, RefusedError) else error.exit_status
+        return error.status if isinstance(error, StartupError) else error.exit_status
     except KeyboardInterrupt:
-        return 128 + signal.SIGINT  # While it waits for a name server or an earlier levityd: nothing is started yet.
+        return 128 + signal.SIGINT  # It waited for a name server or an earlier levityd: nothing is started yet.
     except OSError as error:
         say(f"levityd: {error.filename or 'the host refused'}: {error.strerror}")
         return FAILED
@@ -61,9 +61,9 @@ def _refusing(action: Callable[[], int]) -> int:
 def _run(settings: Settings, files: TlsFiles) -> int:
     close_all_but([])
     os.umask(0o077)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # Inherited, and where it blocks SIGTERM nothing would end us.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # The mask is inherited; with SIGTERM in it nothing would end us.
     os.environb.clear()
-    os.environb.update(initial_environment())  # What Python added at its start is not for tasks.
+    os.environb.update(initial_environment())  # Tasks do not get what Python added at its start.
     if interval := os.environ.get("LEVITY_SWITCH_INTERVAL"):
         sys.setswitchinterval(float(interval))  # For `make tests-race`.
     set_title("levityd: arbiter", "levity-arbiter")
@@ -75,7 +75,7 @@ def _run(settings: Settings, files: TlsFiles) -> int:
     listener = Listener(place, settings.access)
     try:
         if settings.access.known is Known.TOKEN:
-            make_own_token()
+            make_bootstrap_token()
         listener.listen()
         left_behind = Arbiter(settings, listener).run()
     finally:
@@ -85,7 +85,7 @@ def _run(settings: Settings, files: TlsFiles) -> int:
 
 
 def _forget_tickets() -> None:
-    """No connection outlives levityd, so none that was let in by an earlier one has to be known again."""
+    """Remove the key of an earlier levityd's tickets: their connections have ended with it."""
     try:
         os.unlink(TICKET_KEY)
     except FileNotFoundError:
@@ -97,7 +97,7 @@ def _say_farewell(address: Address, settings: Settings, left_behind: int | None)
         say("levityd: stopped; no task is left running")
         return
     tasks = "tasks may be" if left_behind is None else f"{left_behind} task{'s' * (left_behind != 1)}"
-    # Where TLS is spoken, the address is not what clients use, and there may be certificates.
+    # With TLS, clients may use another address than this one, and need a token or certificates.
     if settings.access.tls is None:
         again = f"levityd --state-dir {settings.state_dir} {address}, then levity -a {address} list"
     else:

@@ -1,4 +1,4 @@
-"""What can be said on levityd's command line. Runs in: arbiter. Owns: nothing."""
+"""The options of levityd's command line. Runs in: arbiter. Owns: nothing."""
 
 import argparse
 import os
@@ -44,10 +44,10 @@ example: levityd 127.0.0.1:4321      then, elsewhere on this host: levity -a 127
 
 
 class Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong with a command line."""
+    """Tells in one line what is wrong with a command line."""
 
     def error(self, message: str) -> NoReturn:
-        """Say it, and end with status 2."""
+        """Tell what is wrong, and exit with status 2."""
         self.exit(2, f"levityd: {message}; see '{self.prog} --help'\n")
 
 
@@ -90,14 +90,14 @@ def _seconds(text: str) -> float:
 
 
 def state_dir_of(options: argparse.Namespace) -> str:
-    """Return the state directory, an absolute path; BadAddress if none is known."""
+    """Return the state directory, an absolute path; BadAddress if there is none to be found."""
     if options.state_dir == "":
         raise InvalidRequest("--state-dir is empty: name a directory, or leave it out")
     return os.path.abspath(options.state_dir) if options.state_dir else state_directory(os.environ)
 
 
 def settings_of(options: argparse.Namespace) -> tuple[Settings, TlsFiles]:
-    """Return what was asked for, before any file is looked at; LevityError if that makes no sense."""
+    """Return the settings that the options ask for; LevityError if they make no sense. No file is looked at."""
     state_dir = state_dir_of(options)
     address = parse_address(options.address or _default_address(options, state_dir))
     names = ("certificate", "key", "client_ca", "crl")

@@ -1,6 +1,6 @@
-"""Why levityd does not start. Runs in: arbiter. Owns: nothing."""
+"""Why levityd does not start, or cannot go on. Runs in: arbiter. Owns: nothing."""
 
-__all__ = ["CONFIGURATION", "FAILED", "SOFTWARE", "RefusedError"]
+__all__ = ["CONFIGURATION", "FAILED", "SOFTWARE", "StartupError"]
 
 FAILED = 1
 # sysexits.h: a setting is wrong; levityd itself is broken.
@@ -8,7 +8,7 @@ CONFIGURATION = 78
 SOFTWARE = 70
 
 
-class RefusedError(Exception):
+class StartupError(Exception):
     """levityd cannot run: one line for the operator, and the exit status."""
 
     def __init__(self, message: str, status: int = FAILED) -> None:

@@ -1,4 +1,4 @@
-"""What there is to know of a certificate without the means to make one. Runs in: arbiter. Owns: nothing. Never: I/O."""
+"""Read fingerprint and end of a certificate with the standard library. Runs in: arbiter. Owns: nothing. Never: I/O."""
 
 import base64
 import calendar

@@ -1,12 +1,13 @@
-"""Certificates, made: keys, authorities, what they issue and what they take back. Runs in: arbiter. Owns: nothing.
+"""Make keys, certificates, authorities and revocation lists. Runs in: arbiter. Owns: nothing. Never: does I/O.
 
-Never: does I/O. All in PEM. The only module that imports cryptography, which is an extra: it is itself imported only
-where a certificate is to be made.
+All in PEM. The only module that imports cryptography. That is an extra, so import this module only where a certificate
+is to be made. `now()` is wall time in seconds.
 """
 
 import datetime as dt
 import ipaddress
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -16,7 +17,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 __all__ = ["Authority", "Issued", "make_authority", "make_key", "self_signed"]
 
-# Clocks differ.
+Clock = Callable[[], float]
+
+# The clock of a client may be behind that of the authority.
 _BACKDATED = dt.timedelta(hours=1)
 _TEN_YEARS = dt.timedelta(days=3653)
 # RFC 5280, 4.1.2.5: no well-defined end.
@@ -26,7 +29,7 @@ _NAME_LIMIT = 64  # ub-common-name
 
 @dataclass(frozen=True)
 class Issued:
-    """A certificate, and what an authority has to remember of it."""
+    """A certificate, and what its authority has to remember: `ends_at` in seconds since 1970."""
 
     certificate: bytes
     serial: int
@@ -40,23 +43,23 @@ def make_key() -> bytes:
     )
 
 
-def self_signed(key: bytes, host: str) -> bytes:
-    """Return a certificate of nobody's but this key's, for a server that clients know by other means than its name.
+def self_signed(key: bytes, host: str, now: Clock = time.time) -> bytes:
+    """Return a self-signed certificate, for a server that clients know by other means than its name.
 
-    ValueError if it is no key. It has no end: nobody would be there to renew it, and its end would protect nobody.
+    ValueError for what is not a key. It has no end: nobody would renew it, and its end would protect nobody.
     """
     private_key = _load_key(key)
-    builder = _builder(_name(host), _name(host), private_key.public_key(), _FOR_EVER)
+    builder = _builder(_name(host), _name(host), private_key.public_key(), _date(now), _FOR_EVER)
     builder = _for_server(builder, [host])
     return _pem(builder.sign(private_key, hashes.SHA256()))
 
 
-def make_authority(key: bytes, host: str) -> bytes:
+def make_authority(key: bytes, host: str, now: Clock = time.time) -> bytes:
     """Return the certificate of an authority that issues for this host's levityd, and for nothing below it."""
     private_key = _load_key(key)
     name = _name(f"levity CA of {host}")
     builder = (
-        _builder(name, name, private_key.public_key(), _now() + _TEN_YEARS)
+        _builder(name, name, private_key.public_key(), _date(now), _date(now) + _TEN_YEARS)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(signs_certificates=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(private_key.public_key()), critical=False)
@@ -65,9 +68,10 @@ def make_authority(key: bytes, host: str) -> bytes:
 
 
 class Authority:
-    """What makes certificates and revocation lists; ValueError if certificate or key is none."""
+    """Issues certificates and revocation lists; ValueError for what is not a certificate, or not a key."""
 
-    def __init__(self, certificate: bytes, key: bytes) -> None:
+    def __init__(self, certificate: bytes, key: bytes, now: Clock = time.time) -> None:
+        self._now = now
         self._certificate = x509.load_pem_x509_certificate(certificate)
         self._key = _load_key(key)
 
@@ -78,28 +82,30 @@ class Authority:
         """Issue for a server that is reached by any of the names and addresses, for as long as the authority lasts."""
         private_key = _load_key(key)
         ends = self._certificate.not_valid_after_utc
-        builder = _builder(_name(names[0]), self._certificate.subject, private_key.public_key(), ends)
+        builder = _builder(_name(names[0]), self._certificate.subject, private_key.public_key(), _date(self._now), ends)
         return self._sign(_for_server(builder, names), ends)
 
     def issue_client(self, key: bytes, user: str, days: int) -> Issued:
         """Issue for a user: for clients only, and with no name but the common name."""
         private_key = _load_key(key)
-        ends = min(_now() + dt.timedelta(days=days), self._certificate.not_valid_after_utc)
-        builder = _builder(_name(user), self._certificate.subject, private_key.public_key(), ends)
+        today = _date(self._now)
+        ends = min(today + dt.timedelta(days=days), self._certificate.not_valid_after_utc)
+        builder = _builder(_name(user), self._certificate.subject, private_key.public_key(), today, ends)
         return self._sign(_for(builder, ExtendedKeyUsageOID.CLIENT_AUTH), ends)
 
     def list_revoked(self, revoked: Iterable[tuple[int, int]]) -> bytes:
-        """Return the list of what is revoked: serial numbers, and when that was in seconds.
+        """Return the revocation list of these serial numbers, each with the time when it was revoked, in seconds.
 
-        The next update is ten years away, or the authority's end. OpenSSL lets nobody in by a list that is past it, and
-        this one is made anew when somebody is revoked, not by a timer.
+        Its next update is in ten years, or at the authority's end if that is later: OpenSSL lets nobody in by a list
+        whose next update is overdue, and a list is made when a certificate is revoked, not by a timer.
         """
+        today = _date(self._now)
         builder = (
             x509.CertificateRevocationListBuilder()
             .issuer_name(self._certificate.subject)
-            .last_update(_now() - _BACKDATED)
-            .next_update(max(self._certificate.not_valid_after_utc, _now() + _TEN_YEARS))
-            .add_extension(x509.CRLNumber(int(_now().timestamp())), critical=False)
+            .last_update(today - _BACKDATED)
+            .next_update(max(self._certificate.not_valid_after_utc, today + _TEN_YEARS))
+            .add_extension(x509.CRLNumber(int(today.timestamp())), critical=False)
             .add_extension(self._key_identifier(), critical=False)
         )
         for serial, at in revoked:
@@ -123,12 +129,12 @@ def _load_key(key: bytes) -> ec.EllipticCurvePrivateKey:
     except TypeError:
         raise ValueError("the key has a passphrase") from None
     if not isinstance(loaded, ec.EllipticCurvePrivateKey):
-        raise ValueError("the key is of another kind")  # noqa: TRY004 - to whoever gave the file, it is a wrong value
+        raise ValueError("the key is of another kind")  # noqa: TRY004 - the operator gave a wrong file
     return loaded
 
 
-def _now() -> dt.datetime:
-    return dt.datetime.now(dt.UTC).replace(microsecond=0)
+def _date(now: Clock) -> dt.datetime:
+    return dt.datetime.fromtimestamp(int(now()), dt.UTC)
 
 
 def _name(text: str) -> x509.Name:
@@ -140,7 +146,11 @@ def _pem(certificate: x509.Certificate) -> bytes:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey, ends: dt.datetime
+    subject: x509.Name,
+    issuer: x509.Name,
+    public_key: ec.EllipticCurvePublicKey,
+    begins: dt.datetime,
+    ends: dt.datetime,
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
@@ -148,7 +158,7 @@ def _builder(
         .issuer_name(issuer)
         .public_key(public_key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(_now() - _BACKDATED)
+        .not_valid_before(begins - _BACKDATED)
         .not_valid_after(ends)
     )
 

@@ -1,13 +1,14 @@
-"""`levityd certs`: an authority for those who have none. Runs in: arbiter. Owns: nothing."""
+"""`levityd certs`: a certificate authority of one's own. Runs in: arbiter. Owns: nothing."""
 
 import argparse
 import ipaddress
 import os
 import re
 import shlex
+from collections.abc import Callable
 
 from levity.errors import Conflict
-from supervisor.arbiter.certificates import ca_directory as authority
+from supervisor.arbiter.certificates.ca_directory import DIRECTORY, CaDirectory, make_ca
 from supervisor.arbiter.certificates.self_signed import host_name
 from supervisor.arbiter.commands.subcommand import Action, add_role
 from supervisor.log import say
@@ -21,14 +22,14 @@ A certificate authority for 'levityd --client-ca' and 'levity --ca', in the dire
 Keep its key, ca.key, to yourself: who has it can be any user. Certificates of any other authority will do as well."""
 
 _DAYS, _DAYS_LIMIT = 365, 3653
-# A host's name, with or without a wildcard; its last label has a letter, so that it is no address that went wrong.
+# A host's name, with or without a wildcard. Its last label has a letter: without one it is a misspelled address.
 _HOST_NAME = re.compile(r"(?=.{1,253}$)(\*\.)?([A-Za-z0-9_-]{1,63}\.)*(?=[^.]*[A-Za-z])[A-Za-z0-9_-]{1,63}")
 
 
 def _init(options: argparse.Namespace) -> None:
     host = host_name()
     names = list(dict.fromkeys([host, "localhost", "127.0.0.1", "::1", *options.names]))
-    authority.init(host, names)
+    make_ca(host, names)
     file = _files(options)
     say(
         f"levityd: made a CA and a certificate for a server called {', '.join(names)}; they last ten years\n"
@@ -41,12 +42,12 @@ def _init(options: argparse.Namespace) -> None:
 def _user(options: argparse.Namespace) -> None:
     check_user_name(options.name)
     _guard_own_name(options)
-    directory = authority.CertificateDirectory()
+    directory = CaDirectory()
     try:
         directory.issue(options.name, options.days)
     finally:
         directory.close()
-    # Always: one who had that name before may have had another role.
+    # Also for the default role: an earlier user of that name may have had another one.
     _set_role(options)
     file, name = _files(options), options.name
     say(
@@ -59,12 +60,12 @@ def _user(options: argparse.Namespace) -> None:
 
 
 def _revoke(options: argparse.Namespace) -> None:
-    directory = authority.CertificateDirectory()
+    directory = CaDirectory()
     try:
         count = directory.revoke(options.name)
     finally:
         directory.close()
-    # The role stays: a viewer who is not thrown out this very moment must not be a user till then.
+    # The role stays: until levityd reads the new revocation list, a viewer must not become a user.
     say(
         f"levityd: {options.name}: {count} certificate{'s' * (count != 1)} more revoked; levityd looks at "
         f"{_files(options)('crl.pem')} if --crl names it"
@@ -72,7 +73,7 @@ def _revoke(options: argparse.Namespace) -> None:
 
 
 def _guard_own_name(options: argparse.Namespace) -> None:
-    """Say at once what levityd would say later."""
+    """Refuse at once what levityd would refuse later."""
     if options.name == own_name() and Role(options.role) is not Role.ADMIN:
         raise Conflict(f"{options.name} is levityd's own user: that name gets in as an admin only (--role admin)")
 
@@ -90,8 +91,9 @@ def _change_role(options: argparse.Namespace) -> None:
     say(f"levityd: whoever has a certificate with the name {options.name} has the role {options.role} now")
 
 
-def _files(options: argparse.Namespace) -> "Namer":
-    return lambda name: shlex.quote(os.path.join(options.state_dir, authority.DIRECTORY, name))
+def _files(options: argparse.Namespace) -> Callable[[str], str]:
+    """Return what makes a path to a file of the CA, quoted for a shell."""
+    return lambda name: shlex.quote(os.path.join(options.state_dir, DIRECTORY, name))
 
 
 def _days(text: str) -> int:
@@ -137,10 +139,3 @@ ACTIONS = [
     Action("revoke", "add all certificates of a user to the revocation list", _add_name, _revoke),
     Action("role", "give a user with a certificate, of any CA, another role", _add_name_and_role, _change_role),
 ]
-
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Namer = Callable[[str], str]

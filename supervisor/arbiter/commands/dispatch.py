@@ -1,4 +1,4 @@
-"""`levityd token` and `levityd certs`, whether levityd runs or not. Runs in: arbiter. Owns: nothing."""
+"""Run `levityd token` or `levityd certs`; levityd itself may run or not. Runs in: arbiter. Owns: nothing."""
 
 import argparse
 import os
@@ -16,7 +16,7 @@ COMMANDS = {"token": token_command, "certs": certs_command}
 
 
 def run_command(arguments: list[str]) -> int:
-    """Run `token ...` or `certs ...` and return the exit status; LevityError, RefusedError, OSError."""
+    """Run `token ...` or `certs ...` and return the exit status; LevityError, StartupError, OSError."""
     options = _parser(arguments[0]).parse_args(arguments[1:])
     normalise_standard_streams()
     os.umask(0o077)

@@ -1,4 +1,4 @@
-"""What `levityd token` and `levityd certs` have in common. Runs in: arbiter. Owns: standard output."""
+"""The parts that `levityd token` and `levityd certs` share. Runs in: arbiter. Owns: standard output."""
 
 import argparse
 import os
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from supervisor.security.principal import Role
 
-__all__ = ["Action", "add_role", "tell"]
+__all__ = ["Action", "add_role", "print_line"]
 
 
 @dataclass(frozen=True)
 class Action:
-    """A word after `levityd token` or `levityd certs`; `run` is given the options, the state directory is entered."""
+    """An action of `levityd token` or `levityd certs`; `run(options)` is called in the state directory."""
 
     name: str
     help: str
@@ -26,9 +26,11 @@ def add_role(parser: argparse.ArgumentParser, name: str, **more: str) -> None:
     parser.add_argument(name, choices=[str(role) for role in Role], help=about, **more)  # type: ignore[arg-type]
 
 
-def tell(text: str) -> None:
-    """Write to standard output what was asked for, and nothing else goes there; OSError when it does not get there."""
-    # Not print(): what Python keeps in a buffer and cannot write, it complains of once more when it ends.
+def print_line(text: str) -> None:
+    """Write a line of what was asked for to standard output; OSError when it cannot be written.
+
+    Not print(): Python would keep the line in a buffer and complain once more at its end if it cannot write that.
+    """
     left = memoryview(f"{text}\n".encode("utf-8", "backslashreplace"))
     while left:
         left = left[os.write(1, left) :]

@@ -1,11 +1,11 @@
-"""`levityd token`: who has one. Runs in: arbiter. Owns: nothing."""
+"""`levityd token`: list, add, revoke and show tokens. Runs in: arbiter. Owns: nothing."""
 
 import argparse
 import shlex
 import time
 
 from levity.errors import LevityError
-from supervisor.arbiter.commands.subcommand import Action, add_role, tell
+from supervisor.arbiter.commands.subcommand import Action, add_role, print_line
 from supervisor.log import say
 from supervisor.security.principal import Role
 from supervisor.security.tokens import TokenStore, check_user_name, own_name
@@ -21,7 +21,7 @@ are made or revoked here. On the client's side 'levity -a HOST:PORT login' asks 
 def _add(options: argparse.Namespace) -> None:
     with TokenStore() as store:
         token = store.add(options.name, Role(options.role))
-    tell(token.text)
+    print_line(token.text)
     _say_what_next()
 
 
@@ -35,7 +35,7 @@ def _show(options: argparse.Namespace) -> None:
             if found is None:
                 raise LevityError(f"{options.name} has no token; levityd token add {options.name} makes one")
             token = found
-    tell(token.text)
+    print_line(token.text)
     _say_what_next()
 
 
@@ -49,14 +49,14 @@ def _list(_options: argparse.Namespace) -> None:
     rows.insert(0, ("NAME", "ROLE", "CREATED"))
     width = max(len(name) for name, _role, _created in rows)
     for name, role, created in rows:
-        tell(f"{name:<{width}}  {role:<6}  {created}")
+        print_line(f"{name:<{width}}  {role:<6}  {created}")
 
 
 def _time(ns: int) -> str:
     try:
         return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(ns // 10**9))
     except (ValueError, OverflowError, OSError):
-        return "?"  # What somebody wrote into a file need not be a time.
+        return "?"  # Somebody wrote into the file what is not a time.
 
 
 def _revoke(options: argparse.Namespace) -> None:

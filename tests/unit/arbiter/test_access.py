@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import pwd
 import socket
 import subprocess
 import sys
@@ -11,16 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from levity.addresses import parse_address
+from levity.addresses import is_loopback, parse_address
 from levity.errors import InvalidRequest
 from levity.tls import server_context
-from supervisor.arbiter import bootstrap_token as own_token
 from supervisor.arbiter import listener as listener_module
-from supervisor.arbiter.access import TlsFiles, access_for, is_loopback, login_advice, why_open
-from supervisor.arbiter.bootstrap_token import make_own_token
+from supervisor.arbiter.access import TlsFiles, access_for, login_advice, why_open
 from supervisor.arbiter.certificates.x509 import Authority, make_authority, make_key
 from supervisor.arbiter.listener import Listener, Place, find_place
-from supervisor.arbiter.startup_error import CONFIGURATION, RefusedError
+from supervisor.arbiter.startup_error import CONFIGURATION, StartupError
 from supervisor.settings import Access, Known, Tls
 from tests.support.paths import ROOT
 
@@ -41,13 +38,7 @@ COMBINATIONS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A state directory, and this process is in it, as levityd is."""
-    path = tmp_path / "state"
-    path.mkdir(mode=0o700)
-    monkeypatch.chdir(path)
-    return path
+pytestmark = pytest.mark.usefixtures("state")
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +109,7 @@ def test_no_socket_is_had_that_is_open(host: str | None) -> None:
     for access in EVERY_ACCESS:
         try:
             listener = Listener(place(host), access)
-        except RefusedError as error:
+        except StartupError as error:
             refusals.append(error)
         else:
             allowed.append(access)
@@ -136,7 +127,7 @@ def test_no_socket_is_had_that_is_open(host: str | None) -> None:
 def test_what_counts_is_where_the_socket_really_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """A place that says loopback, and a bind that goes elsewhere."""
     monkeypatch.setattr(listener_module, "_bind_tcp", lambda _place: socket.create_server(("0.0.0.0", 0)))
-    with pytest.raises(RefusedError, match=r"0\.0\.0\.0"):
+    with pytest.raises(StartupError, match=r"0\.0\.0\.0"):
         Listener(place("127.0.0.1"), access_for("127.0.0.1", TlsFiles()))
 
 
@@ -171,7 +162,7 @@ def test_a_file_that_will_not_do(made: TlsFiles, tmp_path: Path, name: str, cont
     path = tmp_path / "file"
     path.write_bytes(Path(getattr(made, content)).read_bytes() if isinstance(content, str) else content)
     path.chmod(0o600)
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(StartupError) as caught:
         access_for("127.0.0.1", replace(made, **{name: str(path)}))
     assert caught.value.status == CONFIGURATION
     assert f"--{name.replace('_', '-')} {path}" in caught.value.message
@@ -187,7 +178,7 @@ def test_a_file_that_is_none(made: TlsFiles, tmp_path: Path, name: str, what: st
         path.mkdir(mode=0o700)
     elif what == "fifo":
         os.mkfifo(path, 0o600)
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(StartupError) as caught:
         access_for("127.0.0.1", replace(made, **{name: str(path)}))
     assert caught.value.status == CONFIGURATION
     assert str(path) in caught.value.message
@@ -199,7 +190,7 @@ def test_a_key_with_a_passphrase(made: TlsFiles, tmp_path: Path) -> None:
     command = ["openssl", "ec", "-aes256", "-passout", "pass:secret", "-in", made.key, "-out", str(path)]
     subprocess.run(command, check=True, capture_output=True)
     path.chmod(0o600)
-    with pytest.raises(RefusedError, match="passphrase"):
+    with pytest.raises(StartupError, match="passphrase"):
         access_for("127.0.0.1", replace(made, key=str(path)))
 
 
@@ -209,7 +200,7 @@ def test_a_key_that_others_can_read(made: TlsFiles, tmp_path: Path, mode: int) -
     path = tmp_path / "key"
     path.write_bytes(Path(made.key).read_bytes())
     path.chmod(mode)
-    with pytest.raises(RefusedError, match=f"{mode:04o}"):
+    with pytest.raises(StartupError, match=f"{mode:04o}"):
         access_for("127.0.0.1", replace(made, key=str(path)))
 
 
@@ -223,7 +214,7 @@ def test_whose_a_key_may_be(made: TlsFiles, tmp_path: Path) -> None:
     os.chown(path, 0, 54321)
     assert access_for("127.0.0.1", replace(made, key=str(path))).tls is not None
     os.chown(path, 54321, 54321)
-    with pytest.raises(RefusedError, match="54321"):
+    with pytest.raises(StartupError, match="54321"):
         access_for("127.0.0.1", replace(made, key=str(path)))
 
 
@@ -232,17 +223,14 @@ def test_a_file_that_everybody_can_change(made: TlsFiles, tmp_path: Path, name: 
     path = tmp_path / "file"
     path.write_bytes(Path(getattr(made, name)).read_bytes())
     path.chmod(0o666)
-    with pytest.raises(RefusedError, match="0666"):
+    with pytest.raises(StartupError, match="0666"):
         access_for("127.0.0.1", replace(made, **{name: str(path)}))
 
 
-def test_an_expired_certificate_is_a_warning(
-    made: TlsFiles, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_an_expired_certificate_is_a_warning(made: TlsFiles, capfd: pytest.CaptureFixture[str]) -> None:
     access_for("127.0.0.1", made)
     assert capfd.readouterr().err == ""
-    monkeypatch.setattr("time.time", lambda: 4e9)
-    assert access_for("127.0.0.1", made).tls is not None
+    assert access_for("127.0.0.1", made, now=lambda: 4e9).tls is not None
     assert f"warning: --certificate {made.certificate} has expired" in capfd.readouterr().err
 
 
@@ -306,7 +294,7 @@ def test_an_own_certificate_that_was_damaged_is_refused(state: Path, damage: str
         key.unlink()
     else:
         key.write_bytes(b"" if damage == "empty" else make_key())
-    with pytest.raises(RefusedError, match=r"certificate\.pem and") as caught:
+    with pytest.raises(StartupError, match=r"certificate\.pem and") as caught:
         access_for("0.0.0.0", TlsFiles())
     assert caught.value.status == CONFIGURATION
 
@@ -343,53 +331,3 @@ def test_the_front_end_of_root_becomes_somebody_else() -> None:
         assert 0 not in ids
     else:
         assert ids is None
-
-
-@pytest.mark.parametrize(
-    ("account", "expected"),
-    [((101, 102), (101, 102)), ((0, 0), (61185, 61185)), ((101, 0), (61185, 61185)), (None, (61185, 61185))],
-)
-def test_who_that_is(
-    monkeypatch: pytest.MonkeyPatch, account: tuple[int, int] | None, expected: tuple[int, int]
-) -> None:
-    """The account `levity`, else a number that no account and no group has. 61184 is a user's here."""
-
-    def find(name: str) -> pwd.struct_passwd:
-        assert name == "levity"
-        if account is None:
-            raise KeyError(name)
-        return pwd.struct_passwd((name, "x", *account, "", "/", "/bin/sh"))
-
-    def find_uid(uid: int) -> pwd.struct_passwd:
-        if uid != 61184:
-            raise KeyError(uid)
-        return pwd.struct_passwd(("web", "x", uid, uid, "", "/", "/bin/sh"))
-
-    monkeypatch.setattr("os.geteuid", lambda: 0)
-    monkeypatch.setattr("pwd.getpwnam", find)
-    monkeypatch.setattr("pwd.getpwuid", find_uid)
-    assert access_for("127.0.0.1", TlsFiles()).frontend_ids == expected
-    assert access_for(None, TlsFiles()).frontend_ids == expected
-
-
-def test_the_own_token_is_made_by_another_process(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever has seen a key, the front-end is not forked from it."""
-    make_own_token()
-    text = (state / "token").read_text()
-    make_own_token()
-    assert (state / "token").read_text() == text
-    monkeypatch.setattr(own_token, "_ensure", lambda: f"made by {os.getpid()}")
-    with pytest.raises(RefusedError, match="made by") as caught:
-        make_own_token()
-    assert caught.value.message.split()[-1] != str(os.getpid())
-    monkeypatch.setattr(own_token, "_ensure", None)  # It fails in a way that nobody thought of.
-    with pytest.raises(RefusedError, match="could not be made"):
-        make_own_token()
-
-
-def test_an_own_token_that_cannot_be_believed(state: Path) -> None:
-    (state / "token").write_text("levity_" + 64 * "0")
-    (state / "token").chmod(0o644)
-    with pytest.raises(RefusedError, match="token: it has mode 0644") as caught:
-        make_own_token()
-    assert caught.value.status == CONFIGURATION

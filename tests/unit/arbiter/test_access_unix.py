@@ -12,7 +12,7 @@ import pytest
 from levity.addresses import parse_address
 from supervisor.arbiter import listener as listener_module
 from supervisor.arbiter.listener import Listener, find_place
-from supervisor.arbiter.startup_error import RefusedError
+from supervisor.arbiter.startup_error import StartupError
 from supervisor.settings import Access
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it gives files away")
@@ -115,7 +115,7 @@ def test_the_directory_of_all_users_socket(common: Path, monkeypatch: pytest.Mon
             assert os.listdir(directory) == ["levity.sock.lock"]
             (directory / "levity.sock.lock").unlink()
         else:
-            with pytest.raises(RefusedError, match="directory of root's"):
+            with pytest.raises(StartupError, match="directory of root's"):
                 Listener(find_place(parse_address(f"unix:{directory}/levity.sock")), Access())
     finally:
         os.umask(before)
