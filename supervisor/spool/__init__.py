@@ -1,1 +1,1 @@
-"""A task's directory on disk: the truth about the task (docs/architecture.md). Shared by shim, engine and front-end."""
+"""A task's directory on disk: the truth about the task (docs/architecture.md). For shim, engine and front-end."""

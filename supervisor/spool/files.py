@@ -1,4 +1,4 @@
-"""Small files, written whole or not at all. Runs in: shim, engine. Owns: nothing."""
+"""Records in a task's directory, written whole or not at all. Runs in: shim, engine, front-end. Owns: nothing."""
 
 import json
 import os
@@ -13,9 +13,9 @@ from supervisor.spool.records import REQUIRED_KEYS, JsonObject, RecordVersionErr
 __all__ = ["insist", "is_removed", "load_record", "open_task", "write_record"]
 
 VERSION = 1
-# No record is larger than a request may be; a larger file is not one of ours.
+# A record is not larger than a request may be, so a larger file is not a record.
 _SIZE_LIMIT = 32 * 1024 * 1024
-# A disk that is full stays so for a while, and a record is small: it takes the first free block.
+# A full disk stays full for a while, and a record is small: the first free block is enough for it.
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 1.0
 
 Value = TypeVar("Value")
@@ -41,7 +41,7 @@ def write_record(directory_fd: int, name: str, record: JsonObject, *, durable: b
 def load_record(directory_fd: int, name: str) -> JsonObject | None:
     """Return the record in file `name`; None if there is none or it is no whole record.
 
-    RecordVersionError for a record that a newer levity wrote: it must not be misread.
+    RecordVersionError for a record that a newer levity wrote, so that it is not misread.
     """
     try:
         fd = open_to_read(name, directory_fd)
@@ -72,12 +72,12 @@ def _read_whole(fd: int) -> bytes:
 
 
 def is_removed(directory_fd: int) -> bool:
-    """Whether a directory that is open has been removed: then nothing can be stored in it any more."""
+    """Whether an open directory has been removed, so that nothing can be stored in it any more."""
     return os.fstat(directory_fd).st_nlink == 0
 
 
-def insist(directory_fd: int, action: Callable[[], Value]) -> Value:
-    """Do `action` again and again until the host lets it: for what must not fail, and may wait.
+def insist(directory_fd: int, action: Callable[[], Value], sleep: Callable[[float], None] = time.sleep) -> Value:
+    """Repeat `action` until it succeeds, and return what it returns: for what must not fail, and may wait.
 
     OSError only once the directory that it works in is removed.
     """
@@ -88,5 +88,5 @@ def insist(directory_fd: int, action: Callable[[], Value]) -> Value:
         except OSError:
             if is_removed(directory_fd):
                 raise
-            time.sleep(delay_s)
+            sleep(delay_s)
             delay_s = min(delay_s * 2, _LAST_RETRY_S)

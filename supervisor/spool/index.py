@@ -1,13 +1,13 @@
 """The index of a spool: which bytes came when and in which order. Runs in: shim, front-end. Never: does I/O.
 
-A record says: after it, this much of stdout and of stderr had arrived, the last of it on `stream`, at this time. It
-carries both running totals, so that any record found by a binary search is a complete position. 40 bytes,
+A record says how much of stdout and of stderr had arrived by a certain time, and on which `stream` the last of it came.
+It has both running totals, so that each record that a binary search finds is a complete position. 40 bytes,
 little-endian: sequence u64, time u64 (ns since the epoch, never going back), stdout end u64, stderr end u64, stream
 u32, CRC-32 u32.
 
-The n-th record of an index file has the sequence number in the file's name plus n, so a record that was moved is as
-easily told as one that was changed. Each file but the first begins with a base record: stream 0, and the totals at
-that point, so that it can be understood when the files before it are gone.
+The n-th record of an index file has the sequence number in the file's name plus n, so that a reader notices not only a
+record that was changed, but also one that was moved. Each file but the first begins with a base record: stream 0, and
+the totals at that point, so that the file can be read when those before it are gone.
 """
 
 import struct
@@ -19,14 +19,14 @@ __all__ = ["BASE", "RECORD_SIZE", "START", "IndexRecord", "follows", "good_recor
 _BODY = struct.Struct("<QQQQI")
 _RECORD = struct.Struct("<QQQQII")
 RECORD_SIZE = _RECORD.size
-# The stream number of a record that begins a file and stands for no bytes.
+# The stream number of a base record: it begins a file, and no bytes belong to it.
 BASE = 0
 _STREAMS = frozenset({BASE, 1, 2})
 
 # sequence, time_ns, stdout end, stderr end, stream
 IndexRecord = tuple[int, int, int, int, int]
 
-# What comes before the first record of all.
+# The position before the first record.
 START: IndexRecord = (-1, 0, 0, 0, BASE)
 
 
@@ -48,9 +48,9 @@ def good_records(data: bytes, sequence: int) -> Iterator[IndexRecord]:
 
 
 def follows(record: IndexRecord, before: IndexRecord) -> bool:
-    """Whether a good record can come after another one; where records between them are missing, both streams may grow.
+    """Whether a good record can come after another one. If some between them are missing, both streams may have grown.
 
-    Only a file put together from several spools has records that are good and do not follow.
+    It is False only in an index that was put together from several spools.
     """
     sequence, time_ns, stdout_end, stderr_end, stream = record
     grown = (stdout_end - before[2], stderr_end - before[3])

@@ -1,7 +1,7 @@
 """Find and read the records of a spool's index. Runs in: front-end. Owns: one open index file at a time.
 
-A record that is damaged is passed over: each good one is a whole position by itself. What is missing in between shows
-as a gap in the sequence numbers.
+A damaged record is passed over: each good one is a complete position by itself. Missing records show as a gap in the
+sequence numbers.
 """
 
 import os
@@ -33,11 +33,11 @@ class IndexReader:
         self._open = (-1, -1)
 
     def relist(self, firsts: list[int]) -> None:
-        """Take note of the files that there are now, by the sequence number in their names."""
+        """Set the files that there are now, by the sequence number in their names."""
         self._firsts = sorted(firsts)
 
     def after(self, record: IndexRecord) -> Iterator[IndexRecord]:
-        """Yield the good records behind this one."""
+        """Yield the good records after this one."""
         sequence = record[0] + 1
         for first in self._firsts[max(0, bisect_right(self._firsts, sequence) - 1) :]:
             number = max(0, sequence - first)
@@ -61,9 +61,9 @@ class IndexReader:
         return next(self.before((2**63, 0, 0, 0, 0)))
 
     def last_not(self, is_past: Callable[[IndexRecord], bool]) -> IndexRecord:
-        """Return the last good record that is not past what is looked for; START if there is none.
+        """Return the last good record for which `is_past` is false; START if there is none.
 
-        `is_past` is false up to some record and true from there on.
+        `is_past` must be false up to some record and true from there on.
         """
         for first in reversed(self._firsts):
             count = self._count(first)

@@ -34,7 +34,7 @@ ENGINE_SOCKET = "engine.sock"
 
 SPEC = "spec.json"
 SHIM = "shim.json"
-# What SHIM becomes as soon as the command is executed.
+# Renamed to SHIM as soon as the command is executed.
 STARTED = "shim.json.started"
 EXIT = "exit.json"
 LOCK = "lock"
@@ -44,21 +44,21 @@ WATCH_BYTE, START_BYTE = 0, 1
 # takes no space on the disk, as a record would.
 NO_SPACE_BYTE, DISK_ERROR_BYTE = 2, 3
 CONTROL = "control"
-# What a client may get to see, the front-end must be able to read: the output, its index and EXIT. Where levityd is
-# root and the front-end is not, the directory's group is the front-end's. Everywhere else the umask takes that away.
+# The front-end must be able to read what clients may see: the output, its index and EXIT. Where levityd is root and the
+# front-end is not, the directory has the front-end's group. Elsewhere the umask takes the group's rights away.
 PRIVATE_MODE, OUTPUT_MODE = 0o600, 0o640
-# Made before the output of a task that is over is removed: what is missing then is not damage.
+# Made before the output of a task that is over is removed, so that a reader does not take the gap for damage.
 REMOVED = "output.removed"
 
-# A task's input, where a client sends it: a FIFO that is there as long as input is taken (a task of levity 0.1 reads
-# that, a newer one a pipe without a name), and the spool from which the shim fills the pipe: segments named by offset,
-# removed once the task has read them. The marks say that the input ends with the last segment, and that the task reads
-# no more of it.
+# A task's input, where a client sends it. STDIN is a FIFO that is there for as long as input is taken; only a task of
+# levity 0.1 reads from it. The input itself is in a spool, from which the shim fills a pipe without a name: segments
+# named by offset, removed once the task has read them. Two marks: the input ends with the last segment, and the task
+# reads no more of it.
 STDIN = "stdin"
 STDIN_END = "stdin.end"
 STDIN_CLOSED = "stdin.closed"
 
-# The number on the wire and in the index of each stream, and its name in files and for people.
+# The number of each stream on the wire and in the index, and its name in files and for people.
 STREAMS = {1: "stdout", 2: "stderr"}
 
 _TASK_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")

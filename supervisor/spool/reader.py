@@ -1,7 +1,7 @@
 """Read a task's output back, in the order in which it came. Runs in: front-end. Owns: the open files of one reading.
 
-Works on a spool that is being written, on one whose writer was killed, and on one that has lost files or records. What
-is not stored any more is told as a hole, what has no record as out of order: neither is passed over in silence.
+Works on a spool that is being written, on one whose writer was killed, and on one that has lost files or records. Bytes
+that are not stored any more are told as a hole, bytes without a record as unordered: neither is left out in silence.
 """
 
 import os
@@ -29,7 +29,7 @@ class Extent(NamedTuple):
 
 
 class Hole(NamedTuple):
-    """So many bytes of a stream are not stored: removed to keep within limits or, `is_lost`, nobody knows why."""
+    """So many bytes of a stream are not stored: they were removed to keep within limits or, if `is_lost`, are lost."""
 
     stream: int
     length: int
@@ -37,29 +37,29 @@ class Hole(NamedTuple):
 
 
 class Unordered(NamedTuple):
-    """Of the bytes that follow, so many of each stream, order and times are not known: their times are 0."""
+    """The order and the times of the next so many bytes of each stream are not known; their times are 0."""
 
     stdout: int
     stderr: int
 
 
-# None: nothing yet, but so much was looked at that whoever waits may want to be told.
+# None: nothing was found yet, but so many records were read that the caller may want to tell its client.
 Piece = Extent | Hole | Unordered | None
 
-# So many records are read between two pieces at most.
+# At most so many records are read between two pieces.
 _STRIDE = 10_000
-# After so many records of streams that are not wanted, the next that is wanted is searched for.
+# After so many records of streams that are not selected, the next record of one that is selected is searched for.
 _LEAP = 1000
-# Backward, neighbouring bytes are put together to so many: a read for each record would cost more than its bytes.
+# Backward, neighbouring bytes are read together, up to so many: a read a record would cost more than its bytes.
 _BACKWARD_RUN = 64 * 1024
 
 
 class SpoolReader:
     """One reading of the spool in an open directory, which is closed with it. FileNotFoundError if that was removed.
 
-    `ends` is how far it has come in each stream. `over` says that nothing is written any more, so that what has no
-    record is read, too. Of the streams not `selected` nothing is read. With `exact`, bytes of different times are never
-    put together.
+    `ends` is how far it has come in each stream. `over` says that nothing is written any more, so that bytes without a
+    record are read, too. Only the streams `selected` are read. With `exact`, bytes of different times are never put
+    together.
     """
 
     def __init__(self, directory_fd: int, selected: Collection[int] = tuple(STREAMS), *, exact: bool = False) -> None:
@@ -91,8 +91,8 @@ class SpoolReader:
             self._directory_fd = -1
 
     def refresh(self) -> None:
-        """Look what there is now. FileNotFoundError if the directory was removed."""
-        # The exit record is written last, so it is looked for first: what it speaks of is then all there.
+        """Look which files there are now. FileNotFoundError if the directory was removed."""
+        # The exit record is written last, so look for it first: if it is there, all output is there.
         self._exit = load_record(self._directory_fd, EXIT) or {}
         self.over = bool(self._exit)
         if os.fstat(self._directory_fd).st_nlink == 0:
@@ -113,7 +113,7 @@ class SpoolReader:
     # Where to begin
 
     def begin_at(self, ends: dict[int, int]) -> None:
-        """Go on behind these positions."""
+        """Begin behind these positions."""
         self.ends = dict(ends)
         wanted = {number: ends[number] for number in self._selected}
         self._last = self._index.last_not(lambda record: _has_grown(record, wanted))
@@ -124,11 +124,11 @@ class SpoolReader:
         self.ends = {1: self._last[2], 2: self._last[3]}
 
     def has_later(self, until_ns: int | None) -> bool:
-        """Whether anything is recorded later than `until_ns`: then what has no record, and no time, is later, too."""
+        """Whether there is a record later than `until_ns`: then bytes without a record and a time are later."""
         return until_ns is not None and self._index.end()[1] > until_ns
 
     def totals(self, until_ns: int | None = None) -> dict[int, int]:
-        """Return where each stream ends by now, or ended at `until_ns`."""
+        """Return where each stream ends now, or ended at `until_ns`."""
         last = self._index.last_not(lambda record: _is_later(record, until_ns))
         totals = {1: last[2], 2: last[3]}
         if self.over and not self.has_later(until_ns):
@@ -139,7 +139,7 @@ class SpoolReader:
     # Reading
 
     def pieces(self, limit: int, until_ns: int | None = None) -> Iterator[Piece]:
-        """Yield what there is behind `ends`, in order, at most `limit` bytes of it at a time; `ends` moves along."""
+        """Yield the output behind `ends`, in order, at most `limit` bytes at a time; `ends` moves along."""
         for number, record in enumerate(self._records(until_ns), 1):
             if number % _STRIDE == 0:
                 yield None
@@ -169,7 +169,7 @@ class SpoolReader:
     def _leaping(
         self, records: Iterator[IndexRecord], leap: Callable[[], Iterator[IndexRecord] | None]
     ) -> Iterator[IndexRecord]:
-        """Yield records; after a long row of those that are not wanted go on with those of `leap()`, if it has any."""
+        """Yield records; after a long row of streams that are not selected, those of `leap()`, if it has any."""
         passed = 0
         while (record := next(records, None)) is not None:
             yield record
@@ -179,7 +179,7 @@ class SpoolReader:
                 records = leap() or records
 
     def _take(self, record: IndexRecord, limit: int) -> Iterator[Piece]:
-        """Put a record's bytes to those of the run before it, or begin a new run."""
+        """Add a record's bytes to the run before it, or begin a new run."""
         has_gap = record[0] != self._last[0] + 1
         self._last = record
         stream = record[4]
@@ -200,7 +200,7 @@ class SpoolReader:
             yield from self._emit(*run, limit)
 
     def _joins(self, run: tuple[int, int, int], stream: int, end: int, limit: int) -> bool:
-        """Whether a record's bytes go with those of the run before it."""
+        """Whether a record's bytes may be added to the run before it."""
         return stream == run[0] and not self._exact and end - self.ends[stream] <= limit
 
     def _emit(
@@ -211,7 +211,7 @@ class SpoolReader:
             return
         for span in self._spans(stream, end):
             if span.fd < 0:
-                # Of a live task the oldest groups go while they are read, and of one that is over all goes or nothing.
+                # A live task's oldest groups may go while they are read; an ended task's output goes at once, or not.
                 key = (stream, self.over and not self._is_removed and not may_be_dropped)
                 self._holes[key] = self._holes.get(key, 0) + span.length
                 self.ends[stream] += span.length
@@ -228,7 +228,7 @@ class SpoolReader:
         while start < end:
             span = next(self._streams[stream].spans(start, end))
             if span.fd < 0:
-                # A file is made with its first bytes, so it may have come since the last look.
+                # A file is made with its first bytes, so it may have been made since the last look.
                 self._relist()
                 span = next(self._streams[stream].spans(start, end))
             yield span
@@ -250,7 +250,7 @@ class SpoolReader:
             yield Hole(stream, length, is_lost)
 
     def runs_backward(self, totals: dict[int, int], floor: dict[int, int]) -> Iterator[tuple[int, int, int] | None]:
-        """Yield (stream, start, end) of each run of bytes that is wanted, from `totals` back to `floor`.
+        """Yield (stream, start, end) of each run of selected bytes, from `totals` back to `floor`.
 
         None: as in `pieces`.
         """
@@ -284,12 +284,12 @@ class SpoolReader:
         yield from self._leaping(self._up_to(lambda record: _has_grown(record, totals)), leap)
 
     def _up_to(self, is_past: Callable[[IndexRecord], bool]) -> Iterator[IndexRecord]:
-        """Yield the records that are not past what is looked for, the newest first."""
+        """Yield the records for which `is_past` is false, the newest first."""
         last = self._index.last_not(is_past)
         return self._index.before((last[0] + 1, 0, 0, 0, 0))
 
     def blocks_backward(self, stream: int, start: int, end: int, limit: int) -> Iterator[tuple[int, bytes]]:
-        """Yield (offset, bytes) of a run from its end on; what is not stored any more is left out."""
+        """Yield (offset, bytes) of a run from its end on, without the bytes that are not stored any more."""
         for offset, span in self._streams[stream].spans_backward(start, end, limit):
             if span.fd >= 0:
                 yield offset, os.pread(span.fd, span.length, span.position)

@@ -12,7 +12,7 @@ __all__ = ["Span", "StreamReader"]
 
 
 class Span(NamedTuple):
-    """Neighbouring bytes of a stream: in the file `fd` from `position` on; with an `fd` of -1 they are not stored."""
+    """Neighbouring bytes of a stream: in the file `fd` from `position` on. If `fd` is -1, they are not stored."""
 
     fd: int
     position: int
@@ -22,7 +22,7 @@ class Span(NamedTuple):
 class StreamReader:
     """The files of a stream in an open directory, as the last `relist` found them; `close` it.
 
-    The descriptor of a span is good until the next span is asked for.
+    The descriptor of a span is open until the next span is asked for.
     """
 
     def __init__(self, directory_fd: int, name: str) -> None:
@@ -39,7 +39,7 @@ class StreamReader:
         self._open = (-1, -1)
 
     def relist(self, bases: list[int]) -> None:
-        """Take note of the files that there are now, by the offset in their names."""
+        """Set the files that there are now, by the offset in their names."""
         self._bases = sorted(bases)
 
     def end(self) -> int:
@@ -54,12 +54,12 @@ class StreamReader:
             start += span.length
 
     def spans_backward(self, start: int, end: int, limit: int) -> Iterator[tuple[int, Span]]:
-        """Yield the same from the end on, each with its offset and at most `limit` bytes long."""
+        """Yield the same bytes from the end on, in spans of at most `limit` bytes, each with its offset."""
         while start < end:
             position = bisect_right(self._bases, end - 1)
             base = self._bases[position - 1] if position else 0
             stored = base + self._size_of(base, end - base) if position else 0
-            if stored < end:  # A hole, however long, is one span.
+            if stored < end:  # A hole is one span, of any length.
                 low = max(start, stored)
                 yield low, Span(-1, 0, end - low)
             else:

@@ -1,4 +1,4 @@
-"""Where the last lines of a spool begin. Runs in: front-end. Owns: nothing. Reads as much as it needs, from the end."""
+"""Find where the last lines of a spool begin, reading backward. Runs in: front-end. Owns: nothing."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ _BLOCK = 64 * 1024
 
 
 class _Count:
-    """Lines found so far, going backward. A line is where its end is, so those of both streams have one order."""
+    """The lines found so far, going backward. The end of a line gives its place, so both streams have one order."""
 
     def __init__(self, lines: int) -> None:
         self._missing = lines
@@ -23,15 +23,15 @@ class _Count:
         return not self._missing and all(stream in self.starts for stream, ends in self._ends.items() if ends)
 
     def has(self, stream: int) -> bool:
-        """Whether any of the lines is of this stream."""
+        """Whether a line of this stream is among them."""
         return self._ends[stream] > 0
 
     def take(self, stream: int, offset: int, block: bytes) -> None:
-        """Look at the bytes of a stream before those taken last."""
+        """Count in the bytes of a stream that come right before those counted last."""
         if not self._seen[stream]:
             self._seen[stream] = True
             if not block.endswith(b"\n"):
-                self._take_end(stream)  # The last line may have none.
+                self._take_end(stream)  # The last line need not have an end.
         end = len(block)
         while stream not in self.starts and (end := block.rfind(b"\n", 0, end)) >= 0:
             if self._missing:
@@ -50,9 +50,9 @@ class _Count:
 def tail_start(
     reader: SpoolReader, totals: dict[int, int], lines: int, floor: dict[int, int], rest: Callable[[], None]
 ) -> dict[int, int]:
-    """Return the positions from which on there are `lines` lines up to `totals`; none of them is before `floor`.
+    """Return the positions behind which there are `lines` lines up to `totals`; none of them is before `floor`.
 
-    `rest` is called now and then, for there may be much to look at.
+    `rest` is called from time to time, since there may be much to read.
     """
     count = _Count(lines)
     for run in reader.runs_backward(totals, floor):

@@ -1,11 +1,11 @@
 """Write a task's output and its index. Runs in: shim. Owns: the open spool files of one task.
 
-One chunk is in hand at a time. What the disk does not take stays in hand and is tried again at the same place, so a
-full disk leaves neither a hole nor a doubled byte; the caller reads no further chunk meanwhile.
+One chunk is in hand at a time. The part that the disk does not take stays in hand and is tried again at the same place,
+so a full disk leaves neither a hole nor a doubled byte. Meanwhile the caller reads no further chunk.
 
-The spool is a row of groups: an index file and the bytes that it is about, which lie in a file a stream. Once a group
-is large enough, the next one begins, after the end of a line if there is one; and once all groups together are too
-large, the oldest but the first is removed whole.
+The spool is a row of groups: an index file and the bytes that it is about, in one file a stream. Once a group is large
+enough, the next one begins, after the end of a line if there is one. Once all groups together are too large, the oldest
+but the first is removed whole.
 """
 
 import os
@@ -19,11 +19,11 @@ __all__ = ["SMALLEST_GROUP", "UNCAPPED_GROUP", "SpoolWriter", "group_size"]
 
 _INDEX = 0
 
-# No group ends before it has so many bytes, so nobody has to know the cap before.
+# No group ends before it has so many bytes, so the cap need not be known before.
 SMALLEST_GROUP = 64 * 1024
 # Without a cap: removing a file of this size holds up the engine for a moment only.
 UNCAPPED_GROUP = 256 * 1024 * 1024
-# A cap is kept to this share of itself, and a spool never has many more groups than that.
+# A group is this part of the cap, which is kept that precisely; and a spool has few more groups than this.
 _GROUPS = 16
 # A line may put off the end of a group until that has twice its size.
 _LONGEST = 2
@@ -49,15 +49,16 @@ class _Group:
     def names(self) -> list[str]:
         """Return the files, the index first.
 
-        Whoever comes between finds bytes without order; the other way round they would look lost.
+        They are removed in this order: a reader that comes in between finds bytes without order; the other way round,
+        bytes that look lost.
         """
         return [index_name(self.sequence), *(segment_name(STREAMS[n], base) for n, base in self.bases.items())]
 
 
 class SpoolWriter:
-    """The spool of one task, in its directory. Its files are made when there is something to write to them.
+    """The spool of one task, in its directory. A file is made when there is something to write to it.
 
-    `log_cap()` returns how many bytes may be kept, 0 for any number; it is called once there is much output.
+    `log_cap()` returns how many bytes may be kept, 0 for any number; it is first called once there is much output.
     """
 
     def __init__(self, directory_fd: int, log_cap: Callable[[], int]) -> None:
@@ -97,9 +98,9 @@ class SpoolWriter:
         return sum(self.ends[stream] - base for stream, base in self._bases.items()) + self._index_end
 
     def write(self, stream: int, data: bytes, time_ns: int) -> None:
-        """Append a chunk and its record; OSError when the disk did not take all of it: `flush` tries again."""
+        """Append a chunk and its record; OSError when the disk did not take all of it: then call `flush` later."""
         assert not self.is_blocked
-        # The index is searched by time, so a clock that was set back must not be seen in it.
+        # The index is searched by time, so times in it must not go back when the clock is set back.
         self._last_time_ns = max(self._last_time_ns, time_ns)
         view = memoryview(data)
         start = 0
@@ -112,7 +113,7 @@ class SpoolWriter:
         self.flush()
 
     def _cuts(self, data: bytes) -> list[int]:
-        """Return where in a chunk groups begin: behind the first line end after their size, if that is not too far."""
+        """Return where in a chunk groups begin: behind the first end of a line after their size, unless that is far."""
         if self._size + len(data) < SMALLEST_GROUP:
             return []
         if self._cap is None:
@@ -188,10 +189,10 @@ class SpoolWriter:
                 try:
                     os.unlink(name, dir_fd=self._directory_fd)
                 except OSError:
-                    pass  # Somebody else removed it, or the disk takes no change: then it only stays.
+                    pass  # It was removed by somebody else, or the disk takes no change: then the file stays.
 
     def sync(self) -> None:
-        """Make all that was written durable; a spool without output costs nothing."""
+        """Make all that was written durable; without output there is nothing to do."""
         for group in self._kept:
             for name in group.names():
                 self._sync_closed(name)

@@ -77,14 +77,16 @@ def test_a_link_is_not_followed(fd: int, tmp_path: Path) -> None:
 
 
 def test_what_must_not_fail_is_tried_until_it_works(fd: int) -> None:
-    refusals = [OSError(28, "full"), OSError(5, "broken")]
+    refusals = [OSError(28, "full"), *(OSError(5, "broken") for _ in range(5))]
+    slept: list[float] = []
 
     def action() -> str:
         if refusals:
             raise refusals.pop()
         return "done"
 
-    assert insist(fd, action) == "done"
+    assert insist(fd, action, slept.append) == "done"
+    assert slept == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
 
 
 def test_nothing_is_tried_in_a_directory_that_was_removed(tmp_path: Path) -> None:
