@@ -8,13 +8,12 @@ from collections.abc import Callable
 
 __all__ = ["Loop", "Timer"]
 
-# From so many timers on, those that were cancelled are thrown out before their time: a wait may be cancelled an hour
-# before it was due.
+# From so many timers on, cancelled ones are thrown out before they are due: a wait of an hour may be given up at once.
 _FIRST_TIDY = 1024
 
 
 class Timer:
-    """A call that is due at `when` (monotonic seconds) unless it is cancelled."""
+    """A call that is due at `when`, in the loop's seconds, unless it is cancelled."""
 
     __slots__ = ("call", "when")
 
@@ -28,9 +27,10 @@ class Timer:
 
 
 class Loop:
-    """Call what is ready or due, one at a time, until `stop`."""
+    """Call what is ready or due, one at a time, until `stop`. `now()` is monotonic, in seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
         self._selector = selectors.DefaultSelector()
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
@@ -53,7 +53,7 @@ class Loop:
 
     def later(self, delay_s: float, call: Callable[[], None]) -> Timer:
         """Call `call()` once, in `delay_s` seconds."""
-        timer = Timer(time.monotonic() + delay_s, call)
+        timer = Timer(self._now() + delay_s, call)
         if len(self._timers) >= self._tidy_at:
             self._timers = [entry for entry in self._timers if entry[2].call is not None]
             heapq.heapify(self._timers)
@@ -66,11 +66,11 @@ class Loop:
         self._running = False
 
     def run(self, after_turn: Callable[[], None]) -> None:
-        """Go round; `after_turn` is called at the end of each turn, before the loop sleeps."""
+        """Turn until `stop`; `after_turn` is called at the end of each turn, before the loop sleeps."""
         while self._running:
             ready = self._selector.select(self._sleep_s())
             for key, events in ready:
-                # An earlier call of this turn may have forgotten this one.
+                # An earlier call of this turn may have had the loop forget this descriptor.
                 if self._selector.get_map().get(key.fd) is key:
                     key.data(events)
             self._call_due()
@@ -79,10 +79,10 @@ class Loop:
     def _sleep_s(self) -> float | None:
         while self._timers and self._timers[0][2].call is None:
             heapq.heappop(self._timers)
-        return max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
+        return max(0.0, self._timers[0][0] - self._now()) if self._timers else None
 
     def _call_due(self) -> None:
-        now = time.monotonic()
+        now = self._now()
         while self._timers and self._timers[0][0] <= now:
             timer = heapq.heappop(self._timers)[2]
             if timer.call is not None:

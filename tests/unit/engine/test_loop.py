@@ -38,6 +38,23 @@ def test_timers_go_off_in_order_and_not_early(loop: Loop) -> None:
     assert time.monotonic() - begin >= 0.5
 
 
+def test_a_timer_is_due_by_the_clock_that_the_loop_was_given() -> None:
+    now = [1e6]
+    loop = Loop(lambda: now[0])
+    seen: list[str] = []
+
+    def an_hour_passes() -> None:
+        now[0] += 3600
+        seen.append("hour")
+
+    loop.later(3600, lambda: seen.append("due") or loop.stop())  # type: ignore[func-returns-value]
+    loop.later(3601, lambda: seen.append("too early"))
+    loop.later(0, an_hour_passes)
+    loop.run(nothing)
+    loop._selector.close()
+    assert seen == ["hour", "due"]
+
+
 def test_timers_of_the_same_moment_keep_their_order(loop: Loop) -> None:
     seen: list[int] = []
     for number in range(20):
