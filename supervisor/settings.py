@@ -1,6 +1,6 @@
-"""What levityd was told.
+"""The settings of a levityd: frozen, checked at the edge, handed down in parts.
 
-One frozen object, checked at the edge, handed down in parts. Runs in: arbiter. Owns: nothing.
+Runs in: arbiter, engine, front-end. Owns: nothing.
 """
 
 from dataclasses import dataclass, field
@@ -22,9 +22,10 @@ __all__ = [
 
 # One file, a byte for each process that must exist only once (supervisor/hostos/locks.py).
 LOCK_FILE = "levityd.lock"
-# A file for the front-end alone: who has taken it over has the file open, and could lock the bytes of the others.
+# A file for the front-end alone: an attacker who takes the front-end over has that file open, but not LOCK_FILE, and so
+# cannot lock the bytes of the others.
 FRONT_END_LOCK_FILE = "frontend.lock"
-# What tickets of clients are signed with (supervisor/engine/access/authenticator.py), as long as one levityd runs.
+# The key that signs the tickets of clients (supervisor/engine/access/authenticator.py), for as long as levityd runs.
 TICKET_KEY = "ticket.key"
 
 
@@ -36,11 +37,11 @@ class LockByte:
 
 @dataclass(frozen=True)
 class Keeping:
-    """How much of what tasks write is kept, in bytes; 0 is no limit.
+    """How much output of tasks is kept, in bytes; 0 is no limit.
 
-    `log_cap` is for the output of one task, `log_quota` for that of all tasks that are over, `min_free` is what shall
-    stay free on the disk (None: as the disk is large). Nothing of a task goes in the first `min_age_s` seconds after
-    its end, for somebody may be reading it, unless another task waits for the room.
+    `log_cap` limits the output of one task, and `log_quota` that of all tasks that are over. `min_free` stays free on
+    the disk (None: it depends on the size of the disk). The output of a task is kept for at least `min_age_s` seconds
+    after its end, for a client may be reading it, unless another task waits for the room.
     """
 
     log_cap: int = 2**30
@@ -50,16 +51,16 @@ class Keeping:
 
 
 class Known(StrEnum):
-    """How it is known who a client is: by the kernel (unix socket), by a token, or by a certificate of our CA."""
+    """How levityd knows who a client is: from the kernel (unix socket), by a token, or by a certificate of our CA."""
 
     PEER = "peer"
-    TOKEN = "token"  # noqa: S105 - a word, not one of them
+    TOKEN = "token"  # noqa: S105 - the word, not a token
     CERTIFICATE = "certificate"
 
 
 @dataclass(frozen=True)
 class Tls:
-    """What the front-end needs to speak TLS, all in PEM; with a `client_ca` clients must have a certificate of it."""
+    """What the front-end needs to speak TLS, all in PEM. With a `client_ca`, clients must have a certificate of it."""
 
     certificate: bytes
     key: bytes = field(repr=False)
@@ -68,9 +69,10 @@ class Tls:
 
 @dataclass(frozen=True)
 class Access:
-    """Who gets in: `tls` is None where nothing leaves the host. `crl_path` is absolute, and read again when it changes.
+    """How clients get in. `tls` is None where no connection leaves the host.
 
-    `frontend_ids` are the user and group that the front-end becomes where levityd is root, else None.
+    `crl_path` is absolute; the file is read again when it changes. `frontend_ids` are the user and group that the
+    front-end becomes where levityd is root, else None.
     """
 
     known: Known = Known.PEER

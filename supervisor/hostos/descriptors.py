@@ -1,4 +1,7 @@
-"""A process's own descriptors put in order. Runs in: arbiter, engine, front-end, shim. Owns: nothing."""
+"""A process's own descriptors: which are open, how many may be, and pipes to itself.
+
+Runs in: every supervisor process. Owns: nothing.
+"""
 
 import os
 import resource
@@ -15,7 +18,7 @@ __all__ = [
     "signal_pipe",
 ]
 
-# Where levityd's own processes, and no task, find the soft limit that it was started with.
+# The soft limit that levityd was started with, for its own processes; tasks do not get the variable.
 _LIMIT_VARIABLE = "LEVITY_DESCRIPTOR_LIMIT"
 
 
@@ -46,11 +49,11 @@ def raise_descriptor_limit() -> None:
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     except (OSError, ValueError):
-        pass  # An unlimited hard limit above what the kernel allows: the soft one stays.
+        pass  # The hard limit is unlimited, and the kernel allows less: the soft one stays.
 
 
 def descriptor_limit_of_tasks() -> tuple[int, int]:
-    """Return the soft and hard limit on open files that a task shall have: as before `raise_descriptor_limit`.
+    """Return the soft and hard limit on open files for a task: those from before `raise_descriptor_limit`.
 
     Programs that use select(2) break with more than 1024.
     """

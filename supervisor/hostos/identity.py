@@ -10,9 +10,9 @@ __all__ = ["become"]
 
 
 def become(uid: int, gid: int, groups: Sequence[int] = ()) -> None:
-    """Have this (single-threaded) process be that user and nothing more; OSError if any of it fails.
+    """Make this (single-threaded) process that user and nothing more; OSError if a part of it fails.
 
-    After an error it must not go on: it may be anything in between. The parent's death signal is lost (prctl(2)).
+    After an error the process must end: a part of the change may be made. The parent's death signal is lost (prctl(2)).
     """
     leave_session_keyring()
     os.setgroups(groups)
@@ -25,7 +25,7 @@ def become(uid: int, gid: int, groups: Sequence[int] = ()) -> None:
 
 
 def _may_become_root() -> bool:
-    """Whether capabilities survived the change (SECBIT_NO_SETUID_FIXUP, capabilities(7))."""
+    """Whether capabilities have survived the change of user (SECBIT_NO_SETUID_FIXUP, capabilities(7))."""
     try:
         os.setresuid(0, 0, 0)
     except PermissionError:

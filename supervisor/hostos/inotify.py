@@ -1,7 +1,7 @@
-"""Tell threads when something changes in a directory. Runs in: front-end. Owns: one inotify instance, one thread.
+"""Wake threads when something changes in a directory. Runs in: front-end. Owns: one inotify instance, one thread.
 
-One for all, because a user has only 128 instances by default (inotify(7), max_user_instances). Each watch is for one
-change: while nobody waits, a task that writes a lot costs nothing here.
+There is one instance for all threads, because a user has only 128 by default (inotify(7), max_user_instances). Each
+watch is for one change: while no thread waits, a task that writes much costs nothing here.
 """
 
 import os
@@ -23,21 +23,21 @@ _READ_SIZE = 64 * 1024
 
 
 def descriptor_path(fd: int) -> str:
-    """Return a path to what is open as `fd`: good for as long as that is, and though no other path may be followed."""
+    """Return a path to what is open as `fd`, good until it is closed, even where the real path may not be followed."""
     return f"/proc/self/fd/{fd}"
 
 
 class Watch:
-    """One thread's eye on a directory: `arm`, look at the directory, wait for `fd` to be readable, `clear`; `close` it.
+    """One thread's watch on a directory: `arm`, look at the directory, wait for `fd` to be readable, `clear`; `close`.
 
-    What changes after `arm` makes `fd` readable, once.
+    The first change after `arm` makes `fd` readable.
     """
 
-    def __init__(self, changes: "Inotify", path: str) -> None:
+    def __init__(self, inotify: "Inotify", path: str) -> None:
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.path = path
-        self.number = -1  # guarded by the lock of `changes`
-        self._changes = changes
+        self.number = -1  # guarded by the lock of `inotify`
+        self._inotify = inotify
 
     def __enter__(self) -> Self:
         return self
@@ -46,19 +46,19 @@ class Watch:
         self.close()
 
     def arm(self) -> bool:
-        """Have the next change told; False where the host cannot: then look again every now and then."""
-        return self._changes.arm(self)
+        """Ask for the next change; False where the host cannot tell it: then look again from time to time."""
+        return self._inotify.arm(self)
 
     def clear(self) -> None:
-        """Forget what was told."""
+        """Forget the change, so that `fd` is no longer readable."""
         try:
             os.eventfd_read(self.fd)
         except BlockingIOError:
             pass
 
     def close(self) -> None:
-        """End it."""
-        self._changes.disarm(self)
+        """End the watch."""
+        self._inotify.disarm(self)
         os.close(self.fd)
 
 
@@ -78,7 +78,7 @@ class Inotify:
         return Watch(self, path)
 
     def arm(self, watch: Watch) -> bool:
-        """Have the next change in its directory told to a watch."""
+        """Ask for the next change in the directory of a watch; False where the host cannot tell it."""
         with self._lock:
             if watch.number >= 0:
                 return True
@@ -93,7 +93,7 @@ class Inotify:
             return True
 
     def disarm(self, watch: Watch) -> None:
-        """Tell a watch nothing more."""
+        """Ask for no change any more."""
         with self._lock:
             if watch.number < 0:
                 return
@@ -109,7 +109,7 @@ class Inotify:
         if self._fd < 0:
             return
         try:
-            threading.Thread(target=self._run, daemon=True, name="changes").start()
+            threading.Thread(target=self._run, daemon=True, name="inotify").start()
         except RuntimeError:  # No thread could be started now.
             os.close(self._fd)
             self._fd = -2
@@ -130,7 +130,7 @@ class Inotify:
             if _OVERFLOW in numbers:
                 numbers = set(self._armed)
             for number in numbers:
-                # The number of a watch that was for one change is not given again, so this is no later one.
+                # The kernel does not use the number of a watch for one change again, so this is that watch.
                 for watch in self._armed.pop(number, ()):
                     watch.number = -1
                     os.eventfd_write(watch.fd, 1)

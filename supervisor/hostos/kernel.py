@@ -1,6 +1,6 @@
 """Kernel calls that Python has no name for. Runs in: every supervisor process. Owns: nothing.
 
-The only module that imports ctypes. Each call returns whether the kernel did it, since a kernel without it is no error.
+The only module that imports ctypes. Each call returns whether the kernel did it: a kernel without the call is no error.
 """
 
 import ctypes
@@ -59,8 +59,8 @@ def forbid_privileges() -> bool:
 def leave_session_keyring() -> bool:
     """Get an empty session keyring (session-keyring(7)).
 
-    A change of user does not touch the old one, and whoever has that can use the keys in it, whoever they are. False
-    where there are no keyrings, or a filter keeps this process and its children from all of them.
+    A change of user keeps the old keyring, and with it the use of all keys in it, whoever they belong to. False where
+    there are no keyrings, or where a filter (seccomp(2)) keeps this process and its children from all of them.
     """
     number = _KEYCTL.get(os.uname().machine, -1) if sys.maxsize > 2**32 else -1
     return number >= 0 and int(_libc.syscall(number, _KEYCTL_JOIN_SESSION_KEYRING, None)) >= 0

@@ -1,7 +1,7 @@
 """Record locks on single bytes of a file. Runs in: every supervisor process. Owns: nothing.
 
-fcntl(2) locks, not flock(2): a forked child does not inherit them, so they prove that one process lives. Their trap:
-a process loses its lock when it closes *any* descriptor of the file, so the holder opens the file once.
+fcntl(2) locks, not flock(2): a forked child does not inherit them, so a lock proves that one certain process lives.
+Their trap: a process loses its lock when it closes *any* descriptor of the file, so the holder opens the file once.
 """
 
 import fcntl
@@ -30,7 +30,7 @@ def try_lock(fd: int, byte: int = 0) -> bool:
 
 
 def wait_for_lock(fd: int, byte: int) -> None:
-    """Lock one byte of the file for this process once nobody else has it."""
+    """Lock one byte of the file for this process, as soon as no other process has it."""
     fcntl.lockf(fd, fcntl.LOCK_EX, 1, byte)
 
 

@@ -14,18 +14,18 @@ __all__ = ["has_left", "is_accepted", "peer_credentials"]
 _UCRED = struct.Struct("iII")
 # asm/socket.h of all but sparc and parisc; Python has no name for it (Linux 4.13).
 _SO_PEERGROUPS = 59
-# What getsockopt in Python takes at most; 256 groups.
+# The most that getsockopt in Python takes: 256 groups.
 _GROUPS_SIZE = 1024
 _NOBODY = 2**32 - 1
-# linux/un.h (Linux 4.17): open the file that a socket is bound to, with O_PATH. For who has CAP_NET_ADMIN.
+# linux/un.h (Linux 4.17): open the file that a socket is bound to, with O_PATH. Needs CAP_NET_ADMIN.
 _SIOCUNIXFILE = 0x89E0
 
 
 def peer_credentials(sock: socket.socket) -> tuple[int, int, int, list[int] | None]:
     """Return (pid, uid, gid, supplementary groups) of the process that connected, as it was at that time.
 
-    The groups are None where the kernel does not tell, or there are too many. PermissionError for one who is nobody
-    here: in a user namespace, all whom it does not know have the same id (user_namespaces(7)).
+    The groups are None where the kernel does not tell, or there are too many. PermissionError for a user who has no id
+    here: a user namespace shows all users that it does not know under the same one (user_namespaces(7)).
     """
     pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
     if uid in (_NOBODY, _overflow_id("uid")) or gid in (_NOBODY, _overflow_id("gid")):
@@ -34,7 +34,7 @@ def peer_credentials(sock: socket.socket) -> tuple[int, int, int, list[int] | No
 
 
 def has_left(sock: socket.socket) -> bool:
-    """Whether the other side has closed: the kernel still tells who that was."""
+    """Whether the other side has closed its end; the kernel still tells who it was."""
     poller = select.poll()
     poller.register(sock, 0)
     return bool(poller.poll(0))
@@ -43,9 +43,9 @@ def has_left(sock: socket.socket) -> bool:
 def is_accepted(sock: socket.socket, path: str) -> bool:
     """Whether this is a connection that the listener bound to `path` has accepted, of a client without a name.
 
-    Of any other socket SO_PEERCRED tells of somebody else: of a listener, who listens; of one that was connected to a
-    service, whose that is; of a pair, who made it. Each of those can be bound to the same name in a mount namespace of
-    one's own, but not to the same file.
+    For any other socket SO_PEERCRED names somebody else: for a listener the process that listens, for a connected
+    client the owner of the service, for a pair its maker. An attacker can bind each of those to the same name in a
+    mount namespace of his own, but not to the same file.
     """
     if sock.family != socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
         return False
@@ -77,7 +77,7 @@ def _groups(sock: socket.socket) -> list[int] | None:
 
 @cache
 def _overflow_id(kind: str) -> int:
-    """Return the uid or gid that stands for all strangers; -1 where there are none, and it may be a real user's."""
+    """Return the uid or gid that stands for all unknown ones; -1 where all are known, so that it may be a real one."""
     try:
         with open(f"/proc/self/{kind}_map") as file:
             if file.read().split() == ["0", "0", str(_NOBODY)]:

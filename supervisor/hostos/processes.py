@@ -1,4 +1,4 @@
-"""What psutil knows about processes. Runs in: arbiter, engine; never in a shim. Owns: nothing.
+"""Look at all processes of the host, with psutil. Runs in: arbiter, engine; never in a shim. Owns: nothing.
 
 The only module that imports psutil.
 """
@@ -11,7 +11,7 @@ __all__ = ["kill_trees", "port_holder"]
 
 
 def port_holder(port: int) -> str:
-    """Say who listens on a TCP port: `process 123 (redis-server)`, or "another process" where we may not know."""
+    """Return who listens on a TCP port: `process 123 (redis-server)`, or "another process" where we may not see it."""
     try:
         for connection in psutil.net_connections(kind="tcp"):
             if connection.status != psutil.CONN_LISTEN or not connection.laddr or not connection.pid:
@@ -25,17 +25,17 @@ def port_holder(port: int) -> str:
 
 
 def _starter(process: psutil.Process) -> psutil.Process:
-    """Return the arbiter in place of its front-end, which has the port from it and would only be started again."""
+    """Return the arbiter in place of its front-end: the port is the arbiter's, and it would restart the front-end."""
     parent = process.parent() if process.name() == "levity-frontend" else None
     return process if parent is None else parent
 
 
 def kill_trees(mark: str, trees: dict[str, tuple[int, int]]) -> set[str]:
-    """Send SIGKILL to every process of the given trees, and return the trees of which one was found.
+    """Send SIGKILL to every process of the given trees, and return the trees of which a process was found.
 
-    Call it again until that is none. A tree has a name, which is the value of `mark` in the environment of each of
-    its processes, and a session and a group that are proof enough as well, unless they are 0. psutil checks that a pid
-    still is the process that it looked at before it signals.
+    Call it again until none is found. A process belongs to a tree if the variable `mark` in its environment has the
+    tree's name, or if its session or group is one of the tree's two numbers; a 0 there is none. Before it signals,
+    psutil checks that the pid still is the process that was looked at.
     """
     by_number = {number: name for name, numbers in trees.items() for number in numbers if number}
     found = set()
@@ -46,7 +46,7 @@ def kill_trees(mark: str, trees: dict[str, tuple[int, int]]) -> set[str]:
                 process.kill()
                 found.add(name)
         except (psutil.Error, ProcessLookupError, PermissionError):
-            continue  # Gone, or not ours to look at.
+            continue  # It has ended, or we may not look at it.
     return found
 
 

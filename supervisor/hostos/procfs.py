@@ -1,6 +1,6 @@
-"""What /proc tells about processes. Runs in: shim, engine. Owns: nothing.
+"""Look at processes in /proc. Runs in: zygote, shim, engine, arbiter. Owns: nothing.
 
-Lean on purpose: a shim is one per task, and psutil would cost each of them more than a MiB.
+Lean on purpose: there is a shim for each task, and psutil would cost each of them more than a MiB.
 """
 
 import os
@@ -9,7 +9,7 @@ __all__ = ["boot_id", "children", "descendants", "initial_environment", "living_
 
 
 def boot_id() -> str:
-    """Return what names this boot of the machine; "" where the system does not tell."""
+    """Return the kernel's id of this boot; "" where it does not tell."""
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
             return file.read().strip()
@@ -51,7 +51,7 @@ def start_ticks(pid: int) -> int:
 
 
 def children() -> list[int]:
-    """Return this (single-threaded) process's children, zombies too; [] where the kernel does not tell (Linux 4.2)."""
+    """Return this (single-threaded) process's children and zombies; [] where the kernel does not tell (Linux 4.2)."""
     try:
         fd = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -68,12 +68,12 @@ def children() -> list[int]:
 
 
 def living_children(parent: int) -> list[int]:
-    """Return the pids of the living children of a process, no zombies."""
+    """Return the pids of the living children of a process, without zombies."""
     return [pid for pid, _ticks in _by_parent().get(parent, [])]
 
 
 def descendants(root: int) -> list[tuple[int, int]]:
-    """Return (pid, start ticks) of every living descendant of `root`, parents before their children, no zombies."""
+    """Return (pid, start ticks) of each living descendant of `root`, parents before their children, without zombies."""
     by_parent = _by_parent()
     found: list[tuple[int, int]] = []
     pending = [root]

@@ -1,4 +1,4 @@
-"""Process titles, as ps(1) shows them. Runs in: every supervisor process. Owns: this process's argument memory."""
+"""Process titles, as ps(1) shows them. Runs in: every supervisor process. Owns: the memory of its own arguments."""
 
 import os
 
@@ -23,7 +23,7 @@ _start, _size = _argument_area()
 
 
 def set_title(title: str, name: str) -> None:
-    """Show `title` as this process's command line, cut to the room there is, and `name` (15 bytes) as its name."""
+    """Show `title` as this process's command line, cut to the room that it has, and `name` (15 bytes) as its name."""
     set_name(name)
     if not _start:
         return
@@ -35,6 +35,6 @@ def set_title(title: str, name: str) -> None:
         # The last byte stays NUL: otherwise the kernel goes on reading into the environment.
         os.pwrite(memory, title.encode()[: _size - 1].ljust(_size, b"\0"), _start)
     except OSError:
-        pass  # A kernel that is set up to refuse it (proc_mem.force_override=never): a title is not worth a failure.
+        pass  # The kernel may be set up to refuse it (proc_mem.force_override=never). A title is not worth a failure.
     finally:
         os.close(memory)

@@ -1,11 +1,12 @@
-"""What the arbiter's two children have in common. Runs in: engine, front-end. Owns: nothing.
+"""The first steps that engine and front-end have in common. Runs in: engine, front-end. Owns: its locks, for good.
 
-The arbiter talks to each over a `control` connection. An end of file there means that the arbiter is dead: the child
-ends, too, so that the next levityd finds the field clear.
+The arbiter talks to each over a `control` connection. An end of file there means that the arbiter is dead: then the
+child ends, too, so that the next levityd can start.
 """
 
 import signal
 import time
+from collections.abc import Callable
 
 from supervisor.hostos import titles
 from supervisor.hostos.descriptors import close_all_but, raise_descriptor_limit
@@ -15,12 +16,12 @@ from supervisor.settings import FRONT_END_LOCK_FILE, LOCK_FILE
 __all__ = ["be_child", "show_front_end", "take_lock"]
 
 _LOCK_WAIT_S = 5.0
-# Only the arbiter is told to stop; whoever stops levityd from a terminal or a service manager signals all of them.
+# The arbiter alone acts on these. A terminal and a service manager send them to its children as well.
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def be_child(role: str, name: str, kept: list[int]) -> None:
-    """Become a child in its own right: title, signals, descriptors (of those above 2 only `kept` stay open)."""
+    """Set this forked process up: its title, signals and descriptors; of those above 2 only `kept` stay open."""
     titles.set_title(f"levityd: {role}", name)
     signal.set_wakeup_fd(-1)
     for number in _IGNORED:
@@ -30,13 +31,13 @@ def be_child(role: str, name: str, kept: list[int]) -> None:
     raise_descriptor_limit()
 
 
-def take_lock(byte: int) -> str:
-    """Take this process's byte of the lock file, for good; "" or, if somebody keeps it, who that is."""
+def take_lock(byte: int, now: Callable[[], float] = time.monotonic) -> str:
+    """Lock this process's byte of the lock file, for good; return "" or, if another process keeps it, a message."""
     fd = open_lock(LOCK_FILE)
-    give_up_at = time.monotonic() + _LOCK_WAIT_S
+    give_up_at = now() + _LOCK_WAIT_S
     while not try_lock(fd, byte):
-        # The process before this one was killed and is on its way out; there is nothing to be woken by.
-        if time.monotonic() > give_up_at:
+        # The engine before this one was killed and is still ending; nothing tells when it has.
+        if now() > give_up_at:
             return (
                 f"process {lock_holder(fd, byte)} of an earlier levityd is still there; end it and start levityd again"
             )
@@ -47,7 +48,7 @@ def take_lock(byte: int) -> str:
 def show_front_end() -> None:
     """Lock the front-end's own file, so that the next levityd sees that this process lives; for good.
 
-    Whoever has it already is no reason not to serve: our arbiter saw the front-end before this one end, so that is a
-    process which somebody who had taken it over has left.
+    If the lock is held, serve anyway: the arbiter has reaped the last front-end, so the holder can only be a process
+    that an attacker left behind.
     """
     try_lock(open_lock(FRONT_END_LOCK_FILE))

@@ -1,4 +1,4 @@
-"""Inotify in a directory reach every watch that is armed, once, and no other."""
+"""Changes in a directory reach every watch that is armed, once, and no other."""
 
 import os
 import select
@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.hostos import inotify as changes_module
+from supervisor.hostos import inotify as inotify_module
 from supervisor.hostos.inotify import Inotify, Watch
 
 
 @pytest.fixture(scope="module")
-def changes() -> Inotify:
+def inotify() -> Inotify:
     """One for all tests: its thread ends with the process."""
     one = Inotify()
     with one.watch("/") as watch:
@@ -22,8 +22,8 @@ def changes() -> Inotify:
 
 
 @pytest.fixture
-def watch(changes: Inotify, tmp_path: Path) -> Iterator[Watch]:
-    with changes.watch(str(tmp_path)) as one:
+def watch(inotify: Inotify, tmp_path: Path) -> Iterator[Watch]:
+    with inotify.watch(str(tmp_path)) as one:
         yield one
 
 
@@ -66,8 +66,8 @@ def test_it_is_told_once_and_only_after_arming(watch: Watch, tmp_path: Path) -> 
     assert is_told(watch)
 
 
-def test_all_who_wait_are_told(changes: Inotify, tmp_path: Path) -> None:
-    with changes.watch(str(tmp_path)) as one, changes.watch(str(tmp_path)) as two, changes.watch("/") as other:
+def test_all_who_wait_are_told(inotify: Inotify, tmp_path: Path) -> None:
+    with inotify.watch(str(tmp_path)) as one, inotify.watch(str(tmp_path)) as two, inotify.watch("/") as other:
         for watch in (one, two, other):
             assert watch.arm()
         (tmp_path / "a").touch()
@@ -76,49 +76,49 @@ def test_all_who_wait_are_told(changes: Inotify, tmp_path: Path) -> None:
         assert not is_told(other, 0)
 
 
-def test_nothing_is_left_of_a_watch_that_is_closed(changes: Inotify, tmp_path: Path) -> None:
+def test_nothing_is_left_of_a_watch_that_is_closed(inotify: Inotify, tmp_path: Path) -> None:
     def kernel_watches() -> int:
-        return Path(f"/proc/self/fdinfo/{changes._fd}").read_text().count("inotify wd:")
+        return Path(f"/proc/self/fdinfo/{inotify._fd}").read_text().count("inotify wd:")
 
     before = kernel_watches()
-    with changes.watch(str(tmp_path)) as one, changes.watch(str(tmp_path)) as two:
+    with inotify.watch(str(tmp_path)) as one, inotify.watch(str(tmp_path)) as two:
         one.arm()
         two.arm()
         assert kernel_watches() == before + 1
         one.close = lambda: None  # type: ignore[method-assign]
-        changes.disarm(one)
+        inotify.disarm(one)
         (tmp_path / "a").touch()
         assert is_told(two)
         assert not is_told(one, 0)
         two.arm()
     assert kernel_watches() == before
-    assert not changes._armed
+    assert not inotify._armed
     os.close(one.fd)
 
 
-def test_a_directory_that_is_not_there(changes: Inotify, tmp_path: Path) -> None:
-    with changes.watch(str(tmp_path / "none")) as watch:
+def test_a_directory_that_is_not_there(inotify: Inotify, tmp_path: Path) -> None:
+    with inotify.watch(str(tmp_path / "none")) as watch:
         assert not watch.arm()
 
 
-def test_a_removed_directory_is_told(changes: Inotify, tmp_path: Path) -> None:
+def test_a_removed_directory_is_told(inotify: Inotify, tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
-    with changes.watch(str(tmp_path / "here")) as watch:
+    with inotify.watch(str(tmp_path / "here")) as watch:
         assert watch.arm()
         (tmp_path / "here").rmdir()
         assert is_told(watch)
 
 
 def test_a_host_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(changes_module, "inotify_open", lambda: -1)
+    monkeypatch.setattr(inotify_module, "inotify_open", lambda: -1)
     with Inotify().watch(str(tmp_path)) as watch:
         assert not watch.arm()
 
 
-def test_an_overflow_is_told_to_all(changes: Inotify, tmp_path: Path) -> None:
-    with changes.watch(str(tmp_path)) as watch:
+def test_an_overflow_is_told_to_all(inotify: Inotify, tmp_path: Path) -> None:
+    with inotify.watch(str(tmp_path)) as watch:
         assert watch.arm()
-        changes._tell({-1})
+        inotify._tell({-1})
         assert is_told(watch, 0)
 
 
@@ -134,5 +134,5 @@ def test_a_thread_that_cannot_be_started_is_tried_again(tmp_path: Path, monkeypa
         patch.setattr(threading.Thread, "start", refuse)
         with Inotify().watch(str(tmp_path)) as watch:
             assert not watch.arm()
-            assert watch._changes._fd == -2
+            assert watch._inotify._fd == -2
     assert len(os.listdir("/proc/self/fd")) == before
