@@ -83,7 +83,7 @@ def test_it_has_no_group_that_was_not_given(zygote: Zygote) -> None:
     ]
 
 
-@pytest.mark.parametrize("spec", [{}, {"run_as": None}])
+@pytest.mark.parametrize("spec", [{}, {"run_as": None}], ids=["not in the spec", "null in the spec"])
 def test_without_a_user_it_is_levityd_s(zygote: Zygote, spec: dict[str, Any]) -> None:
     record = zygote.run(["id", "-u"], **spec)
     assert zygote.output(record["id"])[0] == b"0\n"
@@ -92,12 +92,13 @@ def test_without_a_user_it_is_levityd_s(zygote: Zygote, spec: dict[str, Any]) ->
 @pytest.mark.parametrize(
     ("run_as", "expected"),
     [
-        (
+        pytest.param(
             {"name": "alice", "home": "/home/alice", "shell": "/bin/zsh"},
             {"USER": "alice", "LOGNAME": "alice", "HOME": "/home/alice", "SHELL": "/bin/zsh"},
+            id="a user",
         ),
-        ({}, {"HOME": "/", "SHELL": "/bin/sh"}),
-        (
+        pytest.param({}, {"HOME": "/", "SHELL": "/bin/sh"}, id="a user without an account"),
+        pytest.param(
             {"uid": 0, "gid": 0, "groups": [0], "name": "root", "home": "/root", "shell": "/bin/bash"},
             {
                 "USER": "root",
@@ -106,10 +107,11 @@ def test_without_a_user_it_is_levityd_s(zygote: Zygote, spec: dict[str, Any]) ->
                 "SHELL": "/bin/bash",
                 "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             },
+            id="root",
         ),
     ],
 )
-@pytest.mark.parametrize("lang", [{}, {"LANG": "C.UTF-8"}])
+@pytest.mark.parametrize("lang", [{}, {"LANG": "C.UTF-8"}], ids=["no LANG", "LANG"])
 def test_its_environment_is_clean(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -219,7 +221,7 @@ def test_merged_it_can_open_both_and_they_are_one(zygote: Zygote) -> None:
     assert sh_output(zygote, script, merged=True) == (b"out\nerr\n", b"")
 
 
-@pytest.mark.parametrize("run_as", [NOBODY, None])
+@pytest.mark.parametrize("run_as", [NOBODY, None], ids=["another user", "levityd's user"])
 def test_it_gets_its_input_and_can_open_it_again(zygote: Zygote, run_as: dict[str, Any] | None) -> None:
     """Even when the last of it has been fed, and nobody writes to it any more."""
     script = "read line && sleep 0.1 && cat /dev/stdin && echo $line"
@@ -231,7 +233,7 @@ def test_it_gets_its_input_and_can_open_it_again(zygote: Zygote, run_as: dict[st
     assert zygote.output(task_id)[0] == b"second\nfirst\n"
 
 
-@pytest.mark.parametrize("stdin", [False, True])
+@pytest.mark.parametrize("stdin", [False, True], ids=["no input", "input"])
 def test_it_has_exactly_three(zygote: Zygote, stdin: bool) -> None:
     task_id = zygote.start(["sleep", "600"], run_as=NOBODY, stdin=stdin)
     pid = zygote.facts(task_id)["task_pid"]

@@ -96,7 +96,7 @@ def test_a_hint_that_does_not_fit_is_sent_again(zygote: Zygote) -> None:
     eventually(all_heard, "a hint of every task")
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV], ids=["killed", "crashed"])
 def test_a_zygote_that_dies_takes_nothing_along(zygote: Zygote, number: int) -> None:
     task_id = zygote.sh("while [ ! -e go ]; do sleep 0.01; done; echo out; exit 6", cwd=str(zygote.directory))
     zygote.process.send_signal(number)

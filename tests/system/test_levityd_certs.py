@@ -113,7 +113,15 @@ def test_no_authority(levityd: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", '{"version":1}', '{"version":1,"issued":[{"user":7}]}', '{"version":2}']
+    "content",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("{", id="cut off"),
+        pytest.param("[]", id="not an object"),
+        pytest.param('{"version":1}', id="without its list"),
+        pytest.param('{"version":1,"issued":[{"user":7}]}', id="a certificate without its serial number"),
+        pytest.param('{"version":2}', id="of a newer levity"),
+    ],
 )
 def test_a_damaged_record(levityd: Run, authority: Path, content: str) -> None:
     (authority / "issued.json").write_text(content)

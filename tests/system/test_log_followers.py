@@ -29,7 +29,7 @@ def _descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:0", None])
+@pytest.mark.parametrize("address", ["127.0.0.1:0", None], ids=["loopback", "unix"])
 def test_followers_that_leave_are_noticed(make_daemon: Callable[..., Daemon], address: str | None) -> None:
     """Though the task writes nothing that would show it."""
     daemon = make_daemon(address).start()

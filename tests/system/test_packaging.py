@@ -196,6 +196,7 @@ def test_completions_are_well_formed(shell: str, file: str) -> None:
         (["-k", "/etc/passw"], "/etc/passwd"),
         (["--tls", "logi"], "login"),
     ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else value,
 )
 def test_bash_completes(words: list[str], expected: str) -> None:
     code = """source "$0"; COMP_WORDS=(levity "$@"); COMP_CWORD=$#; _levity; echo "${COMPREPLY[*]}" """

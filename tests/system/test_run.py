@@ -176,7 +176,7 @@ def test_a_reader_that_leaves_does_not_take_the_task_along(daemon: Daemon, tmp_p
         client.signal(found[0].decode())
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["SIGTERM", "SIGHUP"])
 def test_run_that_is_ended_says_where_its_task_is(daemon: Daemon, tmp_path: Path, number: int) -> None:
     """As timeout(1) and a CI that gives up do."""
     with spawn_levity(daemon, "run", "-d", str(tmp_path), "sh", "-c", "echo $$ > pid; exec sleep 600") as process:

@@ -148,14 +148,16 @@ def test_an_unbound_socket_is_no_loopback() -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("certificate", b"", "not in PEM"),
-        ("certificate", b"\0" * 100, "not in PEM"),
-        ("key", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "not in PEM"),
-        ("client_ca", b"", "no certificate or crl found"),
-        ("crl", b"", "revocation lists"),
-        ("crl", "client_ca", "revocation lists"),
-        ("certificate", "client_ca", "mismatch"),
-        ("client_ca", "key", "no certificate or crl found"),
+        pytest.param("certificate", b"", "not in PEM", id="an empty certificate"),
+        pytest.param("certificate", b"\0" * 100, "not in PEM", id="a certificate of NULs"),
+        pytest.param(
+            "key", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "not in PEM", id="a damaged key"
+        ),
+        pytest.param("client_ca", b"", "no certificate or crl found", id="an empty CA"),
+        pytest.param("crl", b"", "revocation lists", id="an empty revocation list"),
+        pytest.param("crl", "client_ca", "revocation lists", id="a CA as revocation list"),
+        pytest.param("certificate", "client_ca", "mismatch", id="a certificate of another key"),
+        pytest.param("client_ca", "key", "no certificate or crl found", id="a key as CA"),
     ],
 )
 def test_a_file_that_will_not_do(made: TlsFiles, tmp_path: Path, name: str, content: bytes | str, said: str) -> None:
@@ -194,7 +196,7 @@ def test_a_key_with_a_passphrase(made: TlsFiles, tmp_path: Path) -> None:
         access_for("127.0.0.1", replace(made, key=str(path)))
 
 
-@pytest.mark.parametrize("mode", [0o644, 0o620, 0o604, 0o660, 0o666, 0o650])
+@pytest.mark.parametrize("mode", [0o644, 0o620, 0o604, 0o660, 0o666, 0o650], ids=oct)
 def test_a_key_that_others_can_read(made: TlsFiles, tmp_path: Path, mode: int) -> None:
     assert made.key is not None
     path = tmp_path / "key"

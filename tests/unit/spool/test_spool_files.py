@@ -37,17 +37,17 @@ def test_none_is_there(fd: int) -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        b"",
-        b"{",
-        b"\0" * 100,
-        b"[]",
-        b"7",
-        b'"x"',
-        b"{}",
-        b'{"version": "1"}',
-        b"\xff",
-        b"[" * 100_000,
-        b'{"version": 1',
+        pytest.param(b"", id="empty"),
+        pytest.param(b"{", id="cut off"),
+        pytest.param(b"\0" * 100, id="NULs, as after a power cut"),
+        pytest.param(b"[]", id="a list"),
+        pytest.param(b"7", id="a number"),
+        pytest.param(b'"x"', id="a text"),
+        pytest.param(b"{}", id="without a version"),
+        pytest.param(b'{"version": "1"}', id="a version that is no number"),
+        pytest.param(b"\xff", id="not UTF-8"),
+        pytest.param(b"[" * 100_000, id="nested too deep"),
+        pytest.param(b'{"version": 1', id="cut off behind its version"),
     ],
 )
 def test_what_is_no_whole_record_is_none(fd: int, tmp_path: Path, content: bytes) -> None:

@@ -107,7 +107,7 @@ def test_the_cap_keeps_the_beginning_and_the_end(tmp_path: Path) -> None:
     assert all(len(line) == 7 for line in kept.splitlines())
 
 
-@pytest.mark.parametrize("line", [b"x" * 79 + b"\n", b"x"])
+@pytest.mark.parametrize("line", [b"x" * 79 + b"\n", b"x"], ids=["lines", "no end of a line"])
 def test_the_cap_holds_whatever_comes_at_once(tmp_path: Path, line: bytes) -> None:
     cap = 1024 * 1024
     chunk = line * (256 * 1024 // len(line))

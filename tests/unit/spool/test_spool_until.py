@@ -58,7 +58,7 @@ def test_the_last_lines_are_no_more_than_were_asked_for(pieces: Pieces, recorded
     assert found == min(count, there)
 
 
-@pytest.mark.parametrize("selected", [(1,), (2,), (1, 2)])
+@pytest.mark.parametrize("selected", [(1,), (2,), (1, 2)], ids=["stdout", "stderr", "both"])
 def test_a_long_row_of_the_other_stream_leads_past_no_moment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, selected: tuple[int, ...]
 ) -> None:

@@ -187,7 +187,11 @@ def test_whatever_a_certificate_holds_it_is_a_time_or_no_certificate(data: st.Da
             pass
 
 
-@pytest.mark.parametrize("text", [b"", b"MIIB", b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----"])
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"MIIB", b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----"],
+    ids=["empty", "without its frame", "not in base64"],
+)
 def test_no_certificate(text: bytes) -> None:
     with pytest.raises(ValueError, match="not a certificate"):
         ends_at(text)

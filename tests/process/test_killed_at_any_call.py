@@ -42,7 +42,9 @@ def _is_traced(pid: int) -> bool:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("numbers", [range(first, 50, 4) for first in range(2, 6)], ids=str)
+@pytest.mark.parametrize(
+    "numbers", [range(first, 50, 4) for first in range(2, 6)], ids="every 4th call from {0.start}".format
+)
 def test_killed_at_any_call(tmp_path: Path, numbers: range) -> None:
     for number in numbers:
         ran = tmp_path / f"ran{number}"

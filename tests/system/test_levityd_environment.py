@@ -49,13 +49,13 @@ def works(daemon: Daemon) -> None:
 @pytest.mark.parametrize(
     "prelude",
     [
-        "umask 0777;",
-        "umask 0;",
-        "trap '' CHLD;",
-        "trap '' TERM INT HUP PIPE USR1 CHLD;",
-        "ulimit -n 256;",
-        "ulimit -c 0; ulimit -s 1024;",
-        "cd /proc/self/fd;",
+        pytest.param("umask 0777;", id="the umask takes everything away"),
+        pytest.param("umask 0;", id="the umask takes nothing away"),
+        pytest.param("trap '' CHLD;", id="SIGCHLD is ignored"),
+        pytest.param("trap '' TERM INT HUP PIPE USR1 CHLD;", id="signals are ignored"),
+        pytest.param("ulimit -n 256;", id="few descriptors"),
+        pytest.param("ulimit -c 0; ulimit -s 1024;", id="a small stack"),
+        pytest.param("cd /proc/self/fd;", id="a working directory that nobody else has"),
     ],
 )
 def test_whoever_starts_it_how_ever(make_daemon: Make, prelude: str) -> None:

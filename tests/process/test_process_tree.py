@@ -21,7 +21,7 @@ def script(zygote: Zygote, then: str, leader: str) -> str:
     return f"{ESCAPED.format(path=path, then=then)}; while [ ! -e {path} ]; do sleep 0.01; done; {leader}"
 
 
-@pytest.mark.parametrize("then", [STAY, IGNORE])
+@pytest.mark.parametrize("then", [STAY, IGNORE], ids=["ends by SIGTERM", "ignores SIGTERM"])
 def test_an_escaped_child_is_gone_after_a_signal(zygote: Zygote, then: str) -> None:
     task_id = zygote.sh(script(zygote, then, "exec sleep 600"), grace_s=0.3)
     child = running_in(zygote.directory, "child")

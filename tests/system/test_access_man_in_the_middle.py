@@ -132,7 +132,7 @@ def test_a_man_in_the_middle_with_another_certificate(guarded: Daemon, tmp_path:
     assert runs(marker) == 0
 
 
-@pytest.mark.parametrize("position", [3, 60, 300, 700, 1000])
+@pytest.mark.parametrize("position", [3, 60, 300, 700, 1000], ids="byte {}".format)
 def test_a_flipped_bit_ends_the_connection_and_the_task_runs_once(
     guarded: Daemon, tmp_path: Path, position: int
 ) -> None:

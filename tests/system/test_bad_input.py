@@ -93,7 +93,9 @@ def test_an_id_that_is_missing_or_one_too_many(shared_daemon: Daemon) -> None:
 # Addresses
 
 
-@pytest.mark.parametrize("command", [["query", "a"], ["signal", "a"], ["logs", "a"], ["start", "--", "true"]])
+@pytest.mark.parametrize(
+    "command", [["query", "a"], ["signal", "a"], ["logs", "a"], ["start", "--", "true"]], ids=" ".join
+)
 def test_no_server(command: list[str], tmp_path: Path) -> None:
     for address in ("127.0.0.1:1", f"unix:{tmp_path}/none", "[::1]:1"):
         assert address in complaint(address, *command, code=255)

@@ -73,7 +73,15 @@ def test_the_environment_is_levityds_own_without_levitys_names(
     assert environment == wanted
 
 
-@pytest.mark.parametrize("locale", [{}, {"LANG": "C"}, {"LC_ALL": "C"}, {"LANG": "de_DE.UTF-8", "LC_CTYPE": "C"}])
+@pytest.mark.parametrize(
+    "locale",
+    [
+        pytest.param({}, id="no locale"),
+        pytest.param({"LANG": "C"}, id="LANG=C"),
+        pytest.param({"LC_ALL": "C"}, id="LC_ALL=C"),
+        pytest.param({"LANG": "de_DE.UTF-8", "LC_CTYPE": "C"}, id="LC_CTYPE=C in another LANG"),
+    ],
+)
 def test_no_interpreter_on_the_way_adds_to_the_environment(
     make_daemon: Make, locale: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,7 +119,15 @@ def test_stdin_is_at_its_end(shared_daemon: Daemon) -> None:
         assert run(client, "wc -c") == "0\n"
 
 
-@pytest.mark.parametrize("prelude", ["", "umask 0777;", "trap '' TERM INT HUP PIPE USR1 CHLD;", "exec 7</etc/passwd;"])
+@pytest.mark.parametrize(
+    "prelude",
+    [
+        pytest.param("", id="as ever"),
+        pytest.param("umask 0777;", id="a strict umask"),
+        pytest.param("trap '' TERM INT HUP PIPE USR1 CHLD;", id="ignored signals"),
+        pytest.param("exec 7</etc/passwd;", id="an open descriptor"),
+    ],
+)
 def test_signals_umask_and_descriptors_are_defaults_whoever_started_levityd(make_daemon: Make, prelude: str) -> None:
     daemon = make_daemon(command=under_shell(prelude)).start()
     told = probe(daemon)

@@ -88,7 +88,9 @@ def test_the_plain_files_can_be_read_while_levityd_is_down(daemon: Daemon) -> No
 
 
 @pytest.mark.race
-@pytest.mark.parametrize("order", [("arbiter", "engine", "front-end"), ("front-end", "engine", "arbiter")])
+@pytest.mark.parametrize(
+    "order", [("arbiter", "engine", "front-end"), ("front-end", "engine", "arbiter")], ids=" ".join
+)
 def test_killed_one_after_the_other_in_any_order(daemon: Daemon, order: tuple[str, ...]) -> None:
     with client_of(daemon.address) as client:
         task_id = sh(client, "sleep 0.3; exit 5")

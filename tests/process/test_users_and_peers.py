@@ -46,7 +46,7 @@ def connected(listener: socket.socket, tmp_path: Path, uid: int, gid: int, group
     return ours
 
 
-@pytest.mark.parametrize("groups", [[], [7], [7, GID, 2**31, 2**32 - 2], list(range(1000, 1256))])
+@pytest.mark.parametrize("groups", [[], [7], [7, GID, 2**31, 2**32 - 2], list(range(1000, 1256))], ids=len)
 def test_a_peer_is_known_by_its_ids(listener: socket.socket, tmp_path: Path, groups: list[int]) -> None:
     with connected(listener, tmp_path, UID, GID, groups) as ours:
         assert peer_credentials(ours)[1:] == (UID, GID, groups)
@@ -149,7 +149,7 @@ def test_root_s_powers_must_not_survive() -> None:
     assert "way back" in done.stderr
 
 
-@pytest.mark.parametrize("ids", [(-1, GID), (2**32, GID), (UID, 2**32)])
+@pytest.mark.parametrize("ids", [(-1, GID), (2**32, GID), (UID, 2**32)], ids=["uid -1", "uid 2**32", "gid 2**32"])
 def test_what_is_no_id_is_refused(ids: tuple[int, int]) -> None:
     pid = os.fork()
     if pid == 0:

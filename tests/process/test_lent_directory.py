@@ -95,7 +95,7 @@ def test_without_a_group_everything_is_levityd_s_alone(shared: Zygote) -> None:
         assert stat.S_IMODE(place.stat().st_mode) == 0o700
 
 
-@pytest.mark.parametrize(("gid", "mode"), [(GID, 0o640), (None, 0o600)])
+@pytest.mark.parametrize(("gid", "mode"), [(GID, 0o640), (None, 0o600)], ids=["for a group", "for nobody"])
 def test_the_end_that_the_engine_stores_is_as_readable(shared: Zygote, gid: int | None, mode: int) -> None:
     directory.create(ID, SPEC, gid)
     directory.store_exit(ID, END)
@@ -103,7 +103,7 @@ def test_the_end_that_the_engine_stores_is_as_readable(shared: Zygote, gid: int 
     assert os.umask(0o077) == 0o077
 
 
-@pytest.mark.parametrize(("shares", "umask"), [(True, "0027"), (False, "0077")])
+@pytest.mark.parametrize(("shares", "umask"), [(True, "0027"), (False, "0077")], ids=["for a group", "for nobody"])
 def test_the_engine_s_zygote_makes_files_as_readable(shared: Zygote, shares: bool, umask: str) -> None:
     assert shared.directory.exists()
     nursery = Nursery(Loop(), lambda _gone: None, lambda: None, shared=shares)
@@ -252,7 +252,7 @@ def test_it_is_mended_for_another_group(shared: Zygote) -> None:
         assert attempts(action, gid=GID, pass_fds=[fd]) == {"read": "EACCES"}
 
 
-@pytest.mark.parametrize("gid", [None, GID])
+@pytest.mark.parametrize("gid", [None, GID], ids=["to nobody", "to a group"])
 def test_what_is_gone_cannot_be_lent(shared: Zygote, gid: int | None) -> None:
     assert not shared.path(ID).exists()
     with pytest.raises(FileNotFoundError):

@@ -108,7 +108,7 @@ def test_a_request_in_flight_is_answered(daemon: Daemon, role: str, request_name
             assert ended(client, task_id).signal == "SIGTERM"
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:0", None])
+@pytest.mark.parametrize("address", ["127.0.0.1:0", None], ids=["loopback", "unix"])
 def test_no_connection_is_refused_while_the_front_end_is_away(
     make_daemon: Callable[..., Daemon], address: str | None
 ) -> None:
