@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from levity.timestamps import rfc3339
 from supervisor.engine.access.audit_file import AuditFile
 from supervisor.log import say
 
@@ -77,7 +78,7 @@ class Audit:
         `task` and `argv` may be whatever a client sent as such.
         """
         event: dict[str, object] = {
-            "time": _rfc3339(self._now()),
+            "time": rfc3339(self._now()),
             "mono": self._monotonic(),
             "peer": _capped(peer),
             "user": _capped(user),
@@ -148,11 +149,6 @@ class Audit:
             return False
         self._credit_ns -= _REFILL_NS
         return True
-
-
-def _rfc3339(time_ns: int) -> str:
-    seconds, rest_ns = divmod(time_ns, 10**9)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest_ns:09d}Z"
 
 
 def _capped(value: object) -> str | None:

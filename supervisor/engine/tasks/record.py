@@ -1,8 +1,7 @@
 """The record of a task as clients get it. Runs in: engine. Owns: nothing. Never: does I/O."""
 
-import time
-
 from levity.states import State
+from levity.timestamps import rfc3339
 from supervisor.spool.layout import DISK_ERROR_BYTE, NO_SPACE_BYTE
 from supervisor.spool.records import JsonObject
 
@@ -57,8 +56,4 @@ def make_record(spec: JsonObject, state: State, facts: JsonObject, blocked: int 
 
 
 def _rfc3339(time_ns: int | None) -> str | None:
-    """Return a time in UTC with nanoseconds (RFC 3339)."""
-    if time_ns is None:
-        return None
-    seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{nanoseconds:09d}Z"
+    return None if time_ns is None else rfc3339(time_ns)
