@@ -15,6 +15,7 @@ from typing import Self
 
 from levity.errors import Conflict, InvalidRequest, LevityError
 from levity.protocol.token_proof import KEY_BYTES, format_token, is_nonce_of, parse_token
+from supervisor.hostos.files import sync_path
 from supervisor.log import say
 from supervisor.security import private_files as private
 from supervisor.security.principal import Role, is_user_name, local_user
@@ -184,11 +185,7 @@ class TokenStore:
         try:
             with private.locked(self._fd, _LOCK):
                 os.unlink(path, dir_fd=self._fd)
-                fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._fd)
-                try:
-                    os.fsync(fd)
-                finally:
-                    os.close(fd)
+                sync_path(os.path.dirname(path) or ".", self._fd)
         except (FileNotFoundError, NotADirectoryError):
             raise unknown from None
         except OSError as error:

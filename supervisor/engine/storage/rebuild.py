@@ -5,8 +5,8 @@ import os
 from supervisor.engine.storage import task_directory as directory
 from supervisor.engine.storage.registry import Registry, RegistryCorruptError, RegistryUnusableError, Row, set_aside
 from supervisor.log import say
-from supervisor.spool.files import load_record
-from supervisor.spool.layout import EXIT, LOCK, TASKS, task_path
+from supervisor.spool.files import load_record, open_task
+from supervisor.spool.layout import EXIT, LOCK, TASKS
 from supervisor.spool.records import JsonObject, RecordVersionError
 
 __all__ = ["live_specs", "open_registry", "quarantine_registry"]
@@ -57,7 +57,7 @@ def _complete(registry: Registry) -> Registry:
 
 
 def _read_task(task_id: str) -> Row | None:
-    directory_fd = os.open(task_path(task_id), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    directory_fd = open_task(task_id)
     try:
         spec, outcome = directory.load_spec(task_id), load_record(directory_fd, EXIT)
         was_taken = os.access(LOCK, os.F_OK, dir_fd=directory_fd)

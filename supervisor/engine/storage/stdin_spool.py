@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 from levity.errors import InvalidRequest
 from levity.protocol.limits import POSITION_LIMIT, STDIN_DATA_LIMIT, STDIN_UNREAD_LIMIT
-from supervisor.spool.layout import EXIT, STDIN, STDIN_CLOSED, STDIN_END, parse_segment, segment_name, task_path
+from supervisor.hostos.files import make_mark
+from supervisor.spool.files import open_task
+from supervisor.spool.layout import EXIT, STDIN, STDIN_CLOSED, STDIN_END, parse_segment, segment_name
 from supervisor.spool.records import JsonObject
 
 __all__ = ["Input", "parse_input", "store_input"]
@@ -57,7 +59,7 @@ def store_input(task_id: str, piece: Input) -> JsonObject:
 
     OSError when the disk fails in another way, or the directory is gone.
     """
-    directory_fd = os.open(task_path(task_id), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    directory_fd = open_task(task_id)
     try:
         return _Spool(directory_fd).take(piece) or {"full": "limit"}
     except OSError as error:
@@ -106,7 +108,7 @@ class _Spool:
             return None
         self._append(fresh)
         if piece.is_last:
-            os.close(os.open(STDIN_END, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self._directory_fd))
+            make_mark(STDIN_END, self._directory_fd)
         if not self._has(STDIN):
             # The task has ended meanwhile. What its shim removes then it may have removed before this was added.
             self._discard()

@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from supervisor.hostos.locks import lock_holder
-from supervisor.spool.files import load_record, write_record
+from supervisor.hostos.files import make_mark, open_to_read
+from supervisor.hostos.locks import lock_holder, open_lock
+from supervisor.spool.files import load_record, open_task, write_record
 from supervisor.spool.layout import (
     DISK_ERROR_BYTE,
     EXIT,
@@ -75,10 +76,6 @@ def task_ids() -> list[str]:
     return [name for name in os.listdir(TASKS) if is_task_id(name)]
 
 
-def _open(task_id: str) -> int:
-    return os.open(task_path(task_id), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-
-
 def create(task_id: str, spec: JsonObject, gid: int | None = None) -> None:
     """Write down what was asked; OSError when the disk does not take it (nothing is left then).
 
@@ -87,7 +84,7 @@ def create(task_id: str, spec: JsonObject, gid: int | None = None) -> None:
     """
     os.mkdir(task_path(task_id), 0o700)
     try:
-        directory_fd = _open(task_id)
+        directory_fd = open_task(task_id)
         try:
             if gid is not None:
                 os.fchown(directory_fd, -1, gid)
@@ -108,7 +105,7 @@ def lend(task_id: str, gid: int | None = None) -> int:
     OSError if it is gone, or cannot be made readable. One that an older levity has made, or another group could read,
     is mended.
     """
-    directory_fd = _open(task_id)
+    directory_fd = open_task(task_id)
     try:
         if gid is not None:
             found = os.fstat(directory_fd)
@@ -137,9 +134,7 @@ def _is_output(name: str) -> bool:
 
 def _share(directory_fd: int, name: str, gid: int) -> None:
     try:
-        # Not waiting for the other end, should it be a FIFO.
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        fd = os.open(name, flags, dir_fd=directory_fd)
+        fd = open_to_read(name, directory_fd)
     except FileNotFoundError:
         return  # Just removed.
     try:
@@ -152,7 +147,7 @@ def _share(directory_fd: int, name: str, gid: int) -> None:
 
 def load_spec(task_id: str) -> JsonObject | None:
     """Return what was asked; None for a directory that was not made to its end."""
-    directory_fd = _open(task_id)
+    directory_fd = open_task(task_id)
     try:
         return load_record(directory_fd, SPEC)
     finally:
@@ -166,7 +161,7 @@ def observe(task_id: str) -> Observation:
     shim is gone for good only if its name was there before the lock was found free, and still is afterwards; and the
     exit record, which it writes before it lets go of the lock, is looked for last.
     """
-    directory_fd = _open(task_id)
+    directory_fd = open_task(task_id)
     try:
         shim = load_record(directory_fd, SHIM)
         holder, blocked = _holder(directory_fd)
@@ -180,7 +175,7 @@ def observe(task_id: str) -> Observation:
 
 def shim_of(task_id: str) -> int:
     """Return the pid of the shim that has the task now; 0 if none has."""
-    directory_fd = _open(task_id)
+    directory_fd = open_task(task_id)
     try:
         return _holder(directory_fd)[0]
     finally:
@@ -190,7 +185,7 @@ def shim_of(task_id: str) -> int:
 def _holder(directory_fd: int) -> tuple[int, int]:
     """Return the pid of the shim (0 if there is none), and the byte by which it says that its output waits (or 0)."""
     try:
-        lock_fd = os.open(LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd)
+        lock_fd = open_lock(LOCK, directory_fd, create=False)
     except FileNotFoundError:
         return 0, 0
     try:
@@ -203,7 +198,7 @@ def _holder(directory_fd: int) -> tuple[int, int]:
 
 def store_exit(task_id: str, record: JsonObject) -> None:
     """Write the exit record of a task whose shim is gone; OSError when the disk does not take it."""
-    directory_fd = _open(task_id)
+    directory_fd = open_task(task_id)
     try:
         with _shared(directory_fd):
             write_record(directory_fd, EXIT, record, durable=True, mode=OUTPUT_MODE)
@@ -253,7 +248,7 @@ def remove_output(task_id: str, limit_bytes: int) -> tuple[int, bool]:
     that is not there any more; OSError when something cannot be removed.
     """
     try:
-        directory_fd = _open(task_id)
+        directory_fd = open_task(task_id)
     except FileNotFoundError:
         return 0, True
     removed = 0
@@ -272,7 +267,7 @@ def remove_output(task_id: str, limit_bytes: int) -> tuple[int, bool]:
 def _mark_removed(directory_fd: int) -> None:
     try:
         with _shared(directory_fd):
-            os.close(os.open(REMOVED, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, OUTPUT_MODE, dir_fd=directory_fd))
+            make_mark(REMOVED, directory_fd, OUTPUT_MODE)
     except OSError as error:
         # There may be no room even for that: then what is removed first looks lost to who reads it just now.
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
