@@ -14,6 +14,7 @@ from collections.abc import Callable
 from levity.errors import InternalError, InvalidRequest, LevityError, Unavailable
 from levity.protocol.frames import FRAME_LIMIT, Frame, FrameDecoder
 from levity.protocol.messages import Reply, parse_reply, request_frame
+from supervisor.hostos.descriptors import drain, self_pipe
 from supervisor.ipc.frame_pipe import Pipe
 from supervisor.log import say
 from supervisor.spool.records import JsonObject
@@ -64,9 +65,7 @@ class EngineLink:
         self._numbers = itertools.count(1)
         self._calls: dict[int, _Call] = {}  # guarded by self._lock
         self._pipe: Pipe | None = None  # guarded by self._lock; replaced by the thread that runs `run` only
-        self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_read, False)
-        os.set_blocking(self._wake_write, False)
+        self._wake_read, self._wake_write = self_pipe()
         self._arrivals: deque[int] = deque()
 
     def __repr__(self) -> str:
@@ -163,7 +162,7 @@ class EngineLink:
                 poller.register(pipe_fd, select.POLLIN | (select.POLLOUT if self._pipe.outbox_bytes else 0))
             ready = dict(poller.poll())
             if self._wake_read in ready:
-                _drain(self._wake_read)
+                drain(self._wake_read)
             if pipe_fd in ready and not self._exchange(decoder):
                 self._disconnect()
             if self._arrivals:
@@ -255,10 +254,3 @@ def _wait(fd: int, timeout_s: float) -> bool:
     poller = select.poll()
     poller.register(fd, select.POLLIN)
     return bool(poller.poll(timeout_s * 1000))
-
-
-def _drain(fd: int) -> None:
-    try:
-        os.read(fd, 4096)
-    except BlockingIOError:
-        pass
