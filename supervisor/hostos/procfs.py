@@ -5,16 +5,7 @@ Lean on purpose: there is a shim for each task, and psutil would cost each of th
 
 import os
 
-__all__ = ["boot_id", "children", "descendants", "initial_environment", "living_children", "start_ticks"]
-
-
-def boot_id() -> str:
-    """Return the kernel's id of this boot; "" where it does not tell."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
+__all__ = ["children", "descendants", "initial_environment", "living_children", "start_ticks"]
 
 
 def initial_environment() -> dict[bytes, bytes]:

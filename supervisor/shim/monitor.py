@@ -10,6 +10,7 @@ import termios
 import time
 from collections.abc import Callable
 
+from supervisor.hostos.descriptors import drain
 from supervisor.hostos.locks import try_lock, unlock
 from supervisor.shim.control import ControlReader
 from supervisor.shim.hint import Hint
@@ -88,7 +89,7 @@ class Monitor:
             self._read_all([fd for fd in ready if fd in self._streams])
             for fd in ready:
                 if fd == self._wakeup_fd:
-                    _drain(fd)
+                    drain(fd)
                 elif fd == self._control.fd:
                     self._obey()
                 elif self._feeds:
@@ -298,11 +299,3 @@ class Monitor:
 def _available(fd: int) -> int:
     """Return how many bytes are in a pipe (FIONREAD, ioctl_pipe(2))."""
     return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, b"\0\0\0\0"), sys.byteorder)
-
-
-def _drain(fd: int) -> None:
-    try:
-        while os.read(fd, 4096):
-            pass
-    except BlockingIOError:
-        pass

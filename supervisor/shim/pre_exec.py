@@ -8,7 +8,7 @@ import os
 import time
 
 from supervisor.hostos.files import sync_path
-from supervisor.hostos.locks import lock_holder, wait_for_lock
+from supervisor.hostos.locks import lock_holder, open_lock, wait_for_lock
 from supervisor.hostos.procfs import start_ticks
 from supervisor.shim.command import Program, Surroundings
 from supervisor.spool.commands import COMMANDS_VERSION
@@ -60,7 +60,7 @@ def _hold_off_others(directory_fd: int, shim: int) -> None:
 
     End this process instead if the task is no longer its shim's: that was killed then, and another may be at it.
     """
-    lock_fd = os.open(LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd)
+    lock_fd = open_lock(LOCK, directory_fd, create=False)
     wait_for_lock(lock_fd, START_BYTE)
     if lock_holder(lock_fd, WATCH_BYTE) != shim:
         os._exit(127)

@@ -7,12 +7,13 @@ as much as looks at (its reference count). So no object is made here that a wait
 
 import os
 import select
-import signal
 import socket
 from collections.abc import Callable
 
+from supervisor.hostos.descriptors import signal_pipe
+from supervisor.hostos.files import open_directory
 from supervisor.hostos.kernel import become_subreaper
-from supervisor.hostos.locks import try_lock, unlock, wait_for_lock
+from supervisor.hostos.locks import open_lock, try_lock, unlock, wait_for_lock
 from supervisor.hostos.titles import set_title
 from supervisor.shim.command import Program
 from supervisor.shim.control import make_control
@@ -23,9 +24,6 @@ from supervisor.shim.stdin_pump import open_input
 from supervisor.spool.layout import CONTROL, EXIT, LOCK, SHIM, SPEC, START_BYTE, STARTED, STDIN, WATCH_BYTE
 
 __all__ = ["detach", "start", "take", "undo"]
-
-_DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def detach(title: str) -> None:
@@ -41,8 +39,8 @@ def take(path: str) -> tuple[int, int] | None:
     It is this process's for as long as it lives: the lock goes with its descriptor, which nobody closes. A shim that
     was killed loses it a moment before its child is killed, which may still reach execve(2): so wait for that, too.
     """
-    directory_fd = os.open(path, _DIRECTORY_FLAGS)
-    lock_fd = os.open(LOCK, _LOCK_FLAGS, 0o600, dir_fd=directory_fd)
+    directory_fd = open_directory(path)
+    lock_fd = open_lock(LOCK, directory_fd)
     if not try_lock(lock_fd, WATCH_BYTE):
         return None
     wait_for_lock(lock_fd, START_BYTE)
@@ -66,7 +64,8 @@ def start(
     if control is None:
         return None
     stdin_read, stdin = open_input(directory_fd)
-    wakeup = _wake_on_child()
+    # Readable when a child ends, stops or is adopted as a zombie. The zygote has set the handler for SIGCHLD.
+    wakeup, _write_end = signal_pipe()
     stdout, stdout_write = os.pipe()
     stderr, stderr_write = os.pipe()
     leader = launch(prepare, directory_fd, stdin_read, stdout_write, stderr_write)
@@ -108,14 +107,3 @@ def undo(directory_fd: int) -> None:
     for name in sorted(os.listdir(directory_fd), key=lambda name: (name == CONTROL, name == SHIM)):
         if name not in (SPEC, LOCK) and not name.startswith(STDIN):
             os.unlink(name, dir_fd=directory_fd)
-
-
-def _wake_on_child() -> int:
-    """Return a descriptor that becomes readable whenever a child ends, stops or is adopted as a zombie.
-
-    The zygote has a handler for SIGCHLD already: without one Python would not write here.
-    """
-    read_end, write_end = os.pipe()
-    os.set_blocking(write_end, False)
-    signal.set_wakeup_fd(write_end)
-    return read_end

@@ -9,6 +9,7 @@ A pipe and not the FIFO in the directory: that can only be opened while somebody
 
 import os
 
+from supervisor.hostos.files import make_mark, open_to_read
 from supervisor.spool.layout import STDIN, STDIN_CLOSED, STDIN_END, segment_name
 
 __all__ = ["Feeder", "discard_input", "open_input"]
@@ -45,7 +46,7 @@ def _unlink(directory_fd: int, name: str) -> None:
 
 def _mark_closed(directory_fd: int) -> None:
     try:
-        os.close(os.open(STDIN_CLOSED, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=directory_fd))
+        make_mark(STDIN_CLOSED, directory_fd)
     except OSError:
         pass  # A full disk: who sends input is not told to stop, and sends until there is no room.
 
@@ -100,8 +101,7 @@ class Feeder:
     def _open(self, base: int) -> bool:
         """Go on with the segment that begins at `base`; False if it is not there."""
         try:
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-            fd = os.open(segment_name(STDIN, base), flags, dir_fd=self._directory_fd)
+            fd = open_to_read(segment_name(STDIN, base), self._directory_fd)
         except FileNotFoundError:
             return False
         if self._segment >= 0:

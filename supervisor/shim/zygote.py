@@ -15,9 +15,10 @@ import select
 import signal
 import socket
 
+from levity.channel_binding import boot_id
 from supervisor.hostos import titles
-from supervisor.hostos.descriptors import close_all_but
-from supervisor.hostos.procfs import boot_id, initial_environment, living_children
+from supervisor.hostos.descriptors import close_all_but, drain, signal_pipe
+from supervisor.hostos.procfs import initial_environment, living_children
 from supervisor.shim.command import Surroundings
 from supervisor.shim.hint import hint_socket
 from supervisor.shim.main import watch
@@ -97,10 +98,7 @@ class _Zygote:
         self._reports, self._report_to = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._reports.setblocking(False)
         self._failures: dict[str, StartFailure] = {}
-        self._wakeup_read, self._wakeup_write = os.pipe()
-        os.set_blocking(self._wakeup_read, False)
-        os.set_blocking(self._wakeup_write, False)
-        signal.set_wakeup_fd(self._wakeup_write)
+        self._wakeup_read, self._wakeup_write = signal_pipe()
 
     def serve(self) -> None:
         poller = select.poll()
@@ -138,15 +136,15 @@ class _Zygote:
 
     def _reap(self) -> None:
         orphans = False
+        drain(self._wakeup_read)
         try:
-            os.read(self._wakeup_read, 4096)
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 task_id, status = self._shims.pop(ended[0], None), os.waitstatus_to_exitcode(ended[1])
                 orphans |= task_id is None or status < 0
                 if task_id:
                     self._take_reports()  # Its own is there by now.
                     self._send(Gone(task_id, status, self._failures.pop(task_id, None)))
-        except (BlockingIOError, ChildProcessError):
+        except ChildProcessError:
             pass
         if orphans:
             self._kill_orphans()

@@ -5,10 +5,10 @@ Runs in: engine. Owns: nothing.
 
 import time
 
+from levity.channel_binding import boot_id
 from levity.states import State
 from supervisor.engine.storage import task_directory as directory
 from supervisor.hostos.processes import kill_trees
-from supervisor.hostos.procfs import boot_id
 from supervisor.spool.records import JsonObject
 
 __all__ = ["Losses"]

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable
 
+from levity.channel_binding import boot_id
 from levity.errors import LevityError
 from levity.states import State
 from supervisor.engine.loop import Loop, Timer
@@ -21,7 +22,6 @@ from supervisor.engine.tasks.dead_shims import Losses
 from supervisor.engine.tasks.live_task import Answer, LiveTask
 from supervisor.engine.tasks.shim_control import send_command
 from supervisor.engine.tasks.start_errors import host_error, start_error
-from supervisor.hostos.procfs import boot_id
 from supervisor.log import say
 from supervisor.spool.commands import SIGNAL
 from supervisor.spool.layout import NO_SPACE_BYTE
