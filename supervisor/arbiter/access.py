@@ -68,7 +68,7 @@ def access_for(host: str | None, files: TlsFiles, now: Callable[[], float] = tim
 
 
 def why_open(bound: socket.socket, access: Access) -> str:
-    """Return why somebody who should not get in could, by a socket with this access; "" if nobody can.
+    """Return why an unknown client could get in by a socket with this access; "" if none can.
 
     It looks at the socket as it is bound, not at what was asked for.
     """

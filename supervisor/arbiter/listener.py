@@ -55,7 +55,7 @@ def find_place(address: Address) -> Place:
 class Listener:
     """A bound socket; `listen()` makes it accept, `address` has the port that was really bound.
 
-    StartupError if it cannot be bound, or if `access` would let in by it somebody who should not get in.
+    StartupError if it cannot be bound, or if `access` would let an unknown client in by it.
     """
 
     def __init__(self, place: Place, access: Access) -> None:

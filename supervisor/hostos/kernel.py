@@ -59,8 +59,8 @@ def forbid_privileges() -> bool:
 def leave_session_keyring() -> bool:
     """Get an empty session keyring (session-keyring(7)).
 
-    A change of user keeps the old keyring, and with it the use of all keys in it, whoever they belong to. False where
-    there are no keyrings, or where a filter (seccomp(2)) keeps this process and its children from all of them.
+    A change of user keeps the old keyring, and with it the use of every key in it. False where there are no keyrings,
+    or where a filter (seccomp(2)) keeps this process and its children from all of them.
     """
     number = _KEYCTL.get(os.uname().machine, -1) if sys.maxsize > 2**32 else -1
     return number >= 0 and int(_libc.syscall(number, _KEYCTL_JOIN_SESSION_KEYRING, None)) >= 0

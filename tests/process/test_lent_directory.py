@@ -198,7 +198,7 @@ def test_it_changes_nothing(shared: Zygote) -> None:
     assert (place / OUTPUT).read_bytes() == b"out\n"
 
 
-def test_somebody_who_is_neither_reads_nothing(shared: Zygote) -> None:
+def test_a_third_user_reads_nothing(shared: Zygote) -> None:
     run(shared, "echo out")
     with Lent() as fd:
         action = {"read": f"os.open({OUTPUT!r}, os.O_RDONLY, dir_fd={fd})"}
@@ -230,7 +230,7 @@ def test_a_directory_of_an_older_levity_is_mended(shared: Zygote) -> None:
         assert modes(place)[OUTPUT] == (GID, 0o600)
 
 
-def test_one_whose_shim_is_still_an_older_levity_s_is_mended_each_time(shared: Zygote) -> None:
+def test_a_directory_whose_shim_is_an_older_levity_s_is_mended_each_time(shared: Zygote) -> None:
     directory.create(ID, SPEC)
     place = shared.path(ID)
     (place / OUTPUT).write_bytes(b"first")
@@ -253,7 +253,7 @@ def test_it_is_mended_for_another_group(shared: Zygote) -> None:
 
 
 @pytest.mark.parametrize("gid", [None, GID], ids=["to nobody", "to a group"])
-def test_what_is_gone_cannot_be_lent(shared: Zygote, gid: int | None) -> None:
+def test_a_removed_directory_cannot_be_lent(shared: Zygote, gid: int | None) -> None:
     assert not shared.path(ID).exists()
     with pytest.raises(FileNotFoundError):
         directory.lend(ID, gid)

@@ -234,7 +234,7 @@ def test_it_gets_its_input_and_can_open_it_again(zygote: Zygote, run_as: dict[st
 
 
 @pytest.mark.parametrize("stdin", [False, True], ids=["no input", "input"])
-def test_it_has_exactly_three(zygote: Zygote, stdin: bool) -> None:
+def test_it_has_exactly_three_descriptors(zygote: Zygote, stdin: bool) -> None:
     task_id = zygote.start(["sleep", "600"], run_as=NOBODY, stdin=stdin)
     pid = zygote.facts(task_id)["task_pid"]
     # While sleep(1) is being loaded it has a library or a locale open for moments.

@@ -52,12 +52,12 @@ def test_a_peer_is_known_by_its_ids(listener: socket.socket, tmp_path: Path, gro
         assert peer_credentials(ours)[1:] == (UID, GID, groups)
 
 
-def test_of_too_many_groups_none_are_told(listener: socket.socket, tmp_path: Path) -> None:
+def test_more_groups_than_fit_are_told_as_unknown(listener: socket.socket, tmp_path: Path) -> None:
     with connected(listener, tmp_path, UID, GID, list(range(1000, 1257))) as ours:
         assert peer_credentials(ours)[1:] == (UID, GID, None)
 
 
-def test_in_the_whole_range_nobody_is_somebody(listener: socket.socket, tmp_path: Path) -> None:
+def test_where_all_ids_are_known_the_overflow_id_is_a_user(listener: socket.socket, tmp_path: Path) -> None:
     if Path("/proc/self/uid_map").read_text().split() != ["0", "0", str(2**32 - 1)]:
         pytest.skip("a user namespace")
     with connected(listener, tmp_path, 65534, 65534, [65534]) as ours:
@@ -80,7 +80,7 @@ while True:
 """
 
 
-def test_in_a_user_namespace_its_strangers_are_nobody(listener: socket.socket, tmp_path: Path) -> None:
+def test_in_a_user_namespace_an_unknown_user_is_refused(listener: socket.socket, tmp_path: Path) -> None:
     """To it, all users that it does not know have one and the same id, which may also be somebody's whom it knows."""
     code = _NAMESPACED.format(root=str(ROOT), fd=listener.fileno())
     command = ["unshare", "--user", "--map-root-user", sys.executable, "-I", "-S", "-c", code]
@@ -150,7 +150,7 @@ def test_root_s_powers_must_not_survive() -> None:
 
 
 @pytest.mark.parametrize("ids", [(-1, GID), (2**32, GID), (UID, 2**32)], ids=["uid -1", "uid 2**32", "gid 2**32"])
-def test_what_is_no_id_is_refused(ids: tuple[int, int]) -> None:
+def test_an_id_out_of_range_is_refused(ids: tuple[int, int]) -> None:
     pid = os.fork()
     if pid == 0:
         try:

@@ -40,7 +40,7 @@ __all__ = [
 JsonObject = dict[str, Any]
 PATIENCE_S = 15.0
 
-# What clients can ask for; what levityd's own processes ask each other for; and what is no name at all.
+# Methods of clients, methods that levityd's own processes ask each other for, and names of no method.
 OPERATIONS = (
     *("task.start", "task.query", "task.signal", "task.list", "task.logs", "task.stdin", "task.wait", "server.info"),
 )
@@ -140,7 +140,7 @@ def _receive(sock: socket.socket) -> bytes:
     try:
         return sock.recv(65536)
     except TimeoutError:
-        raise AssertionError("levityd keeps a stranger's connection open") from None
+        raise AssertionError("levityd keeps the connection of an unknown client open") from None
     except (ConnectionError, ssl.SSLError):
         return b""
 
@@ -159,7 +159,7 @@ def read_bytes(sock: socket.socket) -> bytes:
 def prove(sock: socket.socket, key: bytes, binding: bytes, *, last: bytes = b"") -> list[JsonObject]:
     """Do the client's part of the proofs and send `last` with the second; return all that comes until the end.
 
-    The server's proof is not checked: a stranger does not mind who it is.
+    The server's proof is not checked: the attacker does not mind which server it is.
     """
     hello = read_one(sock)
     nonces = bytes.fromhex(hello["params"]["nonce"]), make_nonce(key)
@@ -182,7 +182,7 @@ def enter(sock: socket.socket, key: bytes, binding: bytes) -> socket.socket:
 
 
 def check_refusal(messages: Iterable[JsonObject]) -> None:
-    """See that a stranger got nothing but the greeting that everybody gets, and at most one refusal."""
+    """Check that an unknown client got nothing but the greeting, which all get, and at most one refusal."""
     rest = list(messages)
     if rest and rest[0].get("method") == "hello":
         assert set(rest[0]["params"]) == {"server", "protocol", "auth", "nonce"}, rest[0]
@@ -196,7 +196,7 @@ def check_refusal(messages: Iterable[JsonObject]) -> None:
 
 
 class Audit:
-    """What a daemon's audit says from now on. Each look first has it written, by somebody who may connect."""
+    """The lines of a daemon's audit from now on. Before each look, a client that is let in has it written."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._path = daemon.state_dir / "audit.log"
@@ -217,9 +217,9 @@ class Audit:
 
 
 class Watch:
-    """Sees that strangers changed nothing: levityd's processes, tasks, their directories, and what was told of them.
+    """Checks that unknown clients changed nothing: levityd's processes, tasks, their directories and their records.
 
-    `poke()` is somebody who may connect: it has the audit tell what it dropped.
+    `poke()` connects as a client that is let in: it has the audit tell what it dropped.
     """
 
     def __init__(self, daemon: Daemon, marker: Path) -> None:

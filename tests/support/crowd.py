@@ -18,14 +18,14 @@ Answers = tuple[list[bytes], list[list[float]]]
 
 
 class Asker(Protocol):
-    """Somebody who is let in."""
+    """A client that is let in."""
 
     def ask(self, frames: Sequence[bytes], times: int = 1) -> Answers:
         """Send each frame and wait for its reply, `times` times. Return the last replies and how long each took."""
 
 
 class WireUser:
-    """Somebody at the other end of a connection of this process's."""
+    """A client over a connection of this process."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock

@@ -165,7 +165,7 @@ class Daemon:
         eventually(lambda: not any(_lives(pid) for pid in pids), f"the end of the killed {pids}")
 
     def kill_and_revive(self, role: str) -> None:
-        """SIGKILL the process of this role, or with "all" all but shims; start what nobody else starts again."""
+        """SIGKILL the process of this role, or with "all" all but shims; start again what levityd itself does not."""
         if role == "all":
             self.kill_all()
         else:
@@ -201,7 +201,7 @@ class Daemon:
         shutil.rmtree(self._base, ignore_errors=True)
 
     def _kill_everything(self) -> bool:
-        """SIGKILL what is there, tasks before what watches over them; whether there was nothing."""
+        """SIGKILL every process, tasks before their shims; return whether there was none."""
         found = list(processes.marked(self.mark))
         families = {process.pid: process for one in found for process in (one, *_descendants(one))}
         for pid in sorted(families, key=lambda pid: processes.title(families[pid]).startswith("levityd:")):

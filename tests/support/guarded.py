@@ -26,7 +26,7 @@ __all__ = ["Guarded", "Guards", "guarded", "guards"]
 
 
 class Guarded:
-    """A levityd, `task_id` of its own user's, and `client()`: somebody who may do everything."""
+    """A levityd, `task_id` of its own user's, and `client()`: a client that may do everything."""
 
     def __init__(self, daemon: Daemon, make_client: Callable[[str], Client], certificate: Certificate | None) -> None:
         self.daemon = daemon
@@ -129,7 +129,7 @@ class Guards:
         return shutil.copyfile(self.ca.crl(), self.directory / "list")
 
     def revoke(self, *certificates: Certificate) -> None:
-        """Put these into the list, and nobody else."""
+        """Put exactly these into the list."""
         self.ca.crl(certificates).rename(self.crl)
 
     @cached_property

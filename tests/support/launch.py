@@ -26,7 +26,7 @@ __all__ = [
 # levityd's exit codes (docs/protocol.md names them).
 FAILED, USAGE, CONFIGURATION = 1, 2, 78
 TOKEN = re.compile(r"levity_[0-9a-f]{64}\n")
-# Nobody has it (RFC 5737), so what would listen there is set up, and does not.
+# No host has it (RFC 5737): levityd sets everything up and then cannot listen.
 ELSEWHERE = "192.0.2.1:4321"
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -75,7 +75,7 @@ def run_levityd(
 
 
 def without(module: str) -> list[str]:
-    """Return a levityd command that has not got this module of somebody else's."""
+    """Return a levityd command to which this third-party module is not there."""
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.modules[{module!r}] = None; "
         "from supervisor.arbiter.main import main; sys.exit(main())"

@@ -49,7 +49,7 @@ class Snapshot:
         self._threads = _threads()
 
     def news(self) -> list[str]:
-        """Return what is there now and was not there at the time of this snapshot."""
+        """Return what has come since this snapshot."""
         # A descriptor's number is used again: its target counts, too.
         descriptors = [
             f"descriptor {fd} -> {to}" for fd, to in _descriptors().items() if self._descriptors.get(fd) != to

@@ -34,5 +34,5 @@ def noise(seed: int, size: int) -> Digests:
 
 
 def digest_of(data: bytes) -> str:
-    """Return what is compared instead of megabytes."""
+    """Return a short digest, to be compared instead of megabytes."""
     return hashlib.sha256(data).hexdigest()

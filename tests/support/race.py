@@ -60,7 +60,7 @@ class Tormentor:
         except ProcessLookupError:
             return
         try:
-            # Only now is it certain that no signal reaches a stranger who got the pid.
+            # Only now is it certain that no signal reaches another process with the same pid.
             if processes.title(psutil.Process(pid)).startswith("levityd:"):
                 signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
                 self._over.wait(self._random.uniform(*STOP_S))
@@ -83,7 +83,7 @@ def pytest_configure() -> None:
 
 
 def pytest_report_header() -> list[str]:
-    """Print what is needed to run the same order again."""
+    """Print the seed that repeats this order."""
     return [f"races: LEVITY_RACE_SEED={os.environ['LEVITY_RACE_SEED']}"] if is_on() else []
 
 
@@ -97,7 +97,7 @@ def pytest_sessionstart() -> None:
 
 
 def pytest_sessionfinish() -> None:
-    """Leave nobody stopped."""
+    """Continue the processes that were stopped."""
     if _tormentor is not None:
         _tormentor.end()
 

@@ -174,7 +174,7 @@ def test_a_nul_in_what_no_program_can_be_given(client: Client) -> None:
     nothing_more(client, before)
 
 
-def test_an_environment_name_that_is_none(shared_daemon: Daemon) -> None:
+def test_a_malformed_environment_name(shared_daemon: Daemon) -> None:
     for text in ("=value", "novalue", ""):
         complaint(shared_daemon, "start", "-D", text, "--", "true", code=2)
     # The first "=" ends the name.
@@ -194,7 +194,7 @@ def test_an_argument_list_that_is_too_long(client: Client) -> None:
     assert ended(client, task_id).exit_code == 0
 
 
-def test_a_nonsense_of_a_command_line(shared_daemon: Daemon) -> None:
+def test_a_nonsensical_command_line(shared_daemon: Daemon) -> None:
     for arguments in (
         [],
         ["frobnicate"],

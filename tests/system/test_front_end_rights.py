@@ -76,7 +76,7 @@ def test_no_key_is_in_its_memory(served: Daemon) -> None:
     assert any(secrets[0] in piece for piece in memory_of(served.pid_of("engine"))), "this test finds nothing"
 
 
-def test_whoever_is_that_user_gets_at_nothing(served: Daemon) -> None:
+def test_another_process_of_that_user_gets_at_nothing(served: Daemon) -> None:
     uid = int(status_of(served.pid_of("front-end"))["Uid"][0])
     state, engine = str(served.state_dir), served.pid_of("engine")
     found = attempts(

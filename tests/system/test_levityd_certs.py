@@ -159,7 +159,7 @@ def test_levityd_starts_with_what_it_says(levityd: Run, place: Path, make_daemon
 @pytest.mark.parametrize(
     "name", ["10.1.2.300", "::zz", "a..b", "a/b", "*", "a.*", "fe80::1%lo", "x" * 64, "ü", ".a", "1.2"]
 )
-def test_what_is_no_name_of_a_server(levityd: Run, place: Path, name: str) -> None:
+def test_a_malformed_name_of_a_server(levityd: Run, place: Path, name: str) -> None:
     assert "no name or address" in failed(levityd("certs", "init", name), USAGE)
     assert not (place / "certs").exists()
 

@@ -63,7 +63,7 @@ def test_the_own_token_is_replaced(levityd: Run) -> None:
         *("certs role a", "certs role a root", "certs init a/b c", "certs user a --days 9999", "certs user a --days x"),
     ],
 )
-def test_what_makes_no_sense(levityd: Run, arguments: str) -> None:
+def test_a_command_line_that_makes_no_sense(levityd: Run, arguments: str) -> None:
     line = failed(levityd(*arguments.split()), USAGE)
     assert "_days" not in line
     assert "_server_name" not in line

@@ -120,7 +120,7 @@ def test_a_file_where_the_socket_should_be_is_kept(place: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("address", ["4321", "127.0.0.1:99999", "127.0.0.1:", "/tmp/socket", "unix:", "::1:80", ":80"])
-def test_an_address_that_is_none(place: Path, address: str) -> None:
+def test_a_malformed_address(place: Path, address: str) -> None:
     code, line = refused(place, address)
     assert code == USAGE
     assert address in line

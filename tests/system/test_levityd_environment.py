@@ -58,7 +58,7 @@ def works(daemon: Daemon) -> None:
         pytest.param("cd /proc/self/fd;", id="a working directory that nobody else has"),
     ],
 )
-def test_whoever_starts_it_how_ever(make_daemon: Make, prelude: str) -> None:
+def test_it_serves_whatever_it_inherits(make_daemon: Make, prelude: str) -> None:
     daemon = make_daemon(command=under_shell(prelude)).start()
     works(daemon)
     assert daemon.stop() == 0
@@ -132,7 +132,7 @@ def without_rehearsal(daemon: Daemon) -> dict[str, list[int]]:
     return roles
 
 
-def test_with_signals_blocked_by_whoever_started_it(make_daemon: Make) -> None:
+def test_with_inherited_blocked_signals(make_daemon: Make) -> None:
     code = (
         "import os, signal, sys\n"
         "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())\n"
@@ -143,7 +143,7 @@ def test_with_signals_blocked_by_whoever_started_it(make_daemon: Make) -> None:
     assert daemon.stop() == 0
 
 
-def test_in_a_locale_that_is_none(make_daemon: Make) -> None:
+def test_in_an_unknown_locale(make_daemon: Make) -> None:
     works(make_daemon(env={"LANG": "C", "LC_ALL": "xx_YY.nonsense"}).start())
 
 

@@ -128,7 +128,7 @@ def test_stdin_is_at_its_end(shared_daemon: Daemon) -> None:
         pytest.param("exec 7</etc/passwd;", id="an open descriptor"),
     ],
 )
-def test_signals_umask_and_descriptors_are_defaults_whoever_started_levityd(make_daemon: Make, prelude: str) -> None:
+def test_signals_umask_and_descriptors_are_defaults_whatever_levityd_inherits(make_daemon: Make, prelude: str) -> None:
     daemon = make_daemon(command=under_shell(prelude)).start()
     told = probe(daemon)
     assert told["umask"] == "0022"
@@ -159,7 +159,7 @@ def test_a_task_leads_a_group_and_has_no_terminal(shared_daemon: Daemon) -> None
         assert run(client, "exec 2>&1; (: < /dev/tty) || echo none").endswith("none\n")
 
 
-def test_limits_niceness_and_score_are_those_of_whoever_started_levityd(make_daemon: Make) -> None:
+def test_limits_niceness_and_score_are_those_that_levityd_was_started_with(make_daemon: Make) -> None:
     """What levityd changes for itself (descriptors, memory score) is not the task's."""
     soft = 300
     daemon = make_daemon(command=under_shell(f"ulimit -S -n {soft};")).start()

@@ -73,7 +73,7 @@ def flood(daemon: Daemon, count: int) -> Iterator[list[socket.socket]]:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_whoever_is_known_is_answered_and_whoever_is_new_gets_in(flooded: Daemon) -> None:
+def test_known_clients_are_answered_and_new_ones_get_in_during_a_flood(flooded: Daemon) -> None:
     frontend = psutil.Process(flooded.pid_of("front-end"))
     with known_client(flooded) as client:
         client.info()
@@ -100,7 +100,7 @@ def test_whoever_is_known_is_answered_and_whoever_is_new_gets_in(flooded: Daemon
     assert "Error" not in flooded.stderr_text()
 
 
-def test_with_few_descriptors_strangers_take_few_of_them(make_daemon: Callable[..., Daemon]) -> None:
+def test_with_few_descriptors_unauthenticated_clients_get_few_of_them(make_daemon: Callable[..., Daemon]) -> None:
     # Fewer than as many strangers as there may be otherwise.
     daemon = make_daemon("127.0.0.1:0", command=under_shell("ulimit -n 40;")).start()
     frontend = psutil.Process(daemon.pid_of("front-end"))

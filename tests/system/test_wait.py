@@ -41,7 +41,7 @@ def test_who_waits_is_told_at_once(shared_daemon: Daemon) -> None:
         assert time.monotonic() - began < 10
 
 
-def test_an_id_that_is_none(shared_daemon: Daemon) -> None:
+def test_an_id_of_no_task(shared_daemon: Daemon) -> None:
     with client_of(shared_daemon.address) as client, pytest.raises(UnknownTask):
         client.wait(["3f2a9c1e-0b7d-4e55-9a51-2f0c6d1b8e42"])
 

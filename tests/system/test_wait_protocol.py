@@ -67,7 +67,7 @@ def test_the_time_may_be_over(shared_daemon: Daemon) -> None:
             assert [brief["state"] for brief in answer["tasks"]] == ["Running"]
 
 
-def test_what_there_is_no_task_for(shared_daemon: Daemon) -> None:
+def test_waiting_for_an_unknown_task(shared_daemon: Daemon) -> None:
     with client_of(shared_daemon.address) as client:
         first, second = (f"77777777-0000-4000-8000-00000000000{number}" for number in "01")
         for task_id in (first, second):

@@ -88,7 +88,7 @@ def _change_role(options: argparse.Namespace) -> None:
     check_user_name(options.name)
     _guard_own_name(options)
     _set_role(options)
-    say(f"levityd: whoever has a certificate with the name {options.name} has the role {options.role} now")
+    say(f"levityd: clients that have a certificate with the name {options.name} have the role {options.role} now")
 
 
 def _files(options: argparse.Namespace) -> Callable[[str], str]:

@@ -103,7 +103,7 @@ def place(host: str | None) -> Place:
 
 
 @pytest.mark.parametrize("host", [None, *BINDABLE])
-def test_no_socket_is_had_that_is_open(host: str | None) -> None:
+def test_no_socket_is_open_to_unknown_clients(host: str | None) -> None:
     """Whatever was decided before: all there is to decide, at all there is to bind."""
     allowed, refusals = [], []
     for access in EVERY_ACCESS:
@@ -174,7 +174,7 @@ def test_a_file_that_will_not_do(made: TlsFiles, tmp_path: Path, name: str, cont
 
 @pytest.mark.parametrize("name", OPTIONS)
 @pytest.mark.parametrize("what", ["missing", "directory", "fifo"])
-def test_a_file_that_is_none(made: TlsFiles, tmp_path: Path, name: str, what: str) -> None:
+def test_a_file_that_cannot_be_read(made: TlsFiles, tmp_path: Path, name: str, what: str) -> None:
     path = tmp_path / "file"
     if what == "directory":
         path.mkdir(mode=0o700)

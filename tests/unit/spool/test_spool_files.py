@@ -50,7 +50,7 @@ def test_none_is_there(fd: int) -> None:
         pytest.param(b'{"version": 1', id="cut off behind its version"),
     ],
 )
-def test_what_is_no_whole_record_is_none(fd: int, tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_record_is_none(fd: int, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.json").write_bytes(content)
     assert load_record(fd, "a.json") is None
 
@@ -102,7 +102,7 @@ def test_nothing_is_tried_in_a_directory_that_was_removed(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["spec.json", "shim.json", "exit.json"])
-def test_a_record_without_what_it_must_say_is_none(fd: int, tmp_path: Path, name: str) -> None:
+def test_a_record_without_its_required_keys_is_none(fd: int, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text('{"version": 1}')
     assert load_record(fd, name) is None
 

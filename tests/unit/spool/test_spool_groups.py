@@ -54,7 +54,7 @@ def groups_of(path: Path) -> list[int]:
 
 
 @given(many_pieces, st.integers(1, 60))
-def test_groups_are_not_seen_by_who_reads(pieces: Pieces, limit: int) -> None:
+def test_a_reader_does_not_see_groups(pieces: Pieces, limit: int) -> None:
     with scratch() as path, small_groups():
         write(path, pieces)
         with opened(path) as reader:

@@ -120,7 +120,7 @@ def test_how_long(world: World, name: str, years: int) -> None:
         assert is_good(world, name, "-attime", str(now + at)) == expected
 
 
-def test_a_list_of_who_is_revoked_lasts(world: World) -> None:
+def test_a_revocation_list_lasts(world: World) -> None:
     """One that is past its next update would let nobody in."""
     at = str(int(time.time()) + 3650 * DAY_S)
     text = openssl("crl", "-in", world["crl"], "-noout", "-nextupdate")
@@ -192,7 +192,7 @@ def test_whatever_a_certificate_holds_it_is_a_time_or_no_certificate(data: st.Da
     [b"", b"MIIB", b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----"],
     ids=["empty", "without its frame", "not in base64"],
 )
-def test_no_certificate(text: bytes) -> None:
+def test_a_text_that_is_not_a_certificate(text: bytes) -> None:
     with pytest.raises(ValueError, match="not a certificate"):
         ends_at(text)
 
