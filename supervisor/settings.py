@@ -24,7 +24,7 @@ __all__ = [
 LOCK_FILE = "levityd.lock"
 # A file for the front-end alone: who has taken it over has the file open, and could lock the bytes of the others.
 FRONT_END_LOCK_FILE = "frontend.lock"
-# What tickets of clients are signed with (supervisor/engine/access/authenticator.py), as long as one levityd runs.
+# What tickets of clients are signed with (supervisor/engine/access/tickets.py), as long as one levityd runs.
 TICKET_KEY = "ticket.key"
 
 

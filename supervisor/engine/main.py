@@ -10,7 +10,8 @@ from multiprocessing.connection import Connection
 from levity.errors import LevityError
 from levity.protocol.messages import Request, error_frame, result_frame
 from supervisor.engine.access.audit_log import Audit
-from supervisor.engine.access.authenticator import Authority, ticket_key
+from supervisor.engine.access.authenticator import Authenticator
+from supervisor.engine.access.tickets import ticket_key
 from supervisor.engine.frontend_channel import Channel
 from supervisor.engine.loop import Loop, Timer
 from supervisor.engine.operations.context import Context
@@ -72,7 +73,7 @@ class _Engine:
         self._tasks = Tasks(self._loop, registry, self._ask, self._on_stored, spool_gid)
         limits = Limits.of(keeping, Disk.now())
         self._janitor = Janitor(self._loop, registry, limits, lambda: self._tasks.is_out_of_space)
-        authority = Authority(access, str(settings.address), TokenStore(), ticket_key())
+        authority = Authenticator(access, str(settings.address), TokenStore(), ticket_key())
         self._audit = audit = Audit()
         context = Context(
             self._loop,

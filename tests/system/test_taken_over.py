@@ -1,7 +1,6 @@
 """A front-end that is somebody else's by now: it runs nothing, it learns nothing, it stops nothing, and is replaced."""
 
 import hmac
-import json
 import os
 import random
 import signal
@@ -9,6 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
@@ -24,6 +24,9 @@ from levity.protocol.frames import json_frame
 from levity.protocol.messages import request_frame
 from levity.protocol.token_proof import client_proof, make_nonce, parse_token
 from levity.states import State
+from supervisor.engine.access.tickets import Ticket
+from supervisor.security.principal import Principal, Role
+from supervisor.settings import Known
 from tests.support.daemon import Daemon
 from tests.support.deadline import eventually
 from tests.support.impostor import Impostor, replaced, taken_over, weak_command
@@ -136,8 +139,8 @@ def forged(ticket: str, chance: random.Random) -> Iterator[str]:
         data[chance.randrange(len(data))] ^= 1 << chance.randrange(7)
         yield data.decode()
     for key in (b"", bytes(32), b"\0" * 64):
-        facts = {"k": "peer", "u": "root", "r": "admin", "i": 0, "g": 0, "G": [0], "p": "x"}
-        made = urlsafe_b64encode(json.dumps(facts).encode()).decode()
+        root = Ticket(Known.PEER, Principal("root", Role.ADMIN, 0, 0, (0,)), "x", time.monotonic())
+        made = urlsafe_b64encode(root.to_json()).decode()
         yield f"{made}.{signature}"
         yield f"{made}.{_signed(key, made)}"
 

@@ -10,9 +10,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from supervisor.engine.access.audit_file import AuditFile
+from supervisor.engine.access.tickets import Client
 from supervisor.log import say
 
-__all__ = ["Audit"]
+__all__ = ["Audit", "note"]
 
 _SIZE_LIMIT = 16 * 1024 * 1024
 _KEEP = 8
@@ -148,6 +149,23 @@ class Audit:
             return False
         self._credit_ns -= _REFILL_NS
         return True
+
+
+def note(
+    audit: Audit, client: Client, operation: str, task: object = None, argv: object = None, refused: str = ""
+) -> None:
+    """Write what a client asks for; `refused` says why it does not get it."""
+    who, decision = client.principal, "denied" if refused else "allowed"
+    audit.write(
+        operation,
+        peer=client.peer,
+        user=who.user,
+        role=who.role,
+        task=task,
+        argv=argv,
+        decision=decision,
+        reason=refused or None,
+    )
 
 
 def _rfc3339(time_ns: int) -> str:

@@ -1,7 +1,8 @@
 """What operations work with. Runs in: engine. Owns: the waits, and who was noted to feed which task."""
 
 from supervisor.engine.access.audit_log import Audit
-from supervisor.engine.access.authenticator import Authority, Client
+from supervisor.engine.access.authenticator import Authenticator
+from supervisor.engine.access.tickets import Client
 from supervisor.engine.loop import Loop
 from supervisor.engine.operations.lookup import Catalogue
 from supervisor.engine.operations.params import prefix_of
@@ -23,7 +24,7 @@ class Context:
         loop: Loop,
         tasks: Tasks,
         registry: Registry,
-        authority: Authority,
+        authority: Authenticator,
         audit: Audit,
         *,
         state_dir: str,

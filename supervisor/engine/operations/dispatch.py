@@ -18,7 +18,8 @@ from levity.errors import (
 )
 from levity.protocol.messages import Request
 from levity.version import __version__
-from supervisor.engine.access.authenticator import Client, note
+from supervisor.engine.access.audit_log import note
+from supervisor.engine.access.tickets import Client
 from supervisor.engine.operations.context import Context
 from supervisor.engine.operations.info import info
 from supervisor.engine.operations.query import list_tasks, query

@@ -18,8 +18,9 @@ from levity.errors import (
 )
 from levity.protocol.messages import Request
 from levity.version import __version__
-from supervisor.engine.access.audit_log import Audit
-from supervisor.engine.access.authenticator import Authority, Client, WrongUserError, file_version, note
+from supervisor.engine.access.audit_log import Audit, note
+from supervisor.engine.access.authenticator import Authenticator, WrongUserError, file_version
+from supervisor.engine.access.tickets import Client
 from supervisor.engine.storage import task_directory as directory
 from supervisor.log import say
 from supervisor.security.principal import Right
@@ -42,7 +43,7 @@ class Reception:
     """Answers requests: `handle` returns a result and a descriptor (or -1), or raises LevityError."""
 
     def __init__(
-        self, authority: Authority, audit: Audit, spool_gid: int | None, find: Lookup, unwait: Callable[[str], None]
+        self, authority: Authenticator, audit: Audit, spool_gid: int | None, find: Lookup, unwait: Callable[[str], None]
     ) -> None:
         self._authority = authority
         self._audit = audit

@@ -3,8 +3,9 @@
 import time
 
 from levity.errors import Conflict
-from supervisor.engine.access.authenticator import Client, note
+from supervisor.engine.access.audit_log import note
 from supervisor.engine.access.run_as import run_as
+from supervisor.engine.access.tickets import Client
 from supervisor.engine.operations.context import Context
 from supervisor.engine.operations.lookup import record_of
 from supervisor.engine.operations.params import check_start, user_of

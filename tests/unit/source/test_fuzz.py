@@ -17,7 +17,7 @@ from levity.errors import LevityError
 from levity.protocol.frames import json_frame
 from levity.protocol.messages import Request, dump_object, request_frame
 from supervisor.engine.access.audit_log import Audit
-from supervisor.engine.access.authenticator import Authority
+from supervisor.engine.access.authenticator import Authenticator
 from supervisor.engine.operations.frontend import Reception
 from supervisor.security.tokens import TokenStore
 from supervisor.settings import Access, Known
@@ -97,14 +97,14 @@ def reception(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     place.chmod(0o700)
     with TokenStore(str(place)) as store:
         store.ensure_own()
-        authority = Authority(Access(request.param), "unix:/nowhere", store, bytes(32))
+        authenticator = Authenticator(Access(request.param), "unix:/nowhere", store, bytes(32))
         audit = Audit(str(place / "audit.log"))
         audit.write_refused(peer="x", reason="so that its file is open")
 
         def find(*_: object) -> str:
             raise AssertionError("a task is looked for, and for nobody")
 
-        yield Reception(authority, audit, None, find, lambda _token: None)
+        yield Reception(authenticator, audit, None, find, lambda _token: None)
         audit.close()
 
 
