@@ -1,8 +1,12 @@
 """Say something to the operator. Runs in: arbiter, engine, front-end. Owns: nothing."""
 
 import os
+import time
+from collections.abc import Callable
 
-__all__ = ["say"]
+__all__ = ["SparseLog", "say"]
+
+_QUIET_S = 60.0
 
 
 def say(text: str) -> None:
@@ -11,3 +15,22 @@ def say(text: str) -> None:
         os.write(2, f"{text}\n".encode("utf-8", "backslashreplace"))
     except OSError:
         pass
+
+
+class SparseLog:
+    """Says at most one line a minute of something that another process can make happen any number of times."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, say: Callable[[str], None] = say) -> None:
+        self._clock = clock
+        self._say = say
+        self._quiet_until = float("-inf")
+        self._unsaid = 0
+
+    def say(self, text: str) -> None:
+        """Write one line, and how many were left out before it; or leave it out."""
+        now = self._clock()
+        if now < self._quiet_until:
+            self._unsaid += 1
+            return
+        self._say(f"{text} (and {self._unsaid} times before)" if self._unsaid else text)
+        self._quiet_until, self._unsaid = now + _QUIET_S, 0

@@ -11,13 +11,13 @@ from typing import Any
 from levity.errors import AuthenticationError, InvalidRequest, ProtocolError
 from levity.protocol.frames import FRAME_LIMIT, NEED_DATA, STRANGER_FRAME_LIMIT, Frame, FrameDecoder
 from levity.protocol.messages import parse_request
-from supervisor.frontend.admission.handshake import Door, StrangerError
-from supervisor.frontend.client_socket import Wire
-from supervisor.frontend.engine_client import EngineLink
+from supervisor.frontend.admission.handshake import Handshake, NotAdmittedError
+from supervisor.frontend.client_socket import ClientSocket
+from supervisor.frontend.engine_client import EngineClient
 from supervisor.ipc.frame_pipe import Pipe
 from supervisor.settings import Known
 
-__all__ = ["TARGETS", "FakeLink", "decode", "handshake", "pipe"]
+__all__ = ["TARGETS", "FakeEngineClient", "decode", "handshake", "pipe"]
 
 # What the kernel takes of a socket's bytes without a reader, with a margin.
 _AT_ONCE = 32 * 1024
@@ -53,7 +53,7 @@ def _frames(chunks: list[bytes]) -> tuple[list[Frame], str]:
     return found, ""
 
 
-class FakeLink(EngineLink):
+class FakeEngineClient(EngineClient):
     """An engine that knows nobody, or everybody where `proof` is what is shown; `asked` is what it was asked."""
 
     def __init__(self, proof: str | None = None) -> None:
@@ -77,14 +77,14 @@ class FakeLink(EngineLink):
 def handshake(data: bytes, proof: str | None = None) -> bool:
     """The server's dialogue with a stranger that sends these bytes: one refusal, no other call; whether it got in."""
     ours, theirs = socket.socketpair()
-    link, decoder = FakeLink(proof), FrameDecoder(STRANGER_FRAME_LIMIT)
-    wire = Wire(_Named(fileno=ours.detach()))
+    link, decoder = FakeEngineClient(proof), FrameDecoder(STRANGER_FRAME_LIMIT)
+    wire = ClientSocket(_Named(fileno=ours.detach()))
     with theirs:
         theirs.sendall(data[:_AT_ONCE])
         theirs.shutdown(socket.SHUT_WR)
         try:
-            caller = Door(Known.TOKEN, None, link).admit(wire, decoder, "peer")
-        except StrangerError:
+            caller = Handshake(Known.TOKEN, None, link).admit(wire, decoder, "peer")
+        except NotAdmittedError:
             caller = None
         wire.close()
         _check_answers(theirs, is_in=caller is not None)

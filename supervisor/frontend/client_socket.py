@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from levity.errors import InvalidRequest
 from levity.protocol.messages import notification_frame
-from supervisor.frontend.operations.fair_semaphore import Turns
+from supervisor.frontend.operations.fair_semaphore import FairSemaphore
 from supervisor.spool.records import JsonObject
 
 if TYPE_CHECKING:
     from levity.tls import SSLContext, SSLSocket
 
-__all__ = ["Wire", "heartbeat_of"]
+__all__ = ["ClientSocket", "heartbeat_of"]
 
 # A client that takes nothing for so long is gone for good.
 _SEND_STALL_S = 300.0
@@ -41,7 +41,7 @@ def heartbeat_of(params: JsonObject) -> float:
     return float(value)
 
 
-class Wire:
+class ClientSocket:
     """Sends to one client; OSError when it is gone, or too slow. `tls` is the connection where TLS is spoken."""
 
     def __init__(self, connection: socket.socket) -> None:
@@ -91,13 +91,13 @@ class Wire:
             rest = rest[self.connection.send(rest) :]
         self._sent_at = time.monotonic()
 
-    def send_file(self, head: bytes, fd: int, position: int, length: int, turns: Turns) -> None:
+    def send_file(self, head: bytes, fd: int, position: int, length: int, semaphore: FairSemaphore) -> None:
         """Send `head`, then bytes of a file, which go to the socket inside the kernel (sendfile(2)), in turns."""
         self.send(head)
         self.connection.setblocking(False)
         end = position + length
         while position < end:
-            with turns:
+            with semaphore:
                 position = self._send_some(fd, position, end)
             if position < end:
                 self._wait_writable(_SEND_STALL_S)

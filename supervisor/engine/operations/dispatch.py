@@ -11,18 +11,21 @@ from levity.errors import (
     AuthenticationError,
     Forbidden,
     InternalError,
+    InvalidRequest,
     LevityError,
     Unavailable,
     UnknownMethod,
     UnknownTask,
 )
-from levity.protocol.messages import Request
+from levity.protocol.frames import FRAME_LIMIT
+from levity.protocol.messages import dump_object
 from levity.version import __version__
 from supervisor.engine.access.audit_log import note
 from supervisor.engine.access.tickets import Client
 from supervisor.engine.operations.context import Context
 from supervisor.engine.operations.info import info
 from supervisor.engine.operations.query import list_tasks, query
+from supervisor.engine.operations.request import EngineRequest
 from supervisor.engine.operations.signal import signal
 from supervisor.engine.operations.start import start
 from supervisor.engine.operations.stdin import stdin
@@ -35,19 +38,28 @@ from supervisor.spool.records import JsonObject
 
 __all__ = ["Operations"]
 
+# What an answer holds beside what was asked is much less.
+_REPEATED_LIMIT = FRAME_LIMIT - 64 * 1024
+# levityd's own JSON is ASCII: of a character outside, two bytes in UTF-8 and more, there are six or twelve then.
+_GROWTH = 3
+
 # An operation is called with who asks, its parameters, and what to call with its result.
 Call = Callable[[Context, Client, JsonObject, Answer], None]
 
 
 class Operation(NamedTuple):
-    """`right` is what the user must have, to any task at all; with whose task is looked at when it is found."""
+    """`right` is what the user must have, to any task at all; with whose task is looked at when it is found.
+
+    `is_repeated`: its answer, and that of each later query, holds what was asked.
+    """
 
     right: Right
     call: Call
+    is_repeated: bool = False
 
 
 _TABLE = {
-    "task.start": Operation(Right.START, start),
+    "task.start": Operation(Right.START, start, is_repeated=True),
     "task.query": Operation(Right.SEE, query),
     "task.signal": Operation(Right.ACT, signal),
     "task.list": Operation(Right.SEE, list_tasks),
@@ -63,12 +75,12 @@ class Operations:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    def handle(self, request: Request, answer: Answer) -> None:
+    def handle(self, request: EngineRequest, answer: Answer) -> None:
         """Carry out one request."""
         try:
-            client = self._context.authority.recognise(request.auth)
+            client = self._context.authority.recognise(request.ticket)
         except AuthenticationError as error:
-            peer, user = self._context.authority.once_known(request.auth)
+            peer, user = self._context.authority.once_known(request.ticket)
             self._context.audit.write_refused(peer=peer, user=user, reason=error.message)
             answer(error)
             return
@@ -78,6 +90,8 @@ class Operations:
             return
         try:
             _check_right(client.principal, operation.right)
+            if operation.is_repeated:
+                _check_repeatable(request)
             operation.call(self._context, client, request.params, answer)
         except (Forbidden, UnknownTask) as error:
             # Whether there is such a task, and of another user, is not told here either.
@@ -116,3 +130,11 @@ def _check_right(who: Principal, right: Right) -> None:
         raise Forbidden(
             f"{who.user} has the role {who.role}, which may only look at tasks; an administrator can change that"
         )
+
+
+def _check_repeatable(request: EngineRequest) -> None:
+    """InvalidRequest if an answer that repeats this request would be too long for a frame."""
+    if request.size * _GROWTH <= _REPEATED_LIMIT:
+        return
+    if (length := len(dump_object(request.params))) > _REPEATED_LIMIT:
+        raise InvalidRequest(f"a request of {length} bytes is too long; the limit is {_REPEATED_LIMIT}")

@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from levity.errors import HostError, ProtocolError
-from supervisor.frontend.engine_client import EngineLink
+from supervisor.frontend.engine_client import EngineClient
 from supervisor.log import say
 from supervisor.settings import Tls
 from supervisor.spool.records import JsonObject
@@ -16,16 +16,16 @@ from supervisor.spool.records import JsonObject
 if TYPE_CHECKING:
     from levity.tls import SSLContext, SSLSocket
 
-__all__ = ["Secure"]
+__all__ = ["ServerTls"]
 
 
-class Secure:
+class ServerTls:
     """Speaks TLS as the server. `binding` is what proofs over a token are bound to: our certificate.
 
     Only the engine can read the list of revoked certificates, and sees when there is another one.
     """
 
-    def __init__(self, settings: Tls, link: EngineLink, *, has_crl: bool) -> None:
+    def __init__(self, settings: Tls, engine: EngineClient, *, has_crl: bool) -> None:
         from levity import tls
 
         self._tls = tls
@@ -33,7 +33,7 @@ class Secure:
         # What a call on a connection that does not wait raises.
         self.not_now: tuple[type[OSError], ...] = tls.WANTS
         self._settings = settings
-        self._link = link
+        self._engine = engine
         self._has_crl = has_crl
         self._lock = threading.Lock()
         self._crl_version = ""  # guarded by self._lock
@@ -67,7 +67,7 @@ class Secure:
             context, version = self._context, self._crl_version
         if not self._has_crl:
             return context, version
-        found, fd = self._link.fetch("tls.crl", {"known": version}, timeout_s)
+        found, fd = self._engine.fetch("tls.crl", {"known": version}, timeout_s)
         if fd >= 0:
             try:
                 context = self._make_context(_read_whole(fd))

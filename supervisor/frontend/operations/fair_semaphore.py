@@ -8,10 +8,10 @@ import os
 import threading
 from collections import deque
 
-__all__ = ["Turns"]
+__all__ = ["FairSemaphore"]
 
 
-class Turns:
+class FairSemaphore:
     """So many places, given in the order in which they were asked for; a context manager that takes one."""
 
     def __init__(self, places: int | None = None) -> None:
@@ -20,7 +20,7 @@ class Turns:
         self._waiting: deque[threading.Lock] = deque()  # guarded by self._lock
 
     def __repr__(self) -> str:
-        return f"<Turns {self._free} free, {len(self._waiting)} waiting>"
+        return f"<FairSemaphore {self._free} free, {len(self._waiting)} waiting>"
 
     def __enter__(self) -> None:
         with self._lock:

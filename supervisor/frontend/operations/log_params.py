@@ -7,7 +7,7 @@ from supervisor.frontend.client_socket import heartbeat_of
 from supervisor.spool.layout import STREAMS
 from supervisor.spool.records import JsonObject
 
-__all__ = ["LogRequest", "parse_log_request"]
+__all__ = ["LogParams", "parse_log_params"]
 
 _NUMBERS = {name: number for number, name in STREAMS.items()}
 # What a file may hold (off_t), and what a time in nanoseconds may be.
@@ -15,7 +15,7 @@ _LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True)
-class LogRequest:
+class LogParams:
     """The parameters of a task.logs (docs/protocol.md), checked; times are nanoseconds since the epoch."""
 
     follow: bool
@@ -28,9 +28,9 @@ class LogRequest:
     heartbeat_s: float
 
 
-def parse_log_request(params: JsonObject, now_ns: int) -> LogRequest:
+def parse_log_params(params: JsonObject, now_ns: int) -> LogParams:
     """Check the parameters of a task.logs; InvalidRequest says what is wrong. `now_ns`: what "ago" is counted from."""
-    return LogRequest(
+    return LogParams(
         follow=_flag(params, "follow"),
         tail=_whole(params, "tail"),
         since_ns=_time(params, "since", now_ns),

@@ -8,8 +8,8 @@ import os
 import time
 
 from levity.errors import InvalidRequest
-from supervisor.frontend.client_socket import Wire, heartbeat_of
-from supervisor.frontend.engine_client import EngineLink
+from supervisor.frontend.client_socket import ClientSocket, heartbeat_of
+from supervisor.frontend.engine_client import EngineClient
 from supervisor.spool.records import JsonObject
 
 __all__ = ["ENGINE_S", "wait_for_tasks"]
@@ -21,7 +21,7 @@ _SLICE_S = 60.0
 _LONGEST_S = 1e9
 
 
-def wait_for_tasks(wire: Wire, link: EngineLink, params: JsonObject, ticket: str) -> JsonObject:
+def wait_for_tasks(client: ClientSocket, engine: EngineClient, params: JsonObject, ticket: str) -> JsonObject:
     """Answer a task.wait of the client with this ticket; OSError when it has left."""
     heartbeat_s = heartbeat_of(params)
     timeout_s = params.get("timeout_s")
@@ -36,18 +36,18 @@ def wait_for_tasks(wire: Wire, link: EngineLink, params: JsonObject, ticket: str
         return max(0.0, min(_SLICE_S, give_up_at - time.monotonic()))
 
     def wait(fd: int, at_most_s: float) -> bool:
-        return wire.wait(fd, heartbeat_s, at_most_s)
+        return client.wait(fd, heartbeat_s, at_most_s)
 
     try:
         while True:
             # Computed each time it is sent: an engine that dies has it sent again.
-            answer = link.call(
-                "task.wait", lambda: asked | {"within_s": left_s()}, left_s() + ENGINE_S, wait, auth=ticket
+            answer = engine.call(
+                "task.wait", lambda: asked | {"within_s": left_s()}, left_s() + ENGINE_S, wait, ticket=ticket
             )
             if answer["done"] or time.monotonic() >= give_up_at:
                 return answer
             # The beginning of an id may fit more tasks by now.
             asked["ids"] = [task["id"] for task in answer["tasks"]]
     except OSError:
-        link.tell("task.unwait", {"token": asked["token"]})
+        engine.tell("task.unwait", {"token": asked["token"]})
         raise
