@@ -32,5 +32,5 @@ class SparseLog:
         if now < self._quiet_until:
             self._unsaid += 1
             return
-        self._say(f"{text} (and {self._unsaid} times before)" if self._unsaid else text)
+        self._say(f"{text} ({self._unsaid} more since the last such line)" if self._unsaid else text)
         self._quiet_until, self._unsaid = now + _QUIET_S, 0
