@@ -1,4 +1,4 @@
-"""Say something to the operator. Runs in: arbiter, engine, front-end. Owns: nothing."""
+"""Lines for the operator, on standard error. Runs in: arbiter, engine, front-end. Owns: nothing."""
 
 import os
 import time
@@ -10,7 +10,7 @@ _QUIET_S = 60.0
 
 
 def say(text: str) -> None:
-    """Write one line to standard error, in one piece; nobody who reads it, or no room, is no reason to stop."""
+    """Write one line to standard error, in one piece; where it cannot be written, go on."""
     try:
         os.write(2, f"{text}\n".encode("utf-8", "backslashreplace"))
     except OSError:
@@ -18,7 +18,7 @@ def say(text: str) -> None:
 
 
 class SparseLog:
-    """Says at most one line a minute of something that another process can make happen any number of times."""
+    """Writes at most one line a minute about something that a peer can cause any number of times."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, say: Callable[[str], None] = say) -> None:
         self._clock = clock

@@ -29,7 +29,7 @@ class FrontendChannel:
     """Requests in, replies out.
 
     `on_request` gets each request with its descriptor (-1: none), which it closes. `on_lost` is called once, when the
-    other end is gone; `on_unreadable` once, when the stream cannot be read any more: nothing more is read or sent then.
+    front-end is gone; `on_unreadable` once, when the stream cannot be read: nothing more is read or sent then.
     """
 
     def __init__(

@@ -26,12 +26,13 @@ __all__ = ["EngineClient"]
 
 # A request that is in flight each time the engine dies may be what kills it.
 _SEND_LIMIT = 20
-# What nobody waits for is dropped when the engine has not taken so much: an unauthenticated peer can cause any number.
+# A request without a caller is dropped when the engine has left so much unread: an unauthenticated peer can cause any
+# number of them.
 _TOLD_LIMIT = 1024 * 1024
 
 # Waits until a descriptor is readable, for so many seconds; whether it is.
 Wait = Callable[[int, float], bool]
-# What came back: the body of a reply for a client, the result of a request of our own, or a refusal.
+# The body of a reply for a client, the result of a request of the front-end's own, or a refusal.
 Answer = bytes | JsonObject | LevityError
 
 
@@ -98,10 +99,11 @@ class EngineClient:
         ticket: str = "",
         enclosed: int = -1,
     ) -> JsonObject:
-        """Ask the engine and return its result; what it refused is raised, and Unavailable after `timeout_s`.
+        """Ask the engine and return its result; a refusal is raised, and Unavailable after `timeout_s`.
 
-        `params` may be called for them, each time they are sent. `wait` waits in a way of its own, and may raise to
-        give up. `ticket` is that of the client for whom it is asked, `enclosed` a descriptor that is sent along.
+        `params` may be a function that returns them, called each time the request is sent. `wait` waits in a way of its
+        own, and may raise to give up. `ticket` is that of the client on whose behalf this is, `enclosed` a descriptor
+        that is sent along.
         """
         result, fd = self._ask(method, params, timeout_s, wait or _wait, ticket, enclosed)
         if fd >= 0:
@@ -109,11 +111,11 @@ class EngineClient:
         return result
 
     def fetch(self, method: str, params: JsonObject, timeout_s: float, *, ticket: str = "") -> tuple[JsonObject, int]:
-        """Ask for what comes with a descriptor, which is the caller's then (-1: none came); else as `call`."""
+        """Do as `call`, for a result that comes with a descriptor, which is the caller's then (-1: none came)."""
         return self._ask(method, params, timeout_s, _wait, ticket, -1)
 
     def tell(self, method: str, params: JsonObject) -> None:
-        """Tell the engine something, if there is one that takes it, and do not wait for what it says to that."""
+        """Send the engine a request, if there is an engine that takes it, and do not wait for the answer."""
         with self._lock:
             if self._pipe is not None and self._pipe.outbox_bytes < _TOLD_LIMIT:
                 self._put(_own_frame(next(self._numbers), method, params))
@@ -140,7 +142,7 @@ class EngineClient:
         return result, fd
 
     def _exchange_one(self, number: int, call: _Call, timeout_s: float, wait: Wait) -> tuple[Answer, int]:
-        """Send a request and return its answer and descriptor; what was refused is raised."""
+        """Send a request and return its answer and descriptor; a refusal is raised."""
         is_answered = False
         try:
             with self._lock:
@@ -169,7 +171,7 @@ class EngineClient:
         """Move bytes between the pipe and the callers, for ever. Runs in a thread of its own."""
         try:
             self._run()
-        except Exception as error:  # noqa: BLE001 Without this thread nobody is answered: the arbiter shall notice.
+        except Exception as error:  # noqa: BLE001 Without this thread no client is answered: the arbiter has to notice.
             say(f"levityd: front-end: {type(error).__name__}: {error}")
         os._exit(1)
 
@@ -214,7 +216,7 @@ class EngineClient:
         return True
 
     def _take(self, frame: Frame) -> None:
-        """Deliver a reply to who waits for it; ignore any other envelope."""
+        """Deliver a reply to its caller; ignore any other envelope."""
         assert self._pipe is not None
         fd = self._pipe.take_descriptor() if carries_descriptor(frame.body) else -1
         try:
@@ -295,7 +297,7 @@ def _own_frame(number: int, method: str, params: JsonObject, ticket: str = "", *
 
 
 def _clients_answer(envelope: Envelope) -> Answer:
-    """Return the reply, which is the client's to read; but one that is not let in any more is not to be told so."""
+    """Return the reply as it is; but if the ticket does not hold any more, an error that ends the session."""
     if envelope.error == AuthenticationError.code:
         return AuthenticationError("the client is not known any more")
     return envelope.body

@@ -34,7 +34,7 @@ def run_frontend(connection: Connection, pipe: Connection, listener: socket.sock
     try:
         control = ControlChannel(connection)
         preload_libgcc()
-        # Reading long logs is work: whoever has a short question shall not wait for many times the usual 5 ms.
+        # Reading long logs is work: a short request must not wait for many times the usual 5 ms.
         sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL_S))
         show_front_end()
         _serve(control, pipe, listener, access)
@@ -46,7 +46,7 @@ def run_frontend(connection: Connection, pipe: Connection, listener: socket.sock
 
 
 def _drop_privileges(access: Access) -> None:
-    """Be nobody where levityd is root: whoever takes over this process by what it is sent has what is open here."""
+    """Become an unprivileged user where levityd is root: an attacker may take this process over."""
     os.chdir("/")
     if access.frontend_ids is not None:
         become(*access.frontend_ids)
@@ -58,10 +58,10 @@ def _serve(control: ControlChannel, pipe: Connection, listener: socket.socket, a
     engine.connect(os.dup(pipe.fileno()))
     pipe.close()
     server = Server(listener, Shared(engine, access))
-    # Whatever is to be loaded is loaded: the user that it becomes may not be allowed to read our own code.
+    # All code is loaded by now: the user that the front-end becomes may not be allowed to read it.
     _drop_privileges(access)
     threading.Thread(target=engine.run, daemon=True, name="engine").start()
-    # It is never shut down, it ends with the process; so nothing has to wake it up to look whether it shall.
+    # The server ends with the process, so it need not wake up to look whether it has been shut down.
     threading.Thread(target=server.serve_forever, args=(None,), daemon=True, name="server").start()
     control.send("ready")
     if _obey(control, engine):

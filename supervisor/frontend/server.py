@@ -18,14 +18,14 @@ __all__ = ["Server"]
 
 _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _PAUSE_S = 0.1
-# Every request needs descriptors, too: so many are left for those who are in already.
+# Every request needs descriptors, too: so many are left for the connections that are in already.
 _RESERVE = 256
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     """A server on a socket that is bound and listening already, TCP or unix.
 
-    The base classes hand on a Session, where they speak of a request.
+    The base classes call a Session a request.
     """
 
     daemon_threads = True
@@ -49,8 +49,8 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     def get_request(self) -> tuple[Any, Any]:
         """Accept a connection.
 
-        Out of descriptors, pause: the connection stays in the backlog and would wake us at once. OSError when there is
-        none to be served.
+        Without descriptors, pause: the connection stays in the backlog and would wake this thread at once. OSError when
+        there is no connection to serve.
         """
         try:
             connection, address = self.socket.accept()
@@ -98,6 +98,6 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         request.close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 The base class names them.
-        """Say in one line what went wrong with one connection; the others go on."""
+        """Log in one line what went wrong with one connection; the others go on."""
         error = sys.exc_info()[1]
         say(f"levityd: front-end: {type(error).__name__}: {error}")

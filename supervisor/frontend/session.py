@@ -1,7 +1,7 @@
 """One client's connection. Runs in: front-end, a thread each. Owns: the client's socket.
 
-Nothing is acted on before it is known whose it is, and then only whole frames are. The first bytes of any other
-protocol are a length over the limit, so a stray HTTP or TLS client is dropped at its first four bytes.
+No request is acted on before the client is known, and then only whole frames are. The first bytes of any other protocol
+are a length over the limit, so a stray HTTP or TLS client is dropped at its first four bytes.
 """
 
 import socket
@@ -23,8 +23,7 @@ from supervisor.spool.records import JsonObject
 
 __all__ = ["Session"]
 
-# A client that connects has something to say: the first request must be here soon, and one that is begun must be
-# finished.
+# A client connects to ask something: its first request has to come soon. The rest of a request has to come soon, too.
 _FIRST_REQUEST_S = 10.0
 _REST_OF_REQUEST_S = 30.0
 _READ_SIZE = 64 * 1024
@@ -38,10 +37,10 @@ class _Asked(NamedTuple):
 
 
 class Session:
-    """The dialogue with one client: `run` returns when either side has had enough; `drop` ends it from elsewhere.
+    """The dialogue with one client: `run` returns when either side ends it; `drop` ends it from elsewhere.
 
-    `is_answering`: it is at a request that will be answered soon, unlike one that waits for a task. `peer` is where the
-    client is, for the audit, and `source` whom its failures are counted for.
+    `is_answering`: the current request will be answered soon, and does not wait for a task. `peer` is where the client
+    is, for the audit. Failed authentications are counted for `source`.
     """
 
     def __init__(self, connection: socket.socket, peer: str, source: str | None, shared: Shared) -> None:
@@ -51,7 +50,7 @@ class Session:
         self._shared = shared
         self._decoder = FrameDecoder(STRANGER_FRAME_LIMIT)
         self._caller = Caller("", "", "")
-        # All that a client can ask for. What is not done here is passed on: the engine has a table of its own.
+        # All that a client can ask for. The engine looks up in a table of its own what is passed on.
         self._served: dict[str, Callable[[_Asked], bytes]] = {
             "task.start": self._pass_on,
             "task.query": self._pass_on,
@@ -77,7 +76,7 @@ class Session:
         self._socket.close()
 
     def run(self) -> None:
-        """Find out who it is and greet, then answer requests in the order in which they come."""
+        """Authenticate the client and greet it, then answer its requests in the order in which they come."""
         limits = self._shared.limits
         try:
             self._caller = self._shared.handshake.admit(self._socket, self._decoder, self._peer)
@@ -103,7 +102,7 @@ class Session:
         except ProtocolError as error:
             self._send(error_frame(None, error))
         except AuthenticationError:
-            pass  # It was let in by what does not hold any more. If it connects again it will hear why, or be let in.
+            pass  # The ticket does not hold any more. If the client connects again it is let in, or hears why not.
 
     def _next_frame(self) -> Frame | None:
         """Return the next frame; None when the client has closed its side."""
@@ -145,7 +144,7 @@ class Session:
         self._shared.engine.call("auth.check", {}, ENGINE_S, ticket=self._caller.ticket)
 
     def _borrow(self, method: str, params: JsonObject) -> tuple[str, int]:
-        """Return a task's id and its directory, which the engine opens for those who may do this with it."""
+        """Return a task's id and its directory, which the engine opens if the client may do this with the task."""
         wanted = {"id": params.get("id"), "for": method}
         found, fd = self._shared.engine.fetch("spool.open", wanted, ENGINE_S, ticket=self._caller.ticket)
         return found["id"], fd
@@ -156,7 +155,7 @@ class Session:
         self.is_answering = not params.follow
         result = self._shared.logs.send(self._socket, task_id, directory_fd, params, self._check)
         if params.follow and result["over"]:
-            # A client that has followed a task to its end and then asks for its state shall find that it is over.
+            # A client that has followed a task to its end and asks for its state next has to find that it is over.
             self._wait_for({"ids": [task_id], "heartbeat_s": params.heartbeat_s})
         return reply_body(asked.request.id, result)
 
@@ -183,5 +182,5 @@ class Session:
 
 
 def _counted(user: str) -> str:
-    """Return for whom a user's connections are counted: all who have no account are one, for one may have many ids."""
+    """Return for which user connections are counted: all ids without an account are one, for one may have many."""
     return "uid:" if user.startswith("uid:") else user

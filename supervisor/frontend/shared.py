@@ -1,4 +1,4 @@
-"""What all sessions share. Runs in: front-end. Owns: nothing."""
+"""The parts of the front-end that all sessions share. Runs in: front-end. Owns: nothing."""
 
 import resource
 
@@ -16,13 +16,13 @@ _DESCRIPTORS_EACH = 8
 
 
 class Shared:
-    """The engine, who gets in and how many, and what reads the directories of tasks."""
+    """The engine, the handshake and the limits of admission, and the readers of tasks' directories."""
 
     def __init__(self, engine: EngineClient, access: Access) -> None:
         tls = None if access.tls is None else ServerTls(access.tls, engine, has_crl=access.crl_path is not None)
         self.engine = engine
         self.handshake = Handshake(access.known, tls, engine)
-        # Unauthenticated connections shall leave most of the descriptors to the others, however few there are.
+        # Unauthenticated connections leave most of the descriptors to the others, however few there are.
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         unauthenticated = max(1, min(UNAUTHENTICATED_LIMIT, descriptors // _DESCRIPTORS_EACH))
         self.limits = AdmissionLimits(unauthenticated_limit=unauthenticated)

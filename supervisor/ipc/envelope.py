@@ -1,4 +1,4 @@
-"""Envelopes: what front-end and engine send each other. Runs in: front-end, engine. Owns: nothing. Never: does I/O.
+"""Envelopes: the frames between front-end and engine. Runs in: front-end, engine. Owns: nothing. Never: does I/O.
 
 An envelope is a frame of a kind that no client may send. Its body is:
 
@@ -7,13 +7,14 @@ An envelope is a frame of a kind that no client may send. Its body is:
 | 1 | flags; bit 0: a descriptor goes along. Other bits are ignored |
 | 4 | length of the head, big-endian |
 | that many | the head: a JSON object |
-| the rest | a message (levity/protocol/messages.py), which the head speaks of |
+| the rest | a message (levity/protocol/messages.py) |
 
-The head's `do` says what to do with the message, so that later heads can be told from those of today:
+The head's `do` says what to do with the message, so that a later version can add others:
 
-* `pass`: a client's request, byte for byte as it came, for the client that `ticket` tells of; an answer is awaited.
-* `ask`: a request of the front-end's own, in which it may do what no client can; `ticket` tells on whose behalf.
-* `reply`: the answer to the request of that `number`; `error` is its code if it is a refusal.
+* `pass`: serve a client's request, byte for byte as it came; `ticket` is that client's.
+* `ask`: serve a request of the front-end's own, which may ask for more than clients can; `ticket`, if there is one, is
+  that of the client on whose behalf it asks.
+* `reply`: take the answer to the request of that `number`; `error` is its code if it is a refusal.
 
 An envelope with an unknown `do` is ignored, and so are unknown keys of a head. The flag for the descriptor stands
 outside the head: an envelope that is not understood claims its own descriptor, so that the next one does not get it.

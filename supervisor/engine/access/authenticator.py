@@ -1,4 +1,4 @@
-"""Who a client is: judge what it shows, and give it a ticket. Runs in: engine. Owns: nothing.
+"""Authenticate clients: judge what a client shows, and give it a ticket. Runs in: engine. Owns: nothing.
 
 The front-end talks to unauthenticated peers, so it holds no tokens and decides nothing. It shows the engine a client's
 socket, or passes proofs on, and gets a ticket, which it shows with each request of that client. Tokens, roles,
@@ -27,16 +27,16 @@ __all__ = ["Authenticator", "WrongUserError", "file_version"]
 
 _UNKNOWN = "levityd does not know this token; `levity login` stores another one"
 _BINDING_LIMIT = 256
-# What a client has for it (supervisor/frontend/admission/handshake.py), and a little more.
+# As long as a client has for it (supervisor/frontend/admission/handshake.py), and a little more.
 _DIALOGUE_S = 12.0
 _TIME_BYTES = 8
-# A client that is connected for longer is hung up on and connects again, by itself: levityd's own client does. So what
-# somebody who took over the front-end has seen is of use for a day at most.
+# levityd hangs up on a client that is connected for longer; levity's own client connects again by itself. So the
+# tickets that an attacker found in the front-end are of use for a day at most.
 _TICKET_AGE_S = 24 * 3600.0
 
 
 class WrongUserError(AuthenticationError):
-    """A process that is known, `peer`, is not that of somebody to let in."""
+    """The process is known, `peer`, but its user is not let in."""
 
     def __init__(self, message: str, peer: str) -> None:
         super().__init__(message)
@@ -103,12 +103,12 @@ class Authenticator:
         except OSError as error:
             raise AuthenticationError(f"levityd cannot tell who connects: {error.strerror}") from None
         finally:
-            shown.detach()  # It is the caller's.
+            shown.detach()  # The caller owns the descriptor.
 
     def make_nonce(self) -> bytes:
         """Return a nonce for the server's part of a dialogue: only ours are taken, and only for the time of one.
 
-        So a dialogue that somebody has recorded, in the front-end say, is of no use later.
+        So a dialogue that an attacker has recorded, in the front-end say, is of no use later.
         """
         self._expect(Known.TOKEN)
         fresh = int(self._monotonic() * 1000).to_bytes(_TIME_BYTES, "big") + os.urandom(_TIME_BYTES)
@@ -135,7 +135,7 @@ class Authenticator:
         return server_proof(self._token_of(client_nonce).key, server_nonce, client_nonce, binding)
 
     def by_proof(self, params: JsonObject, peer: str) -> Client:
-        """Let in whoever proves to have the token of a nonce."""
+        """Let in a client that proves to have the token of its nonce."""
         server_nonce, client_nonce, binding = self._talk(params)
         token = self._token_of(client_nonce)
         if not is_same(client_proof(token.key, server_nonce, client_nonce, binding), _bytes_of(params, "proof")):
@@ -145,7 +145,7 @@ class Authenticator:
         return self._let_in(Ticket(Known.TOKEN, who, peer, self._monotonic(), token_mark=_mark(token)))
 
     def by_certificate(self, params: JsonObject, peer: str) -> Client:
-        """Let in who has shown the front-end a certificate with these common names, good until `not_after` (epoch)."""
+        """Let in a client whose certificate the front-end verified: its common names, its end `not_after` (epoch)."""
         self._expect(Known.CERTIFICATE)
         names, not_after = params.get("names"), params.get("not_after")
         if (
@@ -180,7 +180,7 @@ class Authenticator:
         return self._let_in(ticket)
 
     def crl_version(self) -> str:
-        """Return what changes with the file of revoked certificates; "" if there is none."""
+        """Return the version of the file of revoked certificates; "" if there is none."""
         return file_version(self.crl_path) if self.crl_path else ""
 
     # Knowing again
@@ -194,7 +194,7 @@ class Authenticator:
         return Client(replace(ticket.principal, role=role), ticket.peer, text)
 
     def _role_by(self, ticket: Ticket) -> Role | None:
-        """Return the role that a client has by now; None if what let it in does not hold any more."""
+        """Return the role that a client has by now; None if its token or certificate does not hold any more."""
         if ticket.known is Known.TOKEN:
             return next((token.role for token in self._store.known() if _mark(token) == ticket.token_mark), None)
         if ticket.known is Known.CERTIFICATE:
@@ -203,7 +203,7 @@ class Authenticator:
         return ticket.principal.role
 
     def once_known(self, text: str) -> tuple[str, str | None]:
-        """Return from where and as which user a ticket's client was let in, for the audit; "?" and None if nobody."""
+        """Return peer and user of a ticket, be it stale, for the audit; "?" and None if levityd did not sign it."""
         try:
             ticket = open_ticket(self.key, text)
         except AuthenticationError:
@@ -221,7 +221,7 @@ class Authenticator:
         return token
 
     def _role_of(self, user: str) -> Role:
-        """Return the role of somebody with a certificate; AuthenticationError if it cannot be known."""
+        """Return the role of a user with a certificate; AuthenticationError if roles.json cannot be read."""
         version = self._store.version()
         if version != self._roles_version:
             try:
@@ -239,13 +239,13 @@ class Authenticator:
             raise AuthenticationError("clients are not known in this way here")
 
     def _guard_own_name(self, user: str, role: Role) -> None:
-        """Nobody becomes the owner of levityd's own tasks by a name alone."""
+        """Refuse levityd's own name, which owns levityd's own tasks, to all but administrators."""
         if user == self.own_user and role is not Role.ADMIN:
             raise AuthenticationError(f"{user} is levityd's own user, and so the name of an administrator only")
 
 
 def file_version(path: str) -> str:
-    """Return what is different once a file was changed or replaced; "missing" if it cannot be looked at."""
+    """Return a text that differs once a file was changed or replaced; "missing" if it cannot be looked at."""
     try:
         found = os.stat(path)
     except OSError:
@@ -254,7 +254,7 @@ def file_version(path: str) -> str:
 
 
 def _mark(token: Token) -> str:
-    """Return what tells a token from a later one of the same name, and nothing about its key."""
+    """Return a text that differs from that of a later token of the same name, and tells nothing about the key."""
     return f"{token.name} {hmac.digest(token.key, b'levity 1 mark', 'sha256').hex()}"
 
 

@@ -1,4 +1,4 @@
-"""Tickets: what the engine found out about a client, signed. Runs in: engine. Owns: ticket.key.
+"""Tickets: signed records of what the engine found out about clients. Runs in: engine. Owns: ticket.key.
 
 The front-end keeps a client's ticket and shows it with each request of that client. The front-end cannot make one up,
 for it does not have the key. A ticket is good for every engine of this levityd, so a connection outlives the engine
@@ -28,7 +28,7 @@ _KEY_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """What was found out about a client when it was let in.
+    """What the engine found out about a client as it let it in.
 
     * `principal`: the user, with the role that it had then
     * `peer`: from where it connects, for the audit

@@ -1,7 +1,7 @@
-"""What clients can ask of the engine: one literal table of names. Runs in: engine. Owns: the waits.
+"""The operations that clients can ask for: one literal table of names. Runs in: engine. Owns: the waits.
 
-Who asks, and whether that user may, is looked at first, in one place. What is refused, and what changes anything or
-reads output, is in the audit before it happens.
+The client's ticket and its rights are checked first, in one place. Refusals, changes and reads of output are audited
+before they take effect.
 """
 
 from collections.abc import Callable
@@ -38,19 +38,19 @@ from supervisor.spool.records import JsonObject
 
 __all__ = ["Operations"]
 
-# What an answer holds beside what was asked is much less.
+# An answer adds much less than this to what it repeats of the request.
 _REPEATED_LIMIT = FRAME_LIMIT - 64 * 1024
-# levityd's own JSON is ASCII: of a character outside, two bytes in UTF-8 and more, there are six or twelve then.
+# levityd writes JSON in ASCII: a character of two bytes or more in UTF-8 takes six or twelve then.
 _GROWTH = 3
 
-# An operation is called with who asks, its parameters, and what to call with its result.
+# An operation is called with the client, its parameters, and a function that takes the result.
 Call = Callable[[Context, Client, JsonObject, Answer], None]
 
 
 class Operation(NamedTuple):
-    """`right` is what the user must have, to any task at all; with whose task is looked at when it is found.
+    """`right` is what the user needs at all; whether the user has it to this task is checked when the task is found.
 
-    `is_repeated`: its answer, and that of each later query, holds what was asked.
+    `is_repeated`: its answer, and that of each later query, repeats the request.
     """
 
     right: Right
@@ -94,7 +94,7 @@ class Operations:
                 _check_repeatable(request)
             operation.call(self._context, client, request.params, answer)
         except (Forbidden, UnknownTask) as error:
-            # Whether there is such a task, and of another user, is not told here either.
+            # The audit does not tell either whether there is such a task of another user.
             params = request.params
             note(
                 self._context.audit, client, request.method, params.get("id"), params.get("argv"), refused=error.message
@@ -115,12 +115,12 @@ class Operations:
         return self._context.find(client, right, params)
 
     def unwait(self, token: str) -> None:
-        """Whoever waited with this token has left."""
+        """End the wait with this token: the client has left."""
         if one := self._context.waits.pop(token, None):
             one.give_up()
 
     def forget_waits(self) -> None:
-        """The front-end is gone, and with it all who waited."""
+        """End all waits: the front-end is gone, and with it the clients that waited."""
         while self._context.waits:
             self._context.waits.popitem()[1].give_up()
 

@@ -1,6 +1,6 @@
-"""What the front-end asks on its own account: who a client is, and what to lend it. Runs in: engine. Owns: nothing.
+"""The operations of the front-end itself: authenticate clients, lend directories. Runs in: engine. Owns: nothing.
 
-One literal table of names, none of which a client can ask for. What is refused is told in one line, here and in the
+One literal table of names, none of which a client can ask for. A refusal is one line, for the front-end and in the
 audit; nothing else is done.
 """
 
@@ -30,7 +30,7 @@ __all__ = ["FrontendOperations", "Lookup"]
 
 _TEXT_LIMIT = 256
 
-# For what a task's directory is lent, and what right to it that takes.
+# The operations for which a task's directory is lent, and the right to the task that each takes.
 _BORROWERS = {"task.logs": Right.SEE, "task.stdin": Right.ACT}
 
 # Returns the id of the one task that is named by these parameters and to which the client has that right.
@@ -69,7 +69,7 @@ class FrontendOperations:
         }
 
     def serves(self, method: str) -> bool:
-        """Whether this is one of the front-end's own."""
+        """Whether this is an operation of the front-end's own."""
         return method in self._table
 
     def handle(self, request: EngineRequest, fd: int) -> Answer:
@@ -113,7 +113,7 @@ class FrontendOperations:
             self._refuse(error.peer if isinstance(error, WrongUserError) else _peer_of(request), error)
             raise
         who = client.principal
-        if request.method != "auth.peer":  # Those of the host are too many, and told apart by what they do.
+        if request.method != "auth.peer":  # Processes of this host are too many; their requests are audited.
             note(self._audit, client, "connect")
         return {"ticket": client.ticket, "user": who.user, "role": who.role, "server": f"levityd/{__version__}"}, -1
 
@@ -165,7 +165,7 @@ class FrontendOperations:
         try:
             return {"version": version}, os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            # Nobody is let in by a certificate that may be revoked.
+            # No client is let in by a certificate that may be revoked.
             say(f"levityd: {path} cannot be read ({error.strerror}); nobody can connect until it can")
             raise HostError("levityd cannot read its list of revoked certificates; its log says more") from None
 

@@ -9,14 +9,14 @@ __all__ = ["EngineRequest"]
 
 
 class EngineRequest:
-    """What is asked (`method`, `params`), on whose behalf (`ticket`), and how the answer finds its way back.
+    """An operation (`method`, `params`), on whose behalf (`ticket`), and how the answer finds its way back.
 
     * `number`: the front-end's, for the reply's envelope
     * `is_clients`: a client wrote it, so it may be none of the front-end's own
     * `id`: the client's, for the reply itself
     * `size`: how many bytes it came in
 
-    Ticket and number are the envelope's. All else is read from the message, and nothing in that can be taken for them.
+    Ticket and number are the envelope's. All else is read from the message, and no key of the message counts as them.
     """
 
     __slots__ = ("id", "is_clients", "method", "number", "params", "size", "ticket")

@@ -1,7 +1,7 @@
-"""Find out who has connected, before anything of theirs is acted on. Runs in: front-end, a thread each. Owns: nothing.
+"""Find out who a client is, before any request of it is acted on. Runs in: front-end, a thread each. Owns: nothing.
 
-The engine decides. Here the client's socket is shown to it, proofs are passed on, and TLS is spoken; all of it together
-has one deadline. Whoever is not let in gets one refusal at most.
+The engine decides. The front-end shows the engine the client's socket, or passes proofs on, and speaks TLS. All of it
+has one deadline. A client that is not let in gets one refusal at most.
 """
 
 import time
@@ -30,13 +30,13 @@ __all__ = ["Caller", "Handshake", "NotAdmittedError"]
 
 # TLS and authentication together.
 _DEADLINE_S = 10.0
-# Whoever begins TLS does so at once.
+# A client that speaks TLS begins at once.
 _SILENCE_S = 1.0
 _READ_SIZE = 16 * 1024
 
 
 class Caller(NamedTuple):
-    """A client that is known: the ticket that says so to the engine, its name and role for people."""
+    """A client that is known: its ticket for the engine, and its user and role for people."""
 
     ticket: str
     user: str
@@ -44,7 +44,7 @@ class Caller(NamedTuple):
 
 
 class NotAdmittedError(Exception):
-    """Somebody was not let in. `is_failure`: because of what was shown, not for silence or for having gone away."""
+    """A client was not let in. `is_failure`: it showed something wrong; it did not just stay silent or leave."""
 
     def __init__(self, reason: str, *, is_failure: bool) -> None:
         super().__init__(reason)
@@ -52,7 +52,7 @@ class NotAdmittedError(Exception):
 
 
 class Handshake:
-    """Lets clients in: `admit` returns who it is. `tls` is None where no TLS is spoken."""
+    """Lets clients in: `admit` returns the caller. `tls` is None where no TLS is spoken."""
 
     def __init__(self, known: Known, tls: ServerTls | None, engine: EngineClient) -> None:
         self._known = known
@@ -63,9 +63,9 @@ class Handshake:
         return f"<Handshake {self._known}{' in TLS' if self._tls else ''}>"
 
     def admit(self, client: ClientSocket, decoder: FrameDecoder, peer: str) -> Caller:
-        """Let a client in; NotAdmittedError if not, and nothing is owed to it any more.
+        """Let a client in; NotAdmittedError if not, after the one refusal that it gets.
 
-        `client` speaks TLS afterwards, if it is to; `decoder` holds what came behind the last frame.
+        `client` speaks TLS afterwards, where that is wanted; `decoder` holds the bytes behind the last frame.
         """
         newcomer = _Newcomer(client, decoder, peer, self._engine)
         try:
@@ -73,14 +73,14 @@ class Handshake:
             found = self._know(newcomer, crl_version)
         except LevityError as error:
             newcomer.refuse(error)
-            if isinstance(error, ProtocolError | HostError):  # What the engine refused it has noted itself.
+            if isinstance(error, ProtocolError | HostError):  # The engine has audited its own refusals.
                 self._report(peer, error.message)
             is_failure = isinstance(error, ProtocolError | AuthenticationError)
             raise NotAdmittedError(error.message, is_failure=is_failure) from None
         except OSError as error:
             is_late = isinstance(error, TimeoutError)
             reason = "not known in time" if is_late else _reason(error)
-            # Whoever went away without a word may only have looked whether somebody listens here.
+            # A peer that leaves without a word may only have looked whether levityd listens here.
             has_left = isinstance(error, ConnectionError) or (self._tls is not None and self._tls.has_left(error))
             if not has_left:
                 self._report(peer, reason)
@@ -97,7 +97,7 @@ class Handshake:
             newcomer.may_talk = True
             return ""
         if is_loopback(newcomer.client.connection.getpeername()[0]) and not newcomer.client.is_readable(_SILENCE_S):
-            # Both would wait for the other to begin. From loopback, so nothing leaves the host in the clear.
+            # Each side would wait for the other to begin. From loopback, so nothing leaves the host in the clear.
             newcomer.may_talk = True
             self._report(newcomer.peer, "silent where TLS is spoken")
             raise AuthenticationError("this levityd speaks TLS with everybody: add --tls")
@@ -105,7 +105,7 @@ class Handshake:
         try:
             context, crl_version = self._tls.judge(newcomer.left_s())
         except LevityError as error:
-            # To be told in TLS.
+            # The client hears of it in TLS.
             context, crl_version, refusal = self._tls.refusing(), "", error
         connection = newcomer.client.secure(context, self._tls.not_now)
         connection.settimeout(newcomer.left_s())
@@ -153,7 +153,7 @@ def _reason(error: OSError) -> str:
 
 
 class _Newcomer:
-    """One stranger, until it is known: what it sends is bounded, and so is the time that it has."""
+    """A client that is not known yet: what it sends is bounded, and so is its time."""
 
     def __init__(self, client: ClientSocket, decoder: FrameDecoder, peer: str, engine: EngineClient) -> None:
         self.client = client
@@ -174,7 +174,7 @@ class _Newcomer:
         self.client.connection.sendall(frame)
 
     def request(self, method: str) -> Request:
-        """Return the next request, which must be this one: a stranger can ask for nothing else."""
+        """Return the next request, which has to be this one: an unauthenticated client can ask for nothing else."""
         while not isinstance(frame := self._decoder.next_frame(), Frame):
             self.client.connection.settimeout(self.left_s())
             data = self.client.connection.recv(_READ_SIZE)
@@ -197,4 +197,4 @@ class _Newcomer:
             if self.may_talk:
                 self.send(error_frame(None, error))
         except OSError:
-            pass  # It is gone, or takes nothing.
+            pass  # The client is gone, or takes nothing.

@@ -4,7 +4,7 @@ import threading
 
 __all__ = ["ActiveSenders"]
 
-# Who sent something so long ago has nothing to send.
+# A thread that last sent something so long ago has nothing to send.
 _WINDOW_S = 0.1
 _RECOUNT_S = 0.05
 

@@ -1,7 +1,7 @@
 """Let few threads at a time move many bytes. Runs in: front-end. Owns: nothing.
 
-All of them at once would not be faster, for there are only so many processors; but each thread that moves bytes, and
-each client that takes them, wants one, and whoever has a short question would wait behind them all.
+All threads at once would not be faster, for there are only so many processors. But each thread that moves bytes wants a
+processor, and so does each client that takes them; a client with a short request would wait behind them all.
 """
 
 import os

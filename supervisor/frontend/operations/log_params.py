@@ -1,4 +1,4 @@
-"""What a client wants to read of a task's output. Runs in: front-end. Owns: nothing. Never: does I/O."""
+"""task.logs: the parameters, checked. Runs in: front-end. Owns: nothing. Never: does I/O."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from supervisor.spool.records import JsonObject
 __all__ = ["LogParams", "parse_log_params"]
 
 _NUMBERS = {name: number for number, name in STREAMS.items()}
-# What a file may hold (off_t), and what a time in nanoseconds may be.
+# The largest file (off_t), and the latest time in nanoseconds.
 _LARGEST = 2**63 - 1
 
 
@@ -29,7 +29,7 @@ class LogParams:
 
 
 def parse_log_params(params: JsonObject, now_ns: int) -> LogParams:
-    """Check the parameters of a task.logs; InvalidRequest says what is wrong. `now_ns`: what "ago" is counted from."""
+    """Check the parameters of a task.logs; InvalidRequest says what is wrong. "Ago" is counted from `now_ns`."""
     return LogParams(
         follow=_flag(params, "follow"),
         tail=_whole(params, "tail"),

@@ -1,6 +1,6 @@
-"""Send a task's output to a client, and what comes of it from then on. Runs in: front-end, a thread each.
+"""task.logs: send a task's output to a client, and follow it. Runs in: front-end, a thread each.
 
-Owns: the spool files of one reading. A client that is slow or stopped keeps its own thread waiting and nobody else.
+Owns: the spool files of one reading. A client that is slow or stopped keeps its own thread waiting and no other.
 """
 
 import os
@@ -25,13 +25,13 @@ __all__ = ["Logs"]
 # Smaller pieces are put together: a call for each would cost more than the bytes.
 _SMALL = 16 * 1024
 _BUFFER = 256 * 1024
-# How often to look where changes cannot be told.
+# How often to look where inotify does not work.
 _POLL_S = 0.05
-# After a follower was sent something it rests, so that a task that writes all the time does not have it sent single
-# lines. The more followers are sent something the longer, so that all of them leave most of a processor to others.
+# A follower's thread rests after it has sent something, so that it does not send the single lines of a task that writes
+# all the time. It rests the longer the more of them send, so that together they leave most of a processor to others.
 _REST_S = 0.0005
 _LONGEST_REST_S = 0.1
-# Somebody who is not to see this task any more has seen enough after so long, or his next heartbeat.
+# A client that may not see this task any more is cut off after so long, or at its next heartbeat.
 _CHECK_S = 10.0
 
 
@@ -49,7 +49,7 @@ class Logs:
     def send(
         self, client: ClientSocket, task_id: str, directory_fd: int, params: LogParams, check: Callable[[], None]
     ) -> JsonObject:
-        """Send what is asked for and return the reply; OSError when the client is gone.
+        """Send the output that is asked for and return the result; OSError when the client is gone.
 
         `directory_fd` is closed here. `check` is called now and then meanwhile, and may raise to end it.
         """
@@ -68,7 +68,7 @@ class Logs:
                 self._follow(checked, reader, params, descriptor_path(directory_fd))
             else:
                 self._send_pieces(checked, reader.pieces(CHUNK_LIMIT, params.until_ns))
-            # Where a reading began behind the end, something is gone that was there before: the client shall see it.
+            # A reading that began behind the end tells the real end: the client has to see that something is gone.
             is_all = reader.over and not reader.has_later(params.until_ns)
             ends = reader.totals() if is_all else reader.ends
             return {**{name: ends[number] for number, name in STREAMS.items()}, "over": reader.over}
@@ -81,7 +81,7 @@ class Logs:
                 checked.check()
 
     def _step(self, checked: "_Checked", reader: SpoolReader, params: LogParams, watch: Watch) -> bool:
-        """Send what has come and wait for more; False when there will be none."""
+        """Send the output that has come and wait for more; False when there will be none."""
         is_armed = watch.arm()
         now_ns = time.time_ns()
         try:
@@ -93,7 +93,7 @@ class Logs:
             return False
         if has_sent:
             time.sleep(min(_REST_S * self._senders.count(time.monotonic()), _LONGEST_REST_S))
-        # Even where all changes are told, that the directory is gone may not be: the reader holds it open.
+        # inotify may not tell that the directory is gone: the reader holds it open.
         wait_s = params.heartbeat_s if is_armed else _POLL_S
         if params.until_ns is not None:
             wait_s = min(wait_s, (params.until_ns - now_ns) / 1e9 + 0.001)
@@ -131,7 +131,7 @@ class Logs:
 
 
 class _Checked:
-    """One client that is sent output: `check` sees now and then that it may still have it."""
+    """A client that is sent output: `check` makes sure now and then that the client may still have it."""
 
     def __init__(self, client: ClientSocket, heartbeat_s: float, check: Callable[[], None]) -> None:
         self.client = client
@@ -140,7 +140,7 @@ class _Checked:
         self._check_at = time.monotonic() + _CHECK_S
 
     def check(self) -> None:
-        """Have it looked at, if that was long ago; raises what ends the reading."""
+        """Make sure, if the last time is long ago; raises the error that ends the reading."""
         if time.monotonic() >= self._check_at:
             self._check()
             self._check_at = time.monotonic() + _CHECK_S

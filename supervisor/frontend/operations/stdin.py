@@ -1,6 +1,6 @@
-"""Pass on what clients send to the standard input of tasks, once there is room. Runs in: front-end, a thread each.
+"""task.stdin: pass a piece of input on to the engine once there is room. Runs in: front-end, a thread each.
 
-Owns: nothing. The engine stores it. A client whose task does not read keeps its own thread waiting and nobody else.
+Owns: nothing. The engine stores the input. A client whose task does not read keeps its own thread waiting and no other.
 """
 
 import os
@@ -13,7 +13,7 @@ from supervisor.spool.records import JsonObject
 
 __all__ = ["store_input"]
 
-# How often to look for room on a full disk, or where changes cannot be told.
+# How often to look for room on a full disk, or where inotify does not work.
 _RETRY_S = 0.25
 
 
@@ -22,7 +22,7 @@ def store_input(
 ) -> bytes:
     """Have a piece stored and return the reply, once there is room for it; OSError when the client is gone.
 
-    `store()` has the engine store it. Room is made by the task's reading, in its directory, which `borrow()` opens.
+    `store()` has the engine store it. The task makes room as it reads, in its directory, which `borrow()` opens.
     """
     heartbeat_s = heartbeat_of(params)
     reply = store()
@@ -43,5 +43,5 @@ def store_input(
 
 
 def _what_is_full(reply: bytes) -> object:
-    """Return what has no room for the piece, according to the engine; None if it is stored, or refused."""
+    """Return why there is no room for the piece ("limit" or "disk"); None if it is stored, or refused."""
     return parse_reply(reply).result.get("full")

@@ -1,7 +1,7 @@
-"""Wait for the end of tasks on behalf of a client. Runs in: front-end, a thread each. Owns: nothing.
+"""task.wait: wait for the end of tasks on behalf of a client. Runs in: front-end, a thread each. Owns: nothing.
 
-The engine tells when they are over, and is told when a client has left. It is asked again every now and then, in case
-that did not reach it.
+The engine answers when the tasks are over. When the client leaves, the engine is told so. In case that does not arrive,
+the engine is asked for a minute at a time.
 """
 
 import os
