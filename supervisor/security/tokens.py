@@ -111,7 +111,7 @@ class TokenStore:
         try:
             return self._load_own()
         except (LevityError, OSError) as error:
-            self._complain(_OWN, error)
+            self._warn(_OWN, error)
             return None
 
     def ensure_own(self) -> Token:
@@ -243,7 +243,7 @@ class TokenStore:
         except FileNotFoundError:
             pass
         except (LevityError, OSError) as error:
-            self._complain(_OTHERS, error)
+            self._warn(_OTHERS, error)
         return None
 
     def _load_others(self) -> list[Token]:
@@ -253,9 +253,7 @@ class TokenStore:
         try:
             names = sorted(_names(fd))
             if len(names) > TOKENS_LIMIT:
-                self._complain(
-                    _OTHERS, LevityError(f"of {len(names)} only the first {TOKENS_LIMIT} count; the others are")
-                )
+                self._warn(_OTHERS, LevityError(f"of {len(names)} only the first {TOKENS_LIMIT} count; the others are"))
             found = (self._load_other(fd, name) for name in names[:TOKENS_LIMIT])
             return [token for token in found if token is not None]
         finally:
@@ -266,10 +264,10 @@ class TokenStore:
             data = private.read(fd, name, _TOKEN_BYTES_LIMIT)
             return None if data is None else _parse(name, data)
         except (LevityError, OSError) as error:
-            self._complain(f"{_OTHERS}/{name}", error)
+            self._warn(f"{_OTHERS}/{name}", error)
             return None
 
-    def _complain(self, path: str, error: LevityError | OSError) -> None:
+    def _warn(self, path: str, error: LevityError | OSError) -> None:
         """Log which file is ignored, and why; once."""
         line = f"levityd: ignored {_no_good(path, error).message}"
         if line not in self._said:

@@ -38,7 +38,7 @@ class ServerTls:
         self._lock = threading.Lock()
         self._crl_version = ""  # guarded by self._lock
         self._is_broken = False  # guarded by self._lock
-        # Where there is a list, no client is judged by this context: its version is "".
+        # Where there is a list, this context lets no client in: the engine refuses its version, "".
         self._context = self._make_context(None)  # guarded by self._lock
 
     def _make_context(self, crl: bytes | None) -> "SSLContext":
@@ -72,7 +72,7 @@ class ServerTls:
             try:
                 context = self._make_context(_read_whole(fd))
             except (self._tls.SSLError, ValueError) as error:
-                self._complain(error)
+                self._warn(error)
                 raise HostError("levityd cannot use its list of revoked certificates; its log says more") from None
             version = str(found["version"])
             with self._lock:
@@ -84,7 +84,7 @@ class ServerTls:
         with self._lock:
             return self._context
 
-    def _complain(self, error: Exception) -> None:
+    def _warn(self, error: Exception) -> None:
         with self._lock:
             was_broken, self._is_broken = self._is_broken, True
         if not was_broken:
