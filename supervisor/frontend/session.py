@@ -15,8 +15,8 @@ from levity.protocol.messages import Request, error_frame, parse_request
 from supervisor.frontend.admission.handshake import Caller, NotAdmittedError
 from supervisor.frontend.client_socket import ClientSocket
 from supervisor.frontend.operations.log_params import parse_log_params
-from supervisor.frontend.operations.stdin import store_input
-from supervisor.frontend.operations.wait import ENGINE_S, wait_for_tasks
+from supervisor.frontend.operations.stdin import stdin
+from supervisor.frontend.operations.wait import ENGINE_S, wait
 from supervisor.frontend.shared import Shared
 from supervisor.ipc.reply import reply_body
 from supervisor.spool.records import JsonObject
@@ -168,14 +168,14 @@ class Session:
         def borrow() -> int:
             return self._borrow("task.stdin", asked.request.params)[1]
 
-        return store_input(self._socket, self._shared.inotify, asked.request.params, store, borrow)
+        return stdin(self._socket, self._shared.inotify, asked.request.params, store, borrow)
 
     def _wait(self, asked: "_Asked") -> bytes:
         self.is_answering = False
         return reply_body(asked.request.id, self._wait_for(asked.request.params))
 
     def _wait_for(self, params: JsonObject) -> JsonObject:
-        return wait_for_tasks(self._socket, self._shared.engine, params, self._caller.ticket)
+        return wait(self._socket, self._shared.engine, params, self._caller.ticket)
 
     def _send(self, frame: bytes) -> None:
         self._socket.send(frame)

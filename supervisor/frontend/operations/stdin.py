@@ -11,13 +11,13 @@ from supervisor.frontend.client_socket import ClientSocket, heartbeat_of
 from supervisor.hostos.inotify import Changes, descriptor_path
 from supervisor.spool.records import JsonObject
 
-__all__ = ["store_input"]
+__all__ = ["stdin"]
 
 # How often to look for room on a full disk, or where inotify does not work.
 _RETRY_S = 0.25
 
 
-def store_input(
+def stdin(
     client: ClientSocket, inotify: Changes, params: JsonObject, store: Callable[[], bytes], borrow: Callable[[], int]
 ) -> bytes:
     """Have a piece stored and return the reply, once there is room for it; OSError when the client is gone.

@@ -12,7 +12,7 @@ from supervisor.frontend.client_socket import ClientSocket, heartbeat_of
 from supervisor.frontend.engine_client import EngineClient
 from supervisor.spool.records import JsonObject
 
-__all__ = ["ENGINE_S", "wait_for_tasks"]
+__all__ = ["ENGINE_S", "wait"]
 
 # How long the engine may take to answer before the client is told so (docs/protocol.md, error 30).
 ENGINE_S = 60.0
@@ -21,7 +21,7 @@ _SLICE_S = 60.0
 _LONGEST_S = 1e9
 
 
-def wait_for_tasks(client: ClientSocket, engine: EngineClient, params: JsonObject, ticket: str) -> JsonObject:
+def wait(client: ClientSocket, engine: EngineClient, params: JsonObject, ticket: str) -> JsonObject:
     """Answer a task.wait of the client with this ticket; OSError when it has left."""
     heartbeat_s = heartbeat_of(params)
     timeout_s = params.get("timeout_s")
@@ -35,14 +35,14 @@ def wait_for_tasks(client: ClientSocket, engine: EngineClient, params: JsonObjec
     def left_s() -> float:
         return max(0.0, min(_SLICE_S, give_up_at - time.monotonic()))
 
-    def wait(fd: int, at_most_s: float) -> bool:
+    def wait_readable(fd: int, at_most_s: float) -> bool:
         return client.wait(fd, heartbeat_s, at_most_s)
 
     try:
         while True:
             # Computed each time it is sent: an engine that dies has it sent again.
             answer = engine.call(
-                "task.wait", lambda: asked | {"within_s": left_s()}, left_s() + ENGINE_S, wait, ticket=ticket
+                "task.wait", lambda: asked | {"within_s": left_s()}, left_s() + ENGINE_S, wait_readable, ticket=ticket
             )
             if answer["done"] or time.monotonic() >= give_up_at:
                 return answer
