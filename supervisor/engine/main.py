@@ -72,13 +72,13 @@ class _Engine:
         self._tasks = Tasks(self._loop, registry, self._ask, self._on_stored, spool_gid)
         limits = Limits.of(keeping, Disk.now())
         self._janitor = Janitor(self._loop, registry, limits, lambda: self._tasks.is_out_of_space)
-        authority = Authenticator(access, str(settings.address), TokenStore(), ticket_key())
+        authenticator = Authenticator(access, str(settings.address), TokenStore(), ticket_key())
         self._audit = audit = Audit()
         context = Context(
             self._loop,
             self._tasks,
             registry,
-            authority,
+            authenticator,
             audit,
             state_dir=settings.state_dir,
             log_cap=keeping.log_cap,
@@ -86,7 +86,7 @@ class _Engine:
         )
         self._operations = Operations(context)
         self._frontend_operations = FrontendOperations(
-            authority, audit, spool_gid, self._operations.find, self._operations.unwait
+            authenticator, audit, spool_gid, self._operations.find, self._operations.unwait
         )
         self._nursery = Nursery(self._loop, self._tasks.shim_gone, self._tasks.ask_again, shared=spool_gid is not None)
         self._commit_timer: Timer | None = None

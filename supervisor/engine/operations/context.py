@@ -24,7 +24,7 @@ class Context:
         loop: Loop,
         tasks: Tasks,
         registry: Registry,
-        authority: Authenticator,
+        authenticator: Authenticator,
         audit: Audit,
         *,
         state_dir: str,
@@ -34,9 +34,9 @@ class Context:
         self.loop = loop
         self.tasks = tasks
         self.registry = registry
-        self.authority = authority
+        self.authenticator = authenticator
         self.audit = audit
-        self.lookup = Catalogue(registry, tasks.live, authority.own_user, authority.key)
+        self.lookup = Catalogue(registry, tasks.live, authenticator.own_user, authenticator.key)
         self.state_dir = state_dir
         self.log_cap = log_cap
         self.limits = limits

@@ -78,9 +78,9 @@ class Operations:
     def handle(self, request: EngineRequest, answer: Answer) -> None:
         """Carry out one request."""
         try:
-            client = self._context.authority.recognise(request.ticket)
+            client = self._context.authenticator.recognise(request.ticket)
         except AuthenticationError as error:
-            peer, user = self._context.authority.once_known(request.ticket)
+            peer, user = self._context.authenticator.once_known(request.ticket)
             self._context.audit.write_refused(peer=peer, user=user, reason=error.message)
             answer(error)
             return
