@@ -1,4 +1,4 @@
-"""A front-end that is somebody else's: a test has its descriptors, and says to engine and arbiter what it likes.
+"""A front-end that is taken over: a test has its descriptors, and sends engine and arbiter what it likes.
 
 Owns: those descriptors.
 """

@@ -1,4 +1,4 @@
-"""A front-end that is somebody else's by now: it runs nothing, it learns nothing, it stops nothing, and is replaced."""
+"""A front-end that an attacker has taken over: it runs nothing, learns nothing and stops nothing."""
 
 import hmac
 import os

@@ -1,4 +1,4 @@
-"""A front-end that is somebody else's by now, and its pipe to the engine: what breaks the stream has it replaced, and
+"""A front-end that an attacker has taken over, and its pipe to the engine: it is replaced if it breaks the stream, and
 any other nonsense changes nothing.
 """
 

@@ -78,7 +78,7 @@ def test_nothing_of_a_dialogue_can_be_changed(store: TokenStore, field: str) -> 
 
 
 def test_only_our_own_nonces_are_the_beginning_of_a_dialogue(store: TokenStore) -> None:
-    """Whoever passes them on could else choose one, and use for ever what a client once answered to it."""
+    """Else an attacker in the front-end could choose a nonce, and use a client's answer to it for ever."""
     authenticator, other = by_token(store), by_token(store, bytes([1]) * 32)
     # All of it is right, the time as well, but who made the nonce.
     said = talk(other, store.add("ci", Role.USER))
@@ -278,7 +278,7 @@ def test_only_a_connection_that_was_accepted_here_shows_who_it_is(store: TokenSt
 
 
 def test_what_was_connected_to_somebody_elses_service_is_not_accepted_here(store: TokenStore, tmp_path: Path) -> None:
-    """Even if it is bound to our address itself: at its far end is whoever runs that service."""
+    """Even if it is bound to our address itself: the far end belongs to the user who runs that service."""
     path = str(tmp_path / "s")
     authenticator = Authenticator(Access(Known.PEER), f"unix:{path}", store, KEY)
     with socket.socket(socket.AF_UNIX) as service, socket.socket(socket.AF_UNIX) as client:
@@ -307,7 +307,7 @@ def test_each_way_in_is_closed_where_another_is_meant(store: TokenStore) -> None
 
 
 def test_a_token_of_levityds_own_name_is_an_administrators_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`levityd token add` makes none; somebody may have put a file there."""
+    """`levityd token add` makes none; but an operator may have put a file there."""
     authenticator = Authenticator(Access(Known.TOKEN), "x", FakeStore(), KEY)  # type: ignore[arg-type]
     monkeypatch.setattr(authenticator, "own_user", "ci")
     with pytest.raises(AuthenticationError, match="administrator"):

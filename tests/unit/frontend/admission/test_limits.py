@@ -88,7 +88,7 @@ def test_where_a_connection_comes_from(address: object, source: str | None) -> N
     assert source_of(address) == source
 
 
-# Strangers
+# Unauthenticated connections
 
 
 def test_so_many_unauthenticated_and_no_more(limits: AdmissionLimits) -> None:
@@ -97,7 +97,7 @@ def test_so_many_unauthenticated_and_no_more(limits: AdmissionLimits) -> None:
     assert not any(connection.is_dropped for connection in came)
     one_more = Connection("10.0.0.1")
     is_in = limits.admit(one_more, "10.0.0.1")
-    # Either another one was dropped, or the new one is not let in; that one is for the caller to close.
+    # Either another one was dropped, or the new one is not let in: the caller closes that.
     assert sum(connection.is_dropped for connection in came) == int(is_in)
     assert not one_more.is_dropped
 
@@ -147,7 +147,7 @@ def test_this_host_is_one_source_too(limits: AdmissionLimits) -> None:
     assert not any(connection.is_dropped for connection in few)
 
 
-def test_whoever_was_dropped_is_not_let_in_after_all(limits: AdmissionLimits) -> None:
+def test_a_dropped_connection_is_not_let_in_after_all(limits: AdmissionLimits) -> None:
     came = [Connection("10.0.0.1") for _ in range(100)]
     is_in = [limits.admit(connection, "10.0.0.1") for connection in came]
     assert any(connection.is_dropped for connection in came)
@@ -188,11 +188,11 @@ def test_users_leave_room_for_unauthenticated_and_for_who_is_exempt(limits: Admi
     (one_more,) = flood(limits, "10.0.0.1", 1)
     assert not limits.known(one_more, "eve")
     limits.leave(one_more)
-    strangers = [Connection() for _ in range(UNAUTHENTICATED)]
-    assert all(limits.admit(stranger, "10.0.0.1") for stranger in strangers)
-    assert not any(stranger.is_dropped for stranger in strangers)
-    for stranger in strangers:
-        limits.leave(stranger)
+    newcomers = [Connection() for _ in range(UNAUTHENTICATED)]
+    assert all(limits.admit(newcomer, "10.0.0.1") for newcomer in newcomers)
+    assert not any(newcomer.is_dropped for newcomer in newcomers)
+    for newcomer in newcomers:
+        limits.leave(newcomer)
     root = fill(limits, "root", UNAUTHENTICATED, is_exempt=True)
     assert f"0 unauthenticated, {KNOWN + UNAUTHENTICATED} known" in repr(limits)
     assert flood(limits, "10.0.0.1", 1) == []
@@ -275,17 +275,17 @@ class Anything(RuleBasedStateMachine):
         super().__init__()
         self.clock = Clock()
         self.limits = AdmissionLimits(self.clock, random.Random(7))
-        self.strangers: list[Connection] = []
+        self.unauthenticated: list[Connection] = []
         self.known: dict[Connection, str] = {}
 
     @rule(source=st.sampled_from(SOURCES), count=st.integers(1, 80))
     def come(self, source: str | None, count: int) -> None:
         for _ in range(count):
             connection = Connection(source)
-            before = Counter(one.source for one in self.strangers)
+            before = Counter(one.source for one in self.unauthenticated)
             is_in = self.limits.admit(connection, source)
-            dropped = [one for one in self.strangers if one.is_dropped]
-            self.strangers = [one for one in self.strangers if not one.is_dropped]
+            dropped = [one for one in self.unauthenticated if one.is_dropped]
+            self.unauthenticated = [one for one in self.unauthenticated if not one.is_dropped]
             assert not connection.is_dropped
             assert len(dropped) <= int(is_in)
             before[source] += 1
@@ -293,27 +293,27 @@ class Anything(RuleBasedStateMachine):
                 assert before[dropped[0].source] == max(before.values())
                 assert before.total() == UNAUTHENTICATED + 1 or len(self.known) > KNOWN
             if is_in:
-                self.strangers.append(connection)
+                self.unauthenticated.append(connection)
 
-    @precondition(lambda self: self.strangers)
+    @precondition(lambda self: self.unauthenticated)
     @rule(user=st.sampled_from(USERS), count=st.integers(1, 70), is_exempt=st.booleans())
     def know(self, user: str, count: int, is_exempt: bool) -> None:
-        for connection in self.strangers[:count]:
+        for connection in self.unauthenticated[:count]:
             users = Counter(self.known.values())
             wanted = is_exempt or (users[user] < A_USER and len(self.known) < KNOWN)
             assert self.limits.known(connection, user, is_exempt=is_exempt) == wanted
             assert not self.limits.known(connection, user) or not wanted
             if wanted:
-                self.strangers.remove(connection)
+                self.unauthenticated.remove(connection)
                 self.known[connection] = user
 
     @rule(of_known=st.booleans(), count=st.integers(1, 300))
     def leave(self, of_known: bool, count: int) -> None:
-        for connection in list(self.known if of_known else self.strangers)[-count:]:
+        for connection in list(self.known if of_known else self.unauthenticated)[-count:]:
             self.limits.leave(connection)
             self.known.pop(connection, None)
             if not of_known:
-                self.strangers.remove(connection)
+                self.unauthenticated.remove(connection)
 
     @rule(source=st.sampled_from(SOURCES), count=st.integers(1, 12))
     def fail(self, source: str | None, count: int) -> None:
@@ -333,20 +333,20 @@ class Anything(RuleBasedStateMachine):
                 connection = Connection("10.8.8.8")
                 if not self.limits.admit(connection, "10.8.8.8"):
                     return
-                self.strangers = [one for one in self.strangers if not one.is_dropped]
+                self.unauthenticated = [one for one in self.unauthenticated if not one.is_dropped]
                 assert self.limits.known(connection, user)
                 self.known[connection] = user
 
     @invariant()
     def is_never_too_many(self) -> None:
-        assert len(self.strangers) <= UNAUTHENTICATED
-        assert len(self.strangers) + len(self.known) <= UNAUTHENTICATED + KNOWN
-        assert set(self.limits._unauthenticated) == set(self.strangers)
+        assert len(self.unauthenticated) <= UNAUTHENTICATED
+        assert len(self.unauthenticated) + len(self.known) <= UNAUTHENTICATED + KNOWN
+        assert set(self.limits._unauthenticated) == set(self.unauthenticated)
         assert set(self.limits._known) == set(self.known)
         assert self.limits._users == Counter(self.known.values())
 
     def teardown(self) -> None:
-        for connection in [*self.strangers, *self.known]:
+        for connection in [*self.unauthenticated, *self.known]:
             self.limits.leave(connection)
         assert "0 unauthenticated, 0 known" in repr(self.limits)
         assert not self.limits._users
