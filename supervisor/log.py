@@ -1,13 +1,36 @@
 """Lines for the operator, on standard error. Runs in: arbiter, engine, front-end. Owns: nothing."""
 
 import os
+import time
+from collections.abc import Callable
 
-__all__ = ["say"]
+__all__ = ["SparseLog", "say"]
+
+_QUIET_S = 60.0
 
 
 def say(text: str) -> None:
-    """Write one line, in one piece. That it cannot be written is no reason to stop."""
+    """Write one line to standard error, in one piece; where it cannot be written, go on."""
     try:
         os.write(2, f"{text}\n".encode("utf-8", "backslashreplace"))
     except OSError:
         pass
+
+
+class SparseLog:
+    """Writes at most one line a minute about something that a peer can cause any number of times."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, say: Callable[[str], None] = say) -> None:
+        self._clock = clock
+        self._say = say
+        self._quiet_until = float("-inf")
+        self._unsaid = 0
+
+    def say(self, text: str) -> None:
+        """Write one line, and how many were left out before it; or leave it out."""
+        now = self._clock()
+        if now < self._quiet_until:
+            self._unsaid += 1
+            return
+        self._say(f"{text} ({self._unsaid} more since the last such line)" if self._unsaid else text)
+        self._quiet_until, self._unsaid = now + _QUIET_S, 0

@@ -25,7 +25,7 @@ LOCK_FILE = "levityd.lock"
 # A file for the front-end alone: an attacker who takes the front-end over has that file open, but not LOCK_FILE, and so
 # cannot lock the bytes of the others.
 FRONT_END_LOCK_FILE = "frontend.lock"
-# The key that signs the tickets of clients (supervisor/engine/access/authenticator.py), for as long as levityd runs.
+# The key that signs the tickets of clients (supervisor/engine/access/tickets.py), for as long as levityd runs.
 TICKET_KEY = "ticket.key"
 
 

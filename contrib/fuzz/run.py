@@ -1,7 +1,7 @@
 """Fuzz what unauthenticated peers can reach, guided by coverage. Runs in: a developer's shell. Owns: nothing.
 
     .venv/bin/python -m pip install atheris
-    .venv/bin/python contrib/fuzz/run.py frames|handshake|pipe [-max_total_time=60] [CORPUS_DIRECTORY]
+    .venv/bin/python contrib/fuzz/run.py frames|handshake|envelopes|pipe [-max_total_time=60] [CORPUS_DIRECTORY]
 
 Options with one dash are libFuzzer's. A crash is written to ./crash-*, and repeated with that file as the argument.
 atheris is no dependency of levity: the tests run the same targets with what hypothesis makes.

@@ -11,17 +11,19 @@ from typing import Any
 from levity.errors import AuthenticationError, InvalidRequest, ProtocolError
 from levity.protocol.frames import FRAME_LIMIT, NEED_DATA, UNAUTHENTICATED_FRAME_LIMIT, Frame, FrameDecoder
 from levity.protocol.messages import parse_request
-from supervisor.frontend.admission.handshake import Door, StrangerError
-from supervisor.frontend.client_socket import Wire
-from supervisor.frontend.engine_client import EngineLink
+from supervisor.engine.operations.request import EngineRequest
+from supervisor.frontend.admission.handshake import Handshake, NotAdmittedError
+from supervisor.frontend.client_socket import ClientSocket
+from supervisor.frontend.engine_client import EngineClient
+from supervisor.ipc.envelope import Envelope, carries_descriptor, envelope_frame, open_envelope
 from supervisor.ipc.frame_pipe import Pipe
 from supervisor.settings import Known
 
-__all__ = ["TARGETS", "FakeLink", "decode", "handshake", "pipe"]
+__all__ = ["TARGETS", "FakeEngineClient", "decode", "envelopes", "handshake", "pipe"]
 
 # What the kernel takes of a socket's bytes without a reader, with a margin.
 _AT_ONCE = 32 * 1024
-_STRANGERS_METHODS = {"auth.nonce", "auth.begin", "auth.finish", "auth.rejected"}
+_UNAUTHENTICATED_METHODS = {"auth.nonce", "auth.begin", "auth.finish", "auth.rejected"}
 
 
 def decode(data: bytes) -> None:
@@ -53,7 +55,7 @@ def _frames(chunks: list[bytes]) -> tuple[list[Frame], str]:
     return found, ""
 
 
-class FakeLink(EngineLink):
+class FakeEngineClient(EngineClient):
     """An engine that knows nobody, or everybody where `proof` is what is shown; `asked` is what it was asked."""
 
     def __init__(self, proof: str | None = None) -> None:
@@ -75,25 +77,25 @@ class FakeLink(EngineLink):
 
 
 def handshake(data: bytes, proof: str | None = None) -> bool:
-    """The server's dialogue with a stranger that sends these bytes: one refusal, no other call; whether it got in."""
+    """The handshake with a client that sends these bytes: one refusal, no other call; whether the client got in."""
     ours, theirs = socket.socketpair()
-    link, decoder = FakeLink(proof), FrameDecoder(UNAUTHENTICATED_FRAME_LIMIT)
-    wire = Wire(_Named(fileno=ours.detach()))
+    engine, decoder = FakeEngineClient(proof), FrameDecoder(UNAUTHENTICATED_FRAME_LIMIT)
+    client = ClientSocket(_Named(fileno=ours.detach()))
     with theirs:
         theirs.sendall(data[:_AT_ONCE])
         theirs.shutdown(socket.SHUT_WR)
         try:
-            caller = Door(Known.TOKEN, None, link).admit(wire, decoder, "peer")
-        except StrangerError:
+            caller = Handshake(Known.TOKEN, None, engine).admit(client, decoder, "peer")
+        except NotAdmittedError:
             caller = None
-        wire.close()
+        client.close()
         _check_answers(theirs, is_in=caller is not None)
-    assert {method for method, _params in link.asked} <= _STRANGERS_METHODS, link.asked
+    assert {method for method, _params in engine.asked} <= _UNAUTHENTICATED_METHODS, engine.asked
     if caller is None:
         assert decoder.limit == UNAUTHENTICATED_FRAME_LIMIT
         assert decoder.pending <= _AT_ONCE
         return False
-    assert [method for method, _params in link.asked] == ["auth.nonce", "auth.begin", "auth.finish"]
+    assert [method for method, _params in engine.asked] == ["auth.nonce", "auth.begin", "auth.finish"]
     assert decoder.limit == FRAME_LIMIT
     return True
 
@@ -118,6 +120,22 @@ def _check_answers(theirs: socket.socket, *, is_in: bool) -> None:
     refusals = [body for body in answers if b'"error"' in body]
     assert len(refusals) <= (not is_in), answers
     assert not refusals or answers[-1] is refusals[0]
+
+
+def envelopes(data: bytes) -> None:
+    """What front-end and engine send each other: an envelope that goes out as it came in, or one that is refused."""
+    carries_descriptor(data)
+    try:
+        envelope = open_envelope(data)
+    except ProtocolError:
+        return
+    again = open_envelope(envelope_frame(envelope)[5:])
+    for name in Envelope.__slots__:
+        assert getattr(again, name) == getattr(envelope, name), name
+    try:
+        EngineRequest.from_envelope(envelope)
+    except (ProtocolError, InvalidRequest):
+        pass
 
 
 def pipe(data: bytes) -> None:
@@ -160,4 +178,9 @@ def _receive(end: Pipe) -> bytes:
         return got
 
 
-TARGETS: dict[str, Callable[[bytes], object]] = {"frames": decode, "handshake": handshake, "pipe": pipe}
+TARGETS: dict[str, Callable[[bytes], object]] = {
+    "frames": decode,
+    "handshake": handshake,
+    "envelopes": envelopes,
+    "pipe": pipe,
+}

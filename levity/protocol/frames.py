@@ -75,11 +75,12 @@ class FrameDecoder:
     """Turn received bytes into frames: `feed(chunk)`, then `next_frame()` until it is NEED_DATA.
 
     A length over `limit` raises ProtocolError before anything of that size is held, and so does an unknown kind;
-    after that the stream is broken and stays so.
+    after that the stream is broken and stays so. `kinds` are others than those of clients, on other streams.
     """
 
-    def __init__(self, limit: int = FRAME_LIMIT) -> None:
+    def __init__(self, limit: int = FRAME_LIMIT, kinds: "frozenset[int]" = _KINDS) -> None:
         self.limit = limit
+        self._kinds = kinds
         self._buffer = bytearray()
         self._position = 0
         self._broken = ""
@@ -107,7 +108,7 @@ class FrameDecoder:
         length = int.from_bytes(self._buffer[start : start + 4], "big")
         if not 1 <= length <= self.limit:
             raise self._break(f"a frame of {length} bytes (the limit is {self.limit})")
-        if available >= _HEAD and self._buffer[start + 4] not in _KINDS:
+        if available >= _HEAD and self._buffer[start + 4] not in self._kinds:
             raise self._break(f"a frame of unknown kind {self._buffer[start + 4]}")
         if available < 4 + length:
             return self._need_data()
@@ -123,8 +124,8 @@ class FrameDecoder:
 
     def _parse(self, start: int, end: int) -> Frame:
         kind = self._buffer[start + 4]
-        if kind == JSON:
-            return Frame(JSON, bytes(self._buffer[start + _HEAD : end]))
+        if kind not in (STDOUT, STDERR):
+            return Frame(kind, bytes(self._buffer[start + _HEAD : end]))
         if end - start < _CHUNK_HEAD:
             raise self._break("an output frame without its time")
         time_ns = int.from_bytes(self._buffer[start + _HEAD : start + _CHUNK_HEAD], "big")

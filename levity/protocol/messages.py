@@ -14,13 +14,16 @@ __all__ = [
     "Reply",
     "Request",
     "dump_object",
+    "error_body",
     "error_frame",
     "notification_frame",
     "parse_answer",
     "parse_object",
     "parse_reply",
     "parse_request",
+    "request_body",
     "request_frame",
+    "result_body",
     "result_frame",
 ]
 
@@ -88,54 +91,41 @@ def dump_object(value: "JsonObject") -> bytes:
 
 
 class Request:
-    """A request, or a notification when `id` is None.
+    """A request, or a notification when `id` is None."""
 
-    Between levityd's own processes `auth` says for whom it is made, and `has_fd` that a descriptor comes with it.
-    """
+    __slots__ = ("id", "method", "params")
 
-    __slots__ = ("auth", "has_fd", "id", "method", "params")
-
-    def __init__(
-        self, id: "int | str | None", method: str, params: "JsonObject", auth: str = "", has_fd: bool = False
-    ) -> None:
+    def __init__(self, id: "int | str | None", method: str, params: "JsonObject") -> None:
         self.id = id
         self.method = method
         self.params = params
-        self.auth = auth
-        self.has_fd = has_fd
 
     def __repr__(self) -> str:
         return f"<Request {self.id!r} {self.method}>"
 
 
 class Reply:
-    """A reply to request `id`: a result, or the error it was refused with.
+    """A reply to request `id`: a result, or the error it was refused with."""
 
-    Between levityd's own processes `has_fd` says that a descriptor comes with it.
-    """
+    __slots__ = ("error", "id", "result")
 
-    __slots__ = ("error", "has_fd", "id", "result")
-
-    def __init__(
-        self, id: "int | str | None", result: "JsonObject", error: LevityError | None = None, has_fd: bool = False
-    ) -> None:
+    def __init__(self, id: "int | str | None", result: "JsonObject", error: LevityError | None = None) -> None:
         self.id = id
         self.result = result
         self.error = error
-        self.has_fd = has_fd
 
     def __repr__(self) -> str:
         return f"<Reply {self.id!r} {self.error or 'ok'}>"
 
 
-def request_frame(id: "int | str", method: str, params: "JsonObject", auth: str = "", has_fd: bool = False) -> bytes:
+def request_body(id: "int | str | None", method: str, params: "JsonObject") -> bytes:
+    """Return the body of a request's frame."""
+    return dump_object({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
+
+
+def request_frame(id: "int | str", method: str, params: "JsonObject") -> bytes:
     """Return the frame of a request."""
-    message = {"jsonrpc": "2.0", "id": id, "method": method, "params": params}
-    if auth:
-        message["auth"] = auth
-    if has_fd:
-        message["fd"] = True
-    return json_frame(dump_object(message))
+    return json_frame(request_body(id, method, params))
 
 
 def notification_frame(method: str, params: "JsonObject") -> bytes:
@@ -143,18 +133,25 @@ def notification_frame(method: str, params: "JsonObject") -> bytes:
     return json_frame(dump_object({"jsonrpc": "2.0", "method": method, "params": params}))
 
 
-def result_frame(id: "int | str | None", result: "JsonObject", has_fd: bool = False) -> bytes:
+def result_body(id: "int | str | None", result: "JsonObject") -> bytes:
+    """Return the body of a reply that went well."""
+    return dump_object({"jsonrpc": "2.0", "id": id, "result": result})
+
+
+def result_frame(id: "int | str | None", result: "JsonObject") -> bytes:
     """Return the frame of a reply that went well."""
-    message = {"jsonrpc": "2.0", "id": id, "result": result}
-    if has_fd:
-        message["fd"] = True
-    return json_frame(dump_object(message))
+    return json_frame(result_body(id, result))
+
+
+def error_body(id: "int | str | None", error: LevityError) -> bytes:
+    """Return the body of a refusal: the error's code and message."""
+    body = {"code": error.code, "message": error.message[:_MESSAGE_LIMIT]}
+    return dump_object({"jsonrpc": "2.0", "id": id, "error": body})
 
 
 def error_frame(id: "int | str | None", error: LevityError) -> bytes:
-    """Return the frame of a refusal: the error's code and message."""
-    body = {"code": error.code, "message": error.message[:_MESSAGE_LIMIT]}
-    return json_frame(dump_object({"jsonrpc": "2.0", "id": id, "error": body}))
+    """Return the frame of a refusal."""
+    return json_frame(error_body(id, error))
 
 
 def parse_request(body: bytes) -> Request:
@@ -184,8 +181,7 @@ def _request(value: "JsonObject") -> Request:
         raise InvalidRequest("a message is not a JSON-RPC 2.0 request with named parameters")
     if id_ is not None and (isinstance(id_, bool) or not isinstance(id_, int | str)):
         raise InvalidRequest("a request's id is neither a number nor a string")
-    auth = value.get("auth", "")
-    return Request(id_, method, params, auth if isinstance(auth, str) else "", value.get("fd") is True)
+    return Request(id_, method, params)
 
 
 def _reply(value: "JsonObject") -> Reply:
@@ -195,4 +191,4 @@ def _reply(value: "JsonObject") -> Reply:
     result = value.get("result")
     if error is not None or not isinstance(result, dict):
         raise ProtocolError("a message is neither a result nor an error")
-    return Reply(id_, result, None, value.get("fd") is True)
+    return Reply(id_, result)

@@ -1,62 +1,70 @@
 """The engine's end of the pipe to the front-end. Runs in: engine. Owns: the pipe.
 
 While the outbox is over its cap no further request is read, so a front-end that is stopped costs bounded memory.
+
+A whole envelope that is not understood is ignored, with a line in the log. Only a stream that cannot be read any more
+ends the channel: a length over the limit, an unknown kind of frame, a descriptor that is lost or that nothing claims.
 """
 
+import os
 import selectors
 from collections.abc import Callable
 
 from levity.errors import LevityError
-from levity.protocol.frames import Frame, FrameDecoder
-from levity.protocol.messages import Request, parse_request
+from levity.protocol.frames import Frame
 from supervisor.engine.loop import Loop
+from supervisor.engine.operations.request import EngineRequest
+from supervisor.ipc.envelope import Envelope, carries_descriptor, envelope_decoder, envelope_frame, open_envelope
 from supervisor.ipc.frame_pipe import Pipe
+from supervisor.ipc.reply import reply_body
+from supervisor.log import SparseLog
+from supervisor.spool.records import JsonObject
 
-__all__ = ["Channel"]
+__all__ = ["FrontendChannel"]
 
 _OUTBOX_LIMIT = 4 * 1024 * 1024
 
 
-class Channel:
-    """Requests in, frames out. `on_lost` is called once, when the other end is gone.
+class FrontendChannel:
+    """Requests in, replies out.
 
-    `on_nonsense` is called once when what comes is not what a front-end sends; nothing more is read or sent then.
+    `on_request` gets each request with its descriptor (-1: none), which it closes. `on_lost` is called once, when the
+    front-end is gone; `on_unreadable` once, when the stream cannot be read: nothing more is read or sent then.
     """
 
     def __init__(
         self,
         loop: Loop,
         fd: int,
-        on_request: Callable[["Channel", Request], None],
-        on_lost: Callable[["Channel"], None],
-        on_nonsense: Callable[[LevityError], None],
+        on_request: Callable[["FrontendChannel", EngineRequest, int], None],
+        on_lost: Callable[["FrontendChannel"], None],
+        on_unreadable: Callable[[LevityError], None],
     ) -> None:
         self._loop = loop
         self._pipe = Pipe(fd)
         self._on_request = on_request
         self._on_lost = on_lost
-        self._on_nonsense = on_nonsense
-        self._decoder = FrameDecoder()
+        self._on_unreadable = on_unreadable
+        self._decoder = envelope_decoder()
+        self._log = SparseLog()
         self.is_open = True
         loop.watch(fd, self._ready)
 
     def __repr__(self) -> str:
-        return f"<Channel {self._pipe!r}, {'open' if self.is_open else 'closed'}>"
+        return f"<FrontendChannel {self._pipe!r}, {'open' if self.is_open else 'closed'}>"
 
-    def send(self, frame: bytes, fd: int = -1) -> None:
-        """Send a frame as soon as there is room, with a descriptor, which is closed here then.
+    def reply(self, request: EngineRequest, answer: JsonObject | LevityError, fd: int = -1) -> None:
+        """Answer a request as soon as there is room, with a descriptor, which is closed here then.
 
         A closed channel drops both: the front-end will ask again.
         """
-        self._pipe.put(frame, fd)
+        code = answer.code if isinstance(answer, LevityError) else None
+        envelope = Envelope("reply", request.number, reply_body(request.id, answer), error=code)
+        self._pipe.put(envelope_frame(envelope, has_fd=fd >= 0), fd)
         if self.is_open:
             self._flush()
         else:
             self._pipe.close()
-
-    def take_descriptor(self) -> int:
-        """Return the descriptor that came with the request that is being handled; -1 if none did."""
-        return self._pipe.take_descriptor()
 
     def close(self) -> None:
         """Close the pipe; `on_lost` is not called any more."""
@@ -77,7 +85,7 @@ class Channel:
         except BlockingIOError:
             return
         except LevityError as error:
-            self._refuse(error)
+            self._give_up(error)
             return
         except OSError:
             data = b""
@@ -85,20 +93,31 @@ class Channel:
             self._lose()
             return
         self._decoder.feed(data)
-        while self.is_open and (request := self._next_request()) is not None:
-            self._on_request(self, request)
+        while self.is_open and (frame := self._next_frame()) is not None:
+            self._take(frame)
 
-    def _next_request(self) -> Request | None:
+    def _next_frame(self) -> Frame | None:
         try:
             frame = self._decoder.next_frame()
-            return parse_request(frame.body) if isinstance(frame, Frame) else None
         except LevityError as error:
-            self._refuse(error)
+            self._give_up(error)
             return None
+        return frame if isinstance(frame, Frame) else None
 
-    def _refuse(self, error: LevityError) -> None:
+    def _take(self, frame: Frame) -> None:
+        fd = self._pipe.take_descriptor() if carries_descriptor(frame.body) else -1
+        try:
+            request = EngineRequest.from_envelope(open_envelope(frame.body))
+        except LevityError as error:
+            if fd >= 0:
+                os.close(fd)
+            self._log.say(f"levityd: engine: ignored something of the front-end's: {error.message[:200]}")
+            return
+        self._on_request(self, request, fd)
+
+    def _give_up(self, error: LevityError) -> None:
         self.close()
-        self._on_nonsense(error)
+        self._on_unreadable(error)
 
     def _flush(self) -> None:
         try:

@@ -8,14 +8,15 @@ import socket
 from multiprocessing.connection import Connection
 
 from levity.errors import LevityError
-from levity.protocol.messages import Request, error_frame, result_frame
 from supervisor.engine.access.audit_log import Audit
-from supervisor.engine.access.authenticator import Authority, ticket_key
-from supervisor.engine.frontend_channel import Channel
+from supervisor.engine.access.authenticator import Authenticator
+from supervisor.engine.access.tickets import ticket_key
+from supervisor.engine.frontend_channel import FrontendChannel
 from supervisor.engine.loop import Loop, Timer
 from supervisor.engine.operations.context import Context
 from supervisor.engine.operations.dispatch import Operations
-from supervisor.engine.operations.frontend import Reception
+from supervisor.engine.operations.frontend import FrontendOperations
+from supervisor.engine.operations.request import EngineRequest
 from supervisor.engine.storage.rebuild import live_specs, open_registry, quarantine_registry
 from supervisor.engine.storage.registry import NewerRegistryError, Registry, RegistryCorruptError
 from supervisor.engine.storage.retention import Disk, Janitor, Limits
@@ -27,7 +28,6 @@ from supervisor.log import say
 from supervisor.security.tokens import TokenStore
 from supervisor.settings import LockByte, Settings
 from supervisor.spool.layout import ENGINE_SOCKET, is_task_id
-from supervisor.spool.records import JsonObject
 
 __all__ = ["run_engine"]
 
@@ -72,20 +72,22 @@ class _Engine:
         self._tasks = Tasks(self._loop, registry, self._ask, self._on_stored, spool_gid)
         limits = Limits.of(keeping, Disk.now())
         self._janitor = Janitor(self._loop, registry, limits, lambda: self._tasks.is_out_of_space)
-        authority = Authority(access, str(settings.address), TokenStore(), ticket_key())
+        authenticator = Authenticator(access, str(settings.address), TokenStore(), ticket_key())
         self._audit = audit = Audit()
         context = Context(
             self._loop,
             self._tasks,
             registry,
-            authority,
+            authenticator,
             audit,
             state_dir=settings.state_dir,
             log_cap=keeping.log_cap,
             limits=limits,
         )
         self._operations = Operations(context)
-        self._reception = Reception(authority, audit, spool_gid, self._operations.find, self._operations.unwait)
+        self._frontend_operations = FrontendOperations(
+            authenticator, audit, spool_gid, self._operations.find, self._operations.unwait
+        )
         self._nursery = Nursery(self._loop, self._tasks.shim_gone, self._tasks.ask_again, shared=spool_gid is not None)
         self._commit_timer: Timer | None = None
         self._channel = self._open_channel(os.dup(pipe.fileno()))
@@ -109,35 +111,31 @@ class _Engine:
     def _on_stored(self, urgent: bool) -> None:
         self._janitor.poke(urgent)
 
-    def _open_channel(self, fd: int) -> Channel:
+    def _open_channel(self, fd: int) -> FrontendChannel:
         # Nothing to do when it is lost: the arbiter sends an end of a new one.
-        return Channel(self._loop, fd, self._on_request, lambda _channel: None, self._mistrust)
+        return FrontendChannel(self._loop, fd, self._on_request, lambda _channel: None, self._replace_frontend)
 
-    def _mistrust(self, error: LevityError) -> None:
-        """Our own front-end sends no such thing: it is broken, or somebody else's by now. Another one is wanted."""
+    def _replace_frontend(self, error: LevityError) -> None:
+        """Ask the arbiter for another front-end: this one broke the stream, so it is broken or taken over."""
         say(f"levityd: engine: the front-end is not understood and is replaced: {error.message[:200]}")
         self._control.send("replace_frontend")
 
-    def _on_request(self, channel: Channel, request: Request) -> None:
-        if self._reception.serves(request.method):
-            self._receive(channel, request)
+    def _on_request(self, channel: FrontendChannel, request: EngineRequest, fd: int) -> None:
+        # What a client wrote is never looked up among what only the front-end may ask.
+        if not request.is_clients and self._frontend_operations.serves(request.method):
+            self._receive(channel, request, fd)
             return
+        if fd >= 0:
+            os.close(fd)
+        self._operations.handle(request, lambda answer: channel.reply(request, answer))
 
-        def answer(result: JsonObject | LevityError) -> None:
-            if isinstance(result, LevityError):
-                channel.send(error_frame(request.id, result))
-            else:
-                channel.send(result_frame(request.id, result))
-
-        self._operations.handle(request, answer)
-
-    def _receive(self, channel: Channel, request: Request) -> None:
+    def _receive(self, channel: FrontendChannel, request: EngineRequest, fd: int) -> None:
         try:
-            result, fd = self._reception.handle(request, channel.take_descriptor() if request.has_fd else -1)
+            result, lent_fd = self._frontend_operations.handle(request, fd)
         except LevityError as error:
-            channel.send(error_frame(request.id, error))
+            channel.reply(request, error)
         else:
-            channel.send(result_frame(request.id, result, fd >= 0), fd)
+            channel.reply(request, result, lent_fd)
 
     def _on_control(self, _events: int) -> None:
         handlers = {

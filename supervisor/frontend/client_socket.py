@@ -1,7 +1,7 @@
-"""One client's socket, as those who answer it see it. Runs in: front-end, a thread each. Owns: nothing.
+"""One client's socket: send with a time limit, and wait without missing its end. Runs in: front-end, a thread each.
 
-Whatever is sent must be taken within a time; whoever waits for something else sees at once that the client has left,
-and the client is told now and then that all is well.
+Owns: nothing. A client has to take within a time what it is sent. A thread that waits for something else sees at once
+that the client has left, and sends the client a heartbeat now and then.
 """
 
 import os
@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING
 from levity.errors import InvalidRequest
 from levity.protocol.limits import HEARTBEAT_DEFAULT_S, HEARTBEAT_LEAST_S, HEARTBEAT_LIMIT_S
 from levity.protocol.messages import notification_frame
-from supervisor.frontend.operations.fair_semaphore import Turns
+from supervisor.frontend.operations.fair_semaphore import FairSemaphore
 from supervisor.spool.records import JsonObject
 
 if TYPE_CHECKING:
     from levity.tls import SSLContext, SSLSocket
 
-__all__ = ["Wire", "heartbeat_of"]
+__all__ = ["ClientSocket", "heartbeat_of"]
 
 # A client that takes nothing for so long is gone for good.
 _SEND_STALL_S = 300.0
-# How long one that has a turn is waited for: a client that is not stopped takes what it is sent at once.
+# How long a thread that has a place in the semaphore waits: a client that is not stopped takes at once what it is sent.
 _PATIENCE_S = 0.01
 _HEARTBEAT = notification_frame("heartbeat", {})
 # So much of a file is encrypted at a time.
@@ -34,7 +34,7 @@ _LEFT = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
 
 def heartbeat_of(params: JsonObject) -> float:
-    """Return after how many seconds of silence a client wants to be told that all is well."""
+    """Return after how many seconds of silence a client wants a heartbeat."""
     value = params.get("heartbeat_s", HEARTBEAT_DEFAULT_S)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not HEARTBEAT_LEAST_S <= value <= HEARTBEAT_LIMIT_S:
@@ -42,7 +42,7 @@ def heartbeat_of(params: JsonObject) -> float:
     return float(value)
 
 
-class Wire:
+class ClientSocket:
     """Sends to one client; OSError when it is gone, or too slow. `tls` is the connection where TLS is spoken."""
 
     def __init__(self, connection: socket.socket) -> None:
@@ -54,7 +54,7 @@ class Wire:
         self._lock = threading.Lock()
 
     def secure(self, context: "SSLContext", not_now: tuple[type[OSError], ...]) -> "SSLSocket":
-        """Speak TLS from now on, which the client is to begin; `not_now` is what is raised in place of waiting."""
+        """Speak TLS from now on, which the client is to begin; `not_now` is raised where a call would wait."""
         with self._lock:
             encrypted = context.wrap_socket(self.connection, server_side=True, do_handshake_on_connect=False)
             self.connection = self.tls = encrypted
@@ -65,23 +65,23 @@ class Wire:
         """Break the connection, from any thread; its own thread, which sees that, closes it."""
         with self._lock:
             try:
-                # Not what a TLS connection makes of it, which is for its own thread.
+                # Not the shutdown() of a TLS connection, which only its own thread may call.
                 socket.socket.shutdown(self.connection, socket.SHUT_RDWR)
             except OSError:
                 pass  # It is broken or closed already.
 
     def close(self) -> None:
-        """Say goodbye, as far as that is possible at once, and close the connection."""
+        """End the stream in order, as far as that is possible at once, and close the connection."""
         with self._lock:
             try:
                 self.connection.setblocking(False)
                 if self.tls is not None:
-                    # Sends that this is the end: without it the client must think that something is missing.
+                    # Sends close_notify: without it the client has to think that something is missing.
                     self.tls.unwrap()
                 else:
                     self.connection.shutdown(socket.SHUT_WR)
             except (OSError, ValueError):
-                pass  # The other side is gone; or TLS never began; or it would wait for an answer.
+                pass  # The client is gone, or TLS never began, or unwrap() would wait for an answer.
             self.connection.close()
 
     def send(self, data: bytes | bytearray) -> None:
@@ -92,20 +92,20 @@ class Wire:
             rest = rest[self.connection.send(rest) :]
         self._sent_at = time.monotonic()
 
-    def send_file(self, head: bytes, fd: int, position: int, length: int, turns: Turns) -> None:
-        """Send `head`, then bytes of a file, which go to the socket inside the kernel (sendfile(2)), in turns."""
+    def send_file(self, head: bytes, fd: int, position: int, length: int, semaphore: FairSemaphore) -> None:
+        """Send `head`, then bytes of a file inside the kernel (sendfile(2)), with a place in the semaphore."""
         self.send(head)
         self.connection.setblocking(False)
         end = position + length
         while position < end:
-            with turns:
+            with semaphore:
                 position = self._send_some(fd, position, end)
             if position < end:
                 self._wait_writable(_SEND_STALL_S)
         self._sent_at = time.monotonic()
 
     def _send_some(self, fd: int, position: int, end: int) -> int:
-        """Send until the client is too slow to be waited for; return how far that was."""
+        """Send until the client is too slow; return how far that was."""
         send = self._send_block if self.tls is None else self._encrypt_block
         while position < end:
             try:
@@ -115,7 +115,7 @@ class Wire:
                     break
                 continue
             if not sent:
-                # The frame's length is announced already: nothing but the end of the connection can tell the client.
+                # The frame's length is announced already: only the end of the connection can tell the client.
                 raise OSError("a spool file is shorter than it was")
             position += sent
         return position
@@ -128,7 +128,7 @@ class Wire:
         return self.connection.send(data) if data else 0
 
     def is_readable(self, timeout_s: float) -> bool:
-        """Whether something comes, or the end, within that time."""
+        """Whether bytes come, or the end, within that time."""
         poller = select.poll()
         poller.register(self.connection, select.POLLIN)
         return bool(poller.poll(timeout_s * 1000))
@@ -142,7 +142,7 @@ class Wire:
         return is_writable
 
     def beat(self, heartbeat_s: float) -> None:
-        """Show that all is well if it is time to. ConnectionError when the client has left."""
+        """Send a heartbeat if it is time to. ConnectionError when the client has left."""
         poller = select.poll()
         poller.register(self.connection, select.POLLRDHUP)
         if poller.poll(0):

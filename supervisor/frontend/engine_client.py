@@ -2,6 +2,9 @@
 
 Requests in flight are kept until they are answered. When the engine dies, they wait for the next one and are sent
 again: every request is idempotent, so that is safe, and no client notices.
+
+A whole envelope that is not understood is ignored, with a line in the log. A stream that cannot be read any more ends
+the front-end: only a new front-end is given a new pipe.
 """
 
 import itertools
@@ -11,54 +14,56 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from levity.errors import InternalError, InvalidRequest, LevityError, Unavailable
+from levity.errors import AuthenticationError, InternalError, InvalidRequest, LevityError, ProtocolError, Unavailable
 from levity.protocol.frames import FRAME_LIMIT, Frame, FrameDecoder
-from levity.protocol.messages import Reply, parse_reply, request_frame
+from levity.protocol.messages import parse_reply, request_body
 from supervisor.hostos.descriptors import drain, self_pipe
+from supervisor.ipc.envelope import Envelope, carries_descriptor, envelope_decoder, envelope_frame, open_envelope
 from supervisor.ipc.frame_pipe import Pipe
-from supervisor.log import say
+from supervisor.log import SparseLog, say
 from supervisor.spool.records import JsonObject
 
-__all__ = ["EngineLink"]
+__all__ = ["EngineClient"]
 
 # A request that is in flight each time the engine dies may be what kills it.
 _SEND_LIMIT = 20
-# What nobody waits for is dropped when the engine has not taken so much: strangers can have any number of it told.
+# A request without a caller is dropped when the engine has left so much unread: an unauthenticated peer can cause any
+# number of them.
 _TOLD_LIMIT = 1024 * 1024
-# A request is longer here than it came where a client did not escape what is not ASCII, and the engine's answer repeats
-# it with some facts added: neither may be over the limit of a frame.
-_REQUEST_LIMIT = FRAME_LIMIT - 64 * 1024
-
 
 # Waits until a descriptor is readable, for so many seconds; whether it is.
 Wait = Callable[[int, float], bool]
+# The body of a reply for a client, the result of a request of the front-end's own, or a refusal.
+Answer = bytes | JsonObject | LevityError
 
 
 class _Call:
-    """One request in flight; `make_frame()` is how it is to be sent now, `fd` is readable once its reply is there.
+    """One request in flight; `make_frame()` is how it is to be sent now, `fd` is readable once it is answered.
 
-    `enclosed` is the descriptor that is sent along, `received` the one that came with the reply; -1: none.
+    `is_clients`: a client's request, and the answer is for that client. `enclosed` is the descriptor that is sent
+    along, `received` the one that came with the answer; -1: none.
     """
 
-    __slots__ = ("enclosed", "fd", "make_frame", "received", "reply", "sent")
+    __slots__ = ("answer", "enclosed", "fd", "is_clients", "make_frame", "received", "sent")
 
-    def __init__(self, make_frame: Callable[[], bytes], fd: int, enclosed: int) -> None:
+    def __init__(self, make_frame: Callable[[], bytes], enclosed: int = -1, *, is_clients: bool = False) -> None:
         self.make_frame = make_frame
-        self.fd = fd
+        self.fd = os.eventfd(0, os.EFD_CLOEXEC)
         self.enclosed = enclosed
+        self.is_clients = is_clients
         self.received = -1
         self.sent = 0
-        self.reply: Reply | None = None
+        self.answer: Answer | None = None
 
-    def answer(self, reply: Reply) -> None:
-        """Take the reply; a second one changes nothing."""
-        if self.reply is None:
-            self.reply = reply
+    def take(self, answer: Answer) -> None:
+        """Take the answer; a second one changes nothing."""
+        if self.answer is None:
+            self.answer = answer
             os.eventfd_write(self.fd, 1)
 
 
-class EngineLink:
-    """`call` from any thread; `connect` from the main thread whenever there is a new engine."""
+class EngineClient:
+    """`pass_on`, `call` and `fetch` from any thread; `connect` from the main thread whenever there is a new engine."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -67,9 +72,21 @@ class EngineLink:
         self._pipe: Pipe | None = None  # guarded by self._lock; replaced by the thread that runs `run` only
         self._wake_read, self._wake_write = self_pipe()
         self._arrivals: deque[int] = deque()
+        self._log = SparseLog()
 
     def __repr__(self) -> str:
-        return f"<EngineLink {len(self._calls)} in flight, {'connected' if self._pipe else 'waiting'}>"
+        return f"<EngineClient {len(self._calls)} in flight, {'connected' if self._pipe else 'waiting'}>"
+
+    def pass_on(self, message: bytes, timeout_s: float, *, ticket: str) -> bytes:
+        """Send a client's request as it came; return the reply to it, the body of a frame for that client.
+
+        AuthenticationError if the ticket does not hold any more; Unavailable after `timeout_s`.
+        """
+        number = next(self._numbers)
+        frame = envelope_frame(Envelope("pass", number, message, ticket=ticket))
+        answer = self._exchange_one(number, _Call(lambda: frame, is_clients=True), timeout_s, _wait)[0]
+        assert isinstance(answer, bytes)
+        return answer
 
     def call(
         self,
@@ -78,47 +95,59 @@ class EngineLink:
         timeout_s: float,
         wait: Wait | None = None,
         *,
-        auth: str = "",
+        ticket: str = "",
         enclosed: int = -1,
     ) -> JsonObject:
-        """Ask the engine and return its result; what it refused is raised, and Unavailable after `timeout_s`.
+        """Ask the engine and return its result; a refusal is raised, and Unavailable after `timeout_s`.
 
-        `params` may be called for them, each time they are sent. `wait` waits in a way of its own, and may raise to
-        give up. `auth` is the ticket of whoever it is asked for, `enclosed` a descriptor that is sent along.
+        `params` may be a function that returns them, called each time the request is sent. `wait` waits in a way of its
+        own, and may raise to give up. `ticket` is that of the client on whose behalf this is, `enclosed` a descriptor
+        that is sent along.
         """
-        reply, fd = self._exchange_one(method, params, timeout_s, wait, auth, enclosed)
+        result, fd = self._ask(method, params, timeout_s, wait or _wait, ticket, enclosed)
         if fd >= 0:
             os.close(fd)
-        return reply
+        return result
 
-    def fetch(self, method: str, params: JsonObject, timeout_s: float, *, auth: str = "") -> tuple[JsonObject, int]:
-        """Ask for what comes with a descriptor, which is the caller's then (-1: none came); else as `call`."""
-        return self._exchange_one(method, params, timeout_s, None, auth, -1)
+    def fetch(self, method: str, params: JsonObject, timeout_s: float, *, ticket: str = "") -> tuple[JsonObject, int]:
+        """Do as `call`, for a result that comes with a descriptor, which is the caller's then (-1: none came)."""
+        return self._ask(method, params, timeout_s, _wait, ticket, -1)
 
-    def _exchange_one(
+    def tell(self, method: str, params: JsonObject) -> None:
+        """Send the engine a request, if there is an engine that takes it, and do not wait for the answer."""
+        with self._lock:
+            if self._pipe is not None and self._pipe.outbox_bytes < _TOLD_LIMIT:
+                self._put(_own_frame(next(self._numbers), method, params))
+
+    def _ask(
         self,
         method: str,
         params: JsonObject | Callable[[], JsonObject],
         timeout_s: float,
-        wait: Wait | None,
-        auth: str,
+        wait: Wait,
+        ticket: str,
         enclosed: int,
     ) -> tuple[JsonObject, int]:
         number = next(self._numbers)
 
         def make_frame() -> bytes:
-            return request_frame(number, method, params() if callable(params) else params, auth, enclosed >= 0)
+            its = params() if callable(params) else params
+            return _own_frame(number, method, its, ticket, has_fd=enclosed >= 0)
 
         frame = make_frame()
-        if len(frame) > _REQUEST_LIMIT:
-            raise InvalidRequest(f"a request of {len(frame)} bytes is too long; the limit is {_REQUEST_LIMIT}")
-        call = _Call(make_frame if callable(params) else lambda: frame, os.eventfd(0, os.EFD_CLOEXEC), enclosed)
+        call = _Call(make_frame if callable(params) else lambda: frame, enclosed)
+        result, fd = self._exchange_one(number, call, timeout_s, wait)
+        assert isinstance(result, dict)
+        return result, fd
+
+    def _exchange_one(self, number: int, call: _Call, timeout_s: float, wait: Wait) -> tuple[Answer, int]:
+        """Send a request and return its answer and descriptor; a refusal is raised."""
         is_answered = False
         try:
             with self._lock:
                 self._calls[number] = call
                 self._send(call)
-            is_answered = (wait or _wait)(call.fd, timeout_s)
+            is_answered = wait(call.fd, timeout_s)
         finally:
             with self._lock:
                 self._calls.pop(number, None)
@@ -127,16 +156,10 @@ class EngineLink:
                     os.close(call.received)
         if not is_answered:
             raise Unavailable(f"levityd's engine did not answer within {timeout_s:g} s; ask again")
-        assert call.reply is not None
-        if call.reply.error is not None:
-            raise call.reply.error
-        return call.reply.result, call.received
-
-    def tell(self, method: str, params: JsonObject, *, auth: str = "") -> None:
-        """Tell the engine something, if there is one that takes it, and do not wait for what it says to that."""
-        with self._lock:
-            if self._pipe is not None and self._pipe.outbox_bytes < _TOLD_LIMIT:
-                self._put(request_frame(next(self._numbers), method, params, auth))
+        assert call.answer is not None
+        if isinstance(call.answer, LevityError):
+            raise call.answer
+        return call.answer, call.received
 
     def connect(self, fd: int) -> None:
         """Use a new pipe from now on."""
@@ -147,12 +170,12 @@ class EngineLink:
         """Move bytes between the pipe and the callers, for ever. Runs in a thread of its own."""
         try:
             self._run()
-        except Exception as error:  # noqa: BLE001 Without this thread nobody is answered: the arbiter shall notice.
+        except Exception as error:  # noqa: BLE001 Without this thread no client is answered: the arbiter has to notice.
             say(f"levityd: front-end: {type(error).__name__}: {error}")
         os._exit(1)
 
     def _run(self) -> None:
-        decoder = FrameDecoder()
+        decoder = envelope_decoder()
         while True:
             poller = select.poll()
             poller.register(self._wake_read, select.POLLIN)
@@ -166,7 +189,7 @@ class EngineLink:
             if pipe_fd in ready and not self._exchange(decoder):
                 self._disconnect()
             if self._arrivals:
-                decoder = FrameDecoder()
+                decoder = envelope_decoder()
                 self._take_over(self._arrivals.popleft())
 
     def _exchange(self, decoder: FrameDecoder) -> bool:
@@ -180,27 +203,42 @@ class EngineLink:
                 return False
             decoder.feed(data)
             while isinstance(frame := decoder.next_frame(), Frame):
-                self._deliver(parse_reply(frame.body))
+                self._take(frame)
         except BlockingIOError:
             return True
         except OSError:
             return False
-        except LevityError as error:
-            # Our own engine does not send such a thing. Only a new front-end is given a new pipe: make room for it.
+        except ProtocolError as error:
+            # Our own engine does not break the stream. Only a new front-end is given a new pipe: make room for it.
             say(f"levityd: front-end: the engine is not understood: {error.message[:200]}")
             os._exit(1)
         return True
 
-    def _deliver(self, reply: Reply) -> None:
+    def _take(self, frame: Frame) -> None:
+        """Deliver a reply to its caller; ignore any other envelope."""
         assert self._pipe is not None
-        fd = self._pipe.take_descriptor() if reply.has_fd else -1
-        with self._lock:
-            call = self._calls.get(reply.id) if isinstance(reply.id, int) else None
-            if call is not None and call.reply is None:
-                call.received, fd = fd, -1
-                call.answer(reply)
+        fd = self._pipe.take_descriptor() if carries_descriptor(frame.body) else -1
+        try:
+            fd = self._deliver(open_envelope(frame.body), fd)
+        except ProtocolError as error:
+            self._log.say(f"levityd: front-end: ignored something of the engine's: {error.message[:200]}")
         if fd >= 0:
-            os.close(fd)  # Whoever asked for it has given up.
+            os.close(fd)
+
+    def _deliver(self, envelope: Envelope, fd: int) -> int:
+        """Give a reply to its caller; return the descriptor if it is not taken, because the caller has given up."""
+        if envelope.do != "reply":
+            raise ProtocolError(f"an envelope says to {envelope.do[:64]!r}")
+        with self._lock:
+            call = self._calls.get(envelope.number)
+        if call is None:
+            return fd
+        answer = _clients_answer(envelope) if call.is_clients else _own_answer(envelope)
+        with self._lock:
+            if envelope.number in self._calls and call.answer is None:
+                call.received, fd = fd, -1
+                call.take(answer)
+        return fd
 
     def _disconnect(self) -> None:
         with self._lock:
@@ -212,11 +250,10 @@ class EngineLink:
         self._disconnect()
         with self._lock:
             self._pipe = Pipe(fd)
-            for number, call in self._calls.items():
+            for call in self._calls.values():
                 if call.sent >= _SEND_LIMIT:
-                    error = InternalError(f"levityd's engine died {call.sent} times over this request")
-                    call.answer(Reply(number, {}, error))
-                elif call.reply is None:
+                    call.take(InternalError(f"levityd's engine died {call.sent} times over this request"))
+                elif call.answer is None:
                     self._send(call)
 
     def _send(self, call: _Call) -> None:
@@ -226,7 +263,7 @@ class EngineLink:
                 # A copy: the caller's own may be closed, and its number given to another, before this one is sent.
                 enclosed = os.dup(call.enclosed) if call.enclosed >= 0 else -1
             except OSError as error:
-                call.answer(Reply(None, {}, Unavailable(f"levityd has too much to do ({error.strerror}); ask again")))
+                call.take(Unavailable(f"levityd has too much to do ({error.strerror}); ask again"))
                 return
             self._put(call.make_frame(), enclosed)
 
@@ -248,6 +285,26 @@ class EngineLink:
             os.write(self._wake_write, b"w")
         except BlockingIOError:
             pass
+
+
+def _own_frame(number: int, method: str, params: JsonObject, ticket: str = "", *, has_fd: bool = False) -> bytes:
+    """Return the frame of a request of our own; InvalidRequest where a client's parameters make it too long."""
+    message = request_body(None, method, params)
+    if len(message) > FRAME_LIMIT:
+        raise InvalidRequest(f"a request of {len(message)} bytes is too long; the limit is {FRAME_LIMIT}")
+    return envelope_frame(Envelope("ask", number, message, ticket=ticket), has_fd=has_fd)
+
+
+def _clients_answer(envelope: Envelope) -> Answer:
+    """Return the reply as it is; but if the ticket does not hold any more, an error that ends the session."""
+    if envelope.error == AuthenticationError.code:
+        return AuthenticationError("the client is not known any more")
+    return envelope.body
+
+
+def _own_answer(envelope: Envelope) -> Answer:
+    reply = parse_reply(envelope.body)
+    return reply.result if reply.error is None else reply.error
 
 
 def _wait(fd: int, timeout_s: float) -> bool:

@@ -1,6 +1,6 @@
 """The front-end process.
 
-Runs in: front-end, forked by the arbiter. Owns: the server's threads and the link to the engine.
+Runs in: front-end, forked by the arbiter. Owns: the server's threads and the pipe to the engine.
 """
 
 import os
@@ -10,9 +10,9 @@ import threading
 import time
 from multiprocessing.connection import Connection
 
-from supervisor.frontend.engine_client import EngineLink
+from supervisor.frontend.engine_client import EngineClient
 from supervisor.frontend.server import Server
-from supervisor.frontend.shared import Services
+from supervisor.frontend.shared import Shared
 from supervisor.hostos.identity import become
 from supervisor.hostos.kernel import forbid_privileges, preload_libgcc
 from supervisor.ipc.child import be_child, show_front_end
@@ -34,7 +34,7 @@ def run_frontend(connection: Connection, pipe: Connection, listener: socket.sock
     try:
         control = ControlChannel(connection)
         preload_libgcc()
-        # Reading long logs is work: whoever has a short question shall not wait for many times the usual 5 ms.
+        # Reading long logs is work: a short request must not wait for many times the usual 5 ms.
         sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL_S))
         show_front_end()
         _serve(control, pipe, listener, access)
@@ -46,7 +46,7 @@ def run_frontend(connection: Connection, pipe: Connection, listener: socket.sock
 
 
 def _drop_privileges(access: Access) -> None:
-    """Be nobody where levityd is root: whoever takes over this process by what it is sent has what is open here."""
+    """Become an unprivileged user where levityd is root: an attacker may take this process over."""
     os.chdir("/")
     if access.frontend_ids is not None:
         become(*access.frontend_ids)
@@ -54,26 +54,26 @@ def _drop_privileges(access: Access) -> None:
 
 
 def _serve(control: ControlChannel, pipe: Connection, listener: socket.socket, access: Access) -> None:
-    link = EngineLink()
-    link.connect(os.dup(pipe.fileno()))
+    engine = EngineClient()
+    engine.connect(os.dup(pipe.fileno()))
     pipe.close()
-    server = Server(listener, Services(link, access))
-    # Whatever is to be loaded is loaded: the user that it becomes may not be allowed to read our own code.
+    server = Server(listener, Shared(engine, access))
+    # All code is loaded by now: the user that the front-end becomes may not be allowed to read it.
     _drop_privileges(access)
-    threading.Thread(target=link.run, daemon=True, name="link").start()
-    # It is never shut down, it ends with the process; so nothing has to wake it up to look whether it shall.
+    threading.Thread(target=engine.run, daemon=True, name="engine").start()
+    # The server ends with the process, so it need not wake up to look whether it has been shut down.
     threading.Thread(target=server.serve_forever, args=(None,), daemon=True, name="server").start()
     control.send("ready")
-    if _obey(control, link):
+    if _obey(control, engine):
         _finish(server)
 
 
-def _obey(control: ControlChannel, link: EngineLink) -> bool:
+def _obey(control: ControlChannel, engine: EngineClient) -> bool:
     """Do what the arbiter says until it says stop; False if it is gone, and the next levityd waits for our end."""
 
     def connect(message: Message) -> None:
         if (fd := message.take_descriptor()) >= 0:
-            link.connect(fd)
+            engine.connect(fd)
 
     handlers = {"ping": lambda _message: control.send("pong"), "peer": connect}
     while (message := control.wait()) is not None and message.verb != "stop":

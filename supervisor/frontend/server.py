@@ -11,32 +11,32 @@ from typing import Any
 
 from supervisor.frontend.admission.limits import source_of
 from supervisor.frontend.session import Session
-from supervisor.frontend.shared import Services
+from supervisor.frontend.shared import Shared
 from supervisor.log import say
 
 __all__ = ["Server"]
 
 _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _PAUSE_S = 0.1
-# Every request needs descriptors, too: so many are left for those who are in already.
+# Every request needs descriptors, too: so many are left for the connections that are in already.
 _RESERVE = 256
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     """A server on a socket that is bound and listening already, TCP or unix.
 
-    The base classes hand on a Session, where they speak of a request.
+    The base classes call a Session a request.
     """
 
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, listener: socket.socket, services: Services) -> None:
+    def __init__(self, listener: socket.socket, shared: Shared) -> None:
         socketserver.BaseServer.__init__(self, listener.getsockname(), socketserver.BaseRequestHandler)
         # Another front-end may still hold the same socket for a moment and take the connection that woke this one.
         listener.setblocking(False)
         self.socket = listener
-        self.services = services
+        self.shared = shared
         self.sessions: set[Session] = set()
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._first_reserved = limit - min(_RESERVE, limit // 3)
@@ -49,8 +49,8 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     def get_request(self) -> tuple[Any, Any]:
         """Accept a connection.
 
-        Out of descriptors, pause: the connection stays in the backlog and would wake us at once. OSError when there is
-        none to be served.
+        Without descriptors, pause: the connection stays in the backlog and would wake this thread at once. OSError when
+        there is no connection to serve.
         """
         try:
             connection, address = self.socket.accept()
@@ -65,15 +65,15 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         connection.setblocking(True)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if connection.family == socket.AF_UNIX:
-            return Session(connection, "unix", source_of(address), self.services), address
+            return Session(connection, "unix", source_of(address), self.shared), address
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         host, port = address[:2]
         peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        return Session(connection, peer, source_of(address), self.services), address
+        return Session(connection, peer, source_of(address), self.shared), address
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Start the connection's thread, if there may be one more."""
-        if not self.services.gate.admit(request, request.source):
+        if not self.shared.limits.admit(request, request.source):
             self.shutdown_request(request)
             return
         try:
@@ -94,10 +94,10 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
     def shutdown_request(self, request: Any) -> None:
         """Close a connection; the base class calls it, too, where something goes wrong before it has a thread."""
-        self.services.gate.leave(request)
+        self.shared.limits.leave(request)
         request.close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 The base class names them.
-        """Say in one line what went wrong with one connection; the others go on."""
+        """Log in one line what went wrong with one connection; the others go on."""
         error = sys.exc_info()[1]
         say(f"levityd: front-end: {type(error).__name__}: {error}")

@@ -1,29 +1,30 @@
-"""What all sessions share. Runs in: front-end. Owns: nothing."""
+"""The parts of the front-end that all sessions share. Runs in: front-end. Owns: nothing."""
 
 import resource
 
-from supervisor.frontend.admission.handshake import Door
-from supervisor.frontend.admission.limits import STRANGERS_LIMIT, Gate
-from supervisor.frontend.admission.server_tls import Secure
-from supervisor.frontend.engine_client import EngineLink
+from supervisor.frontend.admission.handshake import Handshake
+from supervisor.frontend.admission.limits import UNAUTHENTICATED_LIMIT, AdmissionLimits
+from supervisor.frontend.admission.server_tls import ServerTls
+from supervisor.frontend.engine_client import EngineClient
 from supervisor.frontend.operations.logs import Logs
 from supervisor.hostos.inotify import Inotify
 from supervisor.settings import Access
 
-__all__ = ["Services"]
+__all__ = ["Shared"]
 
-_DESCRIPTORS_A_STRANGER = 8
+_DESCRIPTORS_EACH = 8
 
 
-class Services:
-    """The link to the engine, who gets in and how many, and what reads the directories of tasks."""
+class Shared:
+    """The engine, the handshake and the limits of admission, and the readers of tasks' directories."""
 
-    def __init__(self, link: EngineLink, access: Access) -> None:
-        secure = None if access.tls is None else Secure(access.tls, link, has_crl=access.crl_path is not None)
-        self.link = link
-        self.door = Door(access.known, secure, link)
-        # Strangers shall leave most of the descriptors to those who are known, however few there are.
+    def __init__(self, engine: EngineClient, access: Access) -> None:
+        tls = None if access.tls is None else ServerTls(access.tls, engine, has_crl=access.crl_path is not None)
+        self.engine = engine
+        self.handshake = Handshake(access.known, tls, engine)
+        # Unauthenticated connections leave most of the descriptors to the others, however few there are.
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self.gate = Gate(strangers_limit=max(1, min(STRANGERS_LIMIT, descriptors // _DESCRIPTORS_A_STRANGER)))
-        self.changes = Inotify()
-        self.logs = Logs(self.changes)
+        unauthenticated = max(1, min(UNAUTHENTICATED_LIMIT, descriptors // _DESCRIPTORS_EACH))
+        self.limits = AdmissionLimits(unauthenticated_limit=unauthenticated)
+        self.inotify = Inotify()
+        self.logs = Logs(self.inotify)

@@ -1,7 +1,7 @@
 """One end of the pipe between front-end and engine. Runs in: engine, front-end. Owns: its descriptor, and those it got.
 
-The pipe is a byte stream: non-blocking, with levity's own frames. A descriptor goes along with the first byte of the
-frame that speaks of it (unix(7), SCM_RIGHTS), so the descriptors come in the order of those frames.
+The pipe is a byte stream: non-blocking, with levity's own frames. A descriptor goes along with the first byte of its
+frame (unix(7), SCM_RIGHTS), so descriptors come in the order of the frames that claim them.
 """
 
 import array
@@ -16,14 +16,14 @@ __all__ = ["Pipe"]
 _READ_SIZE = 256 * 1024
 # Not CMSG_SPACE, in which there would be room for two.
 _ROOM_FOR_ONE = socket.CMSG_LEN(array.array("i").itemsize)
-# So many descriptors of which no frame has spoken yet are more than an honest peer has under way.
+# An honest peer never has so many descriptors under way that no frame has claimed yet.
 _UNCLAIMED_LIMIT = 64
 
 
 class Pipe:
     """Frames out, bytes in, and descriptors both ways. OSError means that the other end is gone.
 
-    ProtocolError means that it is there, and does what none of ours does.
+    ProtocolError means that descriptors cannot be told apart any more: the stream is not to be read further.
     """
 
     def __init__(self, fd: int) -> None:
@@ -46,7 +46,7 @@ class Pipe:
         self.outbox_bytes += len(frame)
 
     def flush(self) -> None:
-        """Send what is possible now."""
+        """Send as much as the kernel takes now."""
         try:
             while self._outbox:
                 rest, fd = self._outbox[0]
@@ -73,8 +73,8 @@ class Pipe:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 self._arrived.extend(array.array("i", content[: len(content) // 4 * 4]))
         if flags & socket.MSG_CTRUNC:
-            # More than one at once, which none of ours sends; or this process may have no more, and then that one is
-            # lost, and the next would be taken for it.
+            # More than one came at once, which levityd never sends. Or this process may not have more descriptors: then
+            # this one is lost, and the next would be taken for it.
             raise ProtocolError("a descriptor is lost")
         if len(self._arrived) > _UNCLAIMED_LIMIT:
             raise ProtocolError("descriptors come that nothing is said of")
@@ -85,7 +85,7 @@ class Pipe:
         return self._arrived.popleft() if self._arrived else -1
 
     def close(self) -> None:
-        """Close it, and what was on its way."""
+        """Close it, and the descriptors that were on their way."""
         self._socket.close()
         for fd in (*(fd for _frame, fd in self._outbox if fd >= 0), *self._arrived):
             os.close(fd)

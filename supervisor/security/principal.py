@@ -1,4 +1,4 @@
-"""Who asks, and what they may do. Runs in: arbiter, engine. Owns: nothing. Never: does I/O."""
+"""Users, their roles, and the rights of each role. Runs in: arbiter, engine. Owns: nothing. Never: does I/O."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ _USER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 
 
 class Role(StrEnum):
-    """What somebody may do with tasks: see all of them; have some of one's own; everything."""
+    """A viewer may see all tasks, a user may do everything with its own, an admin everything with all."""
 
     VIEWER = "viewer"
     USER = "user"
@@ -18,14 +18,14 @@ class Role(StrEnum):
 
 
 class Right(StrEnum):
-    """What an operation asks for: to look at tasks, to start new ones, to act on those there are."""
+    """What an operation needs: to look at tasks, to start tasks, to act on existing ones."""
 
     SEE = "see"
     START = "start"
     ACT = "act"
 
 
-# What each role may do with tasks of one's own, and with those of others.
+# The rights of each role to its user's own tasks, and to the tasks of others.
 _OWN = {
     Role.VIEWER: frozenset({Right.SEE}),
     Role.USER: frozenset(Right),
@@ -40,7 +40,7 @@ _OTHERS = {
 
 @dataclass(frozen=True)
 class Principal:
-    """A user, as one who is known to be that: `uid`, `gid` and `groups` are those of a local process, else None."""
+    """An authenticated user: `uid`, `gid` and `groups` are those of its process where that is local, else None."""
 
     user: str
     role: Role
@@ -49,11 +49,11 @@ class Principal:
     groups: tuple[int, ...] | None = None
 
     def may(self, right: Right) -> bool:
-        """Whether there are tasks with which this user may do that."""
+        """Whether this user has that right to any task at all."""
         return right in _OWN[self.role]
 
     def may_with(self, right: Right, owner: str) -> bool:
-        """Whether this user may do that with a task of `owner`."""
+        """Whether this user has that right to a task of `owner`."""
         return right in (_OWN if owner == self.user else _OTHERS)[self.role]
 
     @property

@@ -1,6 +1,6 @@
 """Files that only one user may read: made so, and not believed otherwise. Runs in: arbiter, engine. Owns: nothing.
 
-Every function takes a directory that is open, and a name in it: no link on the way can be changed meanwhile.
+Every function takes an open directory and a name in it: no link on the way can be changed meanwhile.
 """
 
 import os
@@ -16,7 +16,7 @@ __all__ = ["NotPrivateError", "create", "locked", "make_directory", "open_direct
 
 
 class NotPrivateError(LevityError):
-    """A file or directory that others can read or have made, or that is of another kind: it is not to be believed.
+    """A file or directory that other users can read or have made, or of the wrong kind: it is not to be believed.
 
     The message calls it "it".
     """
@@ -44,7 +44,7 @@ def make_directory(name: str, directory_fd: int) -> int:
 
 
 def read(directory_fd: int, name: str, limit: int) -> bytes | None:
-    """Return what is in a file, of that at most `limit` bytes; None if there is none.
+    """Return the content of a file, at most `limit` bytes of it; None if there is no such file.
 
     NotPrivateError if it is not this user's alone; OSError.
     """
@@ -81,14 +81,14 @@ def create(directory_fd: int, name: str, data: bytes) -> None:
 
 
 def replace(directory_fd: int, name: str, data: bytes) -> None:
-    """Put `data` into a file in place of what was there, whole or not at all, and durably; OSError."""
+    """Replace a file's content by `data`, whole or not at all, and durably; OSError."""
     temporary = _write(directory_fd, name, data)
     files.put_in_place(temporary, name, directory_fd, durable=True)
 
 
 def _write(directory_fd: int, name: str, data: bytes) -> str:
     """Write to a temporary file, whose name begins with a dot, and return that name."""
-    # Random, for two may be at it: whoever wants only one of them to succeed takes the lock.
+    # Random, for two processes may do this at a time. Callers of which only one may succeed take the lock.
     temporary = f".{name}.{os.urandom(8).hex()}"
     try:
         files.write_file(temporary, directory_fd, data, durable=True, is_new=True)
@@ -101,7 +101,7 @@ def _write(directory_fd: int, name: str, data: bytes) -> str:
 
 @contextmanager
 def locked(directory_fd: int, name: str) -> Iterator[None]:
-    """Keep other processes that do the same out meanwhile; what a process that was killed had, is free again."""
+    """Hold a lock that keeps out other processes that take it; the lock of a killed process is free again."""
     fd = open_lock(name, directory_fd)
     try:
         wait_for_lock(fd, 0)

@@ -1,8 +1,8 @@
 """The tokens and roles in a state directory. Runs in: arbiter (to make them), engine (to check). Owns: those files.
 
-`token` is the one of levityd's own user, made by itself; `tokens/NAME` has the others; `roles.json` says which role a
-user with a certificate has. All are for levityd's user alone, and what is not, is not believed. No key and no part of a
-file is ever in an error or a message.
+`token` is that of levityd's own user, which levityd makes; `tokens/NAME` are the others; `roles.json` has the roles of
+users with certificates. A file that other users can read or write is not believed. No key and no part of a file is ever
+in an error or a message.
 """
 
 import json
@@ -50,7 +50,7 @@ def own_name() -> str:
 
 @dataclass(frozen=True)
 class Token:
-    """A key, and the user and role of whoever has it."""
+    """A key, and the user and role of a client that has it."""
 
     name: str
     role: Role
@@ -64,7 +64,7 @@ class Token:
 
 
 class TokenStore:
-    """The tokens of one state directory, which is kept open. What it reads is kept until `version` changes."""
+    """The tokens of one state directory, which is kept open. They are read again when `version` changes."""
 
     def __init__(self, directory: str = ".") -> None:
         self._fd = private.open_directory(directory)
@@ -88,7 +88,7 @@ class TokenStore:
         os.close(self._fd)
 
     def version(self) -> Version:
-        """Return what changes whenever a token or a role is added, changed or revoked, for the price of three stat(2).
+        """Return a value that changes with each token or role that is added, changed or revoked; costs three stat(2).
 
         It looks at when they changed, the directory of the others as a whole. In the first second after a change every
         call returns something new, for a second change would not show in the times. A file in `tokens` that is written
@@ -112,13 +112,13 @@ class TokenStore:
         try:
             return self._load_own()
         except (LevityError, OSError) as error:
-            self._complain(_OWN, error)
+            self._warn(_OWN, error)
             return None
 
     def ensure_own(self) -> Token:
         """Return the token of levityd's own user, made if it was missing.
 
-        LevityError if what is there cannot be believed: whoever finds out why may remove it, and has a new one then.
+        LevityError if the file cannot be believed. An operator who finds out why may remove it; then a new one is made.
         """
         try:
             with private.locked(self._fd, _LOCK):
@@ -137,8 +137,8 @@ class TokenStore:
         return [*([] if own is None else [own]), *self._load_others()]
 
     def known(self) -> list[Token]:
-        """Return what `all` does; the files are read again only when they have changed."""
-        version = self.version()  # Before the files are read: what changes meanwhile is read again.
+        """Return the same as `all`; the files are read again only when they have changed."""
+        version = self.version()  # Before the files are read: a change meanwhile has them read again.
         if version != self._known_version:
             self._known, self._known_version = self.all(), version
         return self._known
@@ -192,10 +192,10 @@ class TokenStore:
             raise _no_good(path, error) from error
 
     def roles(self) -> dict[str, Role]:
-        """Return the roles of users with certificates; who is not in there is a `user`.
+        """Return the roles of users with certificates; any other user is a `user`.
 
-        LevityError if there is a file that cannot be believed or understood: to take a viewer for a user because of
-        that would be wrong, so nobody with a certificate may be let in then.
+        LevityError if the file cannot be believed or understood: a viewer would be taken for a user, so no client with
+        a certificate may be let in then.
         """
         try:
             data = private.read(self._fd, _ROLES, _ROLES_BYTES_LIMIT)
@@ -209,7 +209,7 @@ class TokenStore:
             raise LevityError(f"{_ROLES} is damaged; mend it, or remove it and give the roles again") from None
 
     def set_role(self, user: str, role: Role | None) -> None:
-        """Give a user with a certificate a role; with None the one of whoever has not been given any. LevityError."""
+        """Give a user with a certificate a role; None takes it away again. LevityError."""
         check_user_name(user)
         try:
             with private.locked(self._fd, _LOCK):
@@ -225,7 +225,7 @@ class TokenStore:
             raise _no_good(_ROLES, error) from error
 
     def _load_own(self) -> Token | None:
-        """Return what is in `token`; None if that is missing."""
+        """Return the token in `token`; None if the file is missing."""
         data = private.read(self._fd, _OWN, _TOKEN_BYTES_LIMIT)
         if data is None:
             return None
@@ -240,7 +240,7 @@ class TokenStore:
         except FileNotFoundError:
             pass
         except (LevityError, OSError) as error:
-            self._complain(_OTHERS, error)
+            self._warn(_OTHERS, error)
         return None
 
     def _load_others(self) -> list[Token]:
@@ -250,9 +250,7 @@ class TokenStore:
         try:
             names = sorted(_names(fd))
             if len(names) > TOKENS_LIMIT:
-                self._complain(
-                    _OTHERS, LevityError(f"of {len(names)} only the first {TOKENS_LIMIT} count; the others are")
-                )
+                self._warn(_OTHERS, LevityError(f"of {len(names)} only the first {TOKENS_LIMIT} count; the others are"))
             found = (self._load_other(fd, name) for name in names[:TOKENS_LIMIT])
             return [token for token in found if token is not None]
         finally:
@@ -263,11 +261,11 @@ class TokenStore:
             data = private.read(fd, name, _TOKEN_BYTES_LIMIT)
             return None if data is None else _parse(name, data)
         except (LevityError, OSError) as error:
-            self._complain(f"{_OTHERS}/{name}", error)
+            self._warn(f"{_OTHERS}/{name}", error)
             return None
 
-    def _complain(self, path: str, error: LevityError | OSError) -> None:
-        """Say what is ignored, and why; once."""
+    def _warn(self, path: str, error: LevityError | OSError) -> None:
+        """Log which file is ignored, and why; once."""
         line = f"levityd: ignored {_no_good(path, error).message}"
         if line not in self._said:
             if len(self._said) > TOKENS_LIMIT:
@@ -277,7 +275,7 @@ class TokenStore:
 
 
 def check_user_name(name: str) -> None:
-    """InvalidRequest for what can be no name of a user with a token or a certificate."""
+    """InvalidRequest for a name that no user with a token or a certificate can have."""
     if not is_user_name(name):
         raise InvalidRequest(
             f"{name!r} is no name for a user: up to 64 letters, digits and . _ -, of which . and - not first"
@@ -296,7 +294,7 @@ def _key(text: str) -> bytes:
 
 
 def _parse(name: str, data: bytes) -> Token:
-    # `from None`, here and elsewhere: an error of a parser shows what it parsed.
+    # `from None`, here and elsewhere: a parser's error shows the text that it parsed.
     try:
         record = json.loads(data)
         version, text, created_ns = record["version"], record["token"], record["created_ns"]

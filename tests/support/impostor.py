@@ -1,4 +1,4 @@
-"""A front-end that is somebody else's: a test has its descriptors, and says to engine and arbiter what it likes.
+"""A front-end that is taken over: a test has its descriptors, and sends engine and arbiter what it likes.
 
 Owns: those descriptors.
 """
@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from levity.protocol.frames import Frame, FrameDecoder, json_frame
-from levity.protocol.messages import request_frame
+from levity.protocol.frames import Frame, json_frame
+from levity.protocol.messages import request_body
+from supervisor.ipc.envelope import Envelope, envelope_decoder, envelope_frame, open_envelope
 from tests.support.daemon import Daemon
 from tests.support.deadline import eventually
 from tests.support.paths import ROOT
@@ -64,7 +65,7 @@ class Impostor:
         self.control, self.pipe, self.listener = (socket.socket(fileno=fd) for fd in descriptors)
         for sock in (self.control, self.pipe, self.listener):
             sock.settimeout(PATIENCE_S)
-        self._decoder = FrameDecoder()
+        self._decoder = envelope_decoder()
         self._numbers = iter(range(1, 10**9))
 
     def close(self) -> None:
@@ -89,31 +90,46 @@ class Impostor:
         except (BrokenPipeError, ConnectionResetError):
             pass
 
-    def reply(self) -> dict[str, Any]:
-        """Return the engine's next reply, without its descriptors; {} when it has hung up."""
+    def reply(self) -> tuple[int, dict[str, Any]]:
+        """Return the engine's next reply and its number, without its descriptors; {} when it has hung up."""
         while not isinstance(frame := self._decoder.next_frame(), Frame):
             try:
                 data, descriptors, _flags, _address = socket.recv_fds(self.pipe, 65536, 8)
             except ConnectionResetError:
-                return {}
+                return 0, {}
             for fd in descriptors:
                 os.close(fd)
             if not data:
-                return {}
+                return 0, {}
             self._decoder.feed(data)
-        message = json.loads(frame.body)
+        envelope = open_envelope(frame.body)
+        message = json.loads(envelope.body)
         assert isinstance(message, dict)
-        return message
+        assert envelope.do == "reply"
+        assert envelope.error == message.get("error", {}).get("code")
+        return envelope.number, message
 
     def ask(
-        self, method: str, params: dict[str, Any], auth: str = "", descriptors: Sequence[int] = (), *, fd: bool = False
+        self,
+        method: str,
+        params: dict[str, Any],
+        ticket: str = "",
+        descriptors: Sequence[int] = (),
+        *,
+        fd: bool = False,
+        do: str = "ask",
     ) -> dict[str, Any]:
-        """Ask the engine and return its reply; `fd` says that a descriptor comes, whatever does."""
+        """Ask the engine and return its reply; `fd` says that a descriptor comes, whatever does.
+
+        With `do="pass"` it is asked as if a client had sent the request.
+        """
         number = next(self._numbers)
-        self.send(request_frame(number, method, params, auth, fd or bool(descriptors)), descriptors)
-        reply = self.reply()
-        assert reply.get("id") == number, reply
-        return reply
+        envelope = Envelope(do, number, request_body("id", method, params), ticket=ticket)
+        self.send(envelope_frame(envelope, has_fd=fd or bool(descriptors)), descriptors)
+        answered, message = self.reply()
+        assert answered == number, message
+        assert message["id"] == "id"
+        return message
 
     @contextmanager
     def visitor(self) -> Iterator[socket.socket]:

@@ -1,4 +1,4 @@
-"""Somebody between client and levityd: another certificate, changed bytes, recorded bytes, clear text before TLS."""
+"""An attacker between client and levityd: another certificate, changed bytes, recorded bytes, clear text before TLS."""
 
 import os
 import socket
@@ -78,7 +78,7 @@ def _serve(server: socket.socket, daemon: Daemon, tls: Certificate | None, chang
             ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             ours.load_cert_chain(tls.path, tls.key_path)
             near = ours.wrap_socket(near, server_side=True)
-        # levityd gives whoever is to begin TLS a second.
+        # levityd gives a client a second to begin TLS.
         far = socket.create_connection(("127.0.0.1", port_of(daemon)), 10)
         if tls is not None:
             far = theirs.wrap_socket(far)
@@ -156,7 +156,7 @@ def test_a_flipped_bit_ends_the_connection_and_the_task_runs_once(
 
 
 def test_what_was_recorded_is_of_no_use(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
-    """Loopback is in the clear: whoever may listen there has every byte of a dialogue."""
+    """Loopback is in the clear: a user who may listen there has every byte of a dialogue."""
     daemon = make_daemon("127.0.0.1:0").start()
     marker = tmp_path / "marker"
     sent = bytearray()

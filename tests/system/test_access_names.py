@@ -102,7 +102,7 @@ def test_names_elsewhere_in_a_certificate_are_no_user_s(guards: Guards, guarded:
 
 @on_mutual
 def test_levityd_s_own_name_takes_more_than_a_certificate(guards: Guards, guarded: Guarded) -> None:
-    """Its tasks are its own user's: whoever only has the name would have them all."""
+    """Its tasks belong to its own user: a client that only has the name would have them all."""
     own = guarded.daemon_user
     certificate = guards.ca.client(own)
     for role in (Role.USER, Role.VIEWER):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
+from levity.errors import InvalidRequest, UnknownTask
 from levity.protocol.frames import FRAME_LIMIT, json_frame
 from levity.protocol.messages import request_frame
 from tests.support.daemon import Daemon
@@ -76,10 +77,67 @@ def test_no_depth_of_nesting_separates_front_end_and_engine(healthy: Daemon) -> 
             raw.check_refused()
 
 
-def test_a_request_that_grows_when_it_is_passed_on(healthy: Daemon) -> None:
+def _filled(start: bytes, end: bytes, filling: bytes) -> bytes:
+    """Return a frame of the largest size there is."""
+    room = FRAME_LIMIT - 1 - len(start) - len(end)
+    return json_frame(start + filling * (room // len(filling)) + b" " * (room % len(filling)) + end)
+
+
+INFO_START, INFO_END = _info_with(b'"|"').split(b"|")
+# In levityd's own JSON it is three times as long.
+GROWING = "\u00e9".encode()
+
+
+@pytest.mark.parametrize("filling", [b"x", GROWING], ids=["that stays as it is", "that grows in ascii"])
+def test_a_request_of_the_largest_size_is_served(healthy: Daemon, filling: bytes) -> None:
     with Raw(healthy) as raw:
-        raw.send(json_frame(_info_with(b'"' + "\u00e9".encode() * 4_000_000 + b'"')))
-        assert "too long" in raw.reply()["error"]["message"]
+        raw.send(_filled(INFO_START, INFO_END, filling) + INFO)
+        assert raw.reply()["result"]["pid"] == healthy.pid
+        assert raw.reply()["result"]["pid"] == healthy.pid
+
+
+def _large(method: str, params: str) -> tuple[bytes, bytes]:
+    """Return what goes before and behind a large text in parameters; `|` stands for it."""
+    message = f'{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}'
+    start, end = message.encode().split(b"|")
+    return start, end
+
+
+TASK_ID = "aaaaaaaa-0000-4000-8000-000000000000"
+TOO_LARGE = {
+    # The answer would hold it, and so would that of each query.
+    "start with an environment": _large("task.start", f'{{"id":"{TASK_ID}","argv":["true"],"env":{{"X":"|"}}}}'),
+    "start with an argument": _large("task.start", f'{{"id":"{TASK_ID}","argv":["true","|"]}}'),
+    # What the front-end asks of the engine then would hold it.
+    "wait": _large("task.wait", '{"ids":["|"]}'),
+    "logs": _large("task.logs", '{"id":"|"}'),
+}
+
+
+@pytest.mark.parametrize("name", TOO_LARGE)
+def test_what_would_grow_beyond_a_frame_is_refused_and_not_done(healthy: Daemon, name: str) -> None:
+    with Raw(healthy) as raw:
+        raw.send(_filled(*TOO_LARGE[name], GROWING) + INFO)
+        reply = raw.reply()
+        assert (reply["id"], reply["error"]["code"]) == (1, InvalidRequest.code)
+        assert "too long" in reply["error"]["message"]
+        assert raw.reply()["result"]["pid"] == healthy.pid
+        raw.send(request_frame(2, "task.query", {"id": TASK_ID}))
+        assert raw.reply()["error"]["code"] == UnknownTask.code
+    assert not (healthy.state_dir / "tasks" / TASK_ID).exists()
+
+
+@pytest.mark.parametrize("filling", [b"x", GROWING], ids=["that stays as it is", "that grows in ascii"])
+@pytest.mark.parametrize("method", ["server.info", "task.query", "task.wait", "task.logs", "no.such"])
+def test_an_answer_that_no_frame_holds_is_an_error(healthy: Daemon, method: str, filling: bytes) -> None:
+    """A reply repeats the request's id."""
+    start, end = f'{{"jsonrpc":"2.0","method":"{method}","params":{{}},"id":"|"}}'.encode().split(b"|")
+    with Raw(healthy) as raw:
+        raw.send(_filled(start, end, filling) + INFO)
+        reply = raw.reply()
+        assert reply["id"] is None
+        assert "\n" not in reply["error"]["message"]
+        assert raw.reply()["result"]["pid"] == healthy.pid
 
 
 MESSAGES = {

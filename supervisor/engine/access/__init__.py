@@ -1,1 +1,1 @@
-"""Who a client is, what it may do, as whom its tasks run, and the record of all that."""
+"""Who a client is, what it may do, as which user its tasks run, and the audit of all that."""

@@ -1,7 +1,7 @@
-"""The accounts of this host, and whom a task of theirs runs as. Runs in: engine. Owns: a cache.
+"""The accounts of this host, and the ids with which their tasks run. Runs in: engine. Owns: a cache.
 
-A look-up may ask a directory server and take its time, so what was found is kept for a moment: long enough that a burst
-of requests costs one, short enough that a change of somebody's groups is soon heeded.
+A look-up may ask a directory server and take its time, so each result is kept for a moment: long enough that a burst of
+requests costs one look-up, short enough that a change of a user's groups soon counts.
 """
 
 import os
@@ -17,7 +17,7 @@ from supervisor.spool.records import JsonObject
 __all__ = ["Accounts", "of_peer", "resolve", "user_name"]
 
 _AGE_S = 60.0
-# Whoever adds an account does not want to wait, and a server that did not answer is no proof that there is none.
+# An administrator who adds an account does not want to wait, and a directory server that did not answer proves nothing.
 _ABSENCE_S = 5.0
 _SIZE = 256
 _NAME_LIMIT = 256
@@ -27,7 +27,7 @@ Value = TypeVar("Value")
 
 
 class _Cache(Generic[Key, Value]):
-    """What `find` has found, for each of the last keys that were asked for."""
+    """The results of `find` for the last keys that were asked for."""
 
     def __init__(self, find: Callable[[Key], Value | None], clock: Callable[[], float]) -> None:
         self._find = find
@@ -61,9 +61,9 @@ class Accounts:
         return _run_as(account.pw_uid, account.pw_gid, self._groups_of(account), account)
 
     def of_peer(self, uid: int, gid: int, groups: Sequence[int] | None) -> JsonObject:
-        """Return the run_as of who is at the other end of a connection: with the groups of that process, and no more.
+        """Return the run_as of the process at the other end of a connection: with its groups, and no more.
 
-        `groups` are None where the kernel does not tell: then they are those of the account.
+        `groups` are None where the kernel does not tell them: then the account's groups are taken.
         """
         account = self._by_uid.get(uid)
         if groups is None:
@@ -114,7 +114,7 @@ def _groups(account: tuple[str, int]) -> list[int] | None:
     try:
         return os.getgrouplist(*account)
     except OSError:
-        return None  # More than the kernel takes. With none of them one may less, not more.
+        return None  # More than the kernel takes. Without them a task may do less, not more.
 
 
 _accounts = Accounts()

@@ -1,4 +1,4 @@
-"""The file of the audit: numbered lines at its end, and what becomes of it when it is large. Runs in: engine.
+"""The file of the audit: append numbered lines, rotate it when it is large. Runs in: engine.
 
 Owns: the file's descriptor.
 """
@@ -20,8 +20,8 @@ _TAIL_BYTES = 64 * 1024
 class AuditFile:
     """Appends lines, each in one write(2). `append` raises OSError and may then be called again with the same event.
 
-    Each line begins with its number, `seq`. Numbers go on through rotation and restarts without a gap, so that a line
-    that was taken out of the middle is missed. Others may rename or remove the file: a new one is begun.
+    Each line begins with its number, `seq`. Numbers go on through rotation and restarts without a gap, so a line that
+    was taken out of the middle is missed. An operator may rename or remove the file: then a new one is begun.
     """
 
     def __init__(self, path: str, size_limit: int, keep: int) -> None:
@@ -32,7 +32,7 @@ class AuditFile:
         self._identity = (0, 0)
         self._size = 0
         self._seq: int | None = None
-        # How much of the line that is to be appended next is in the file: all of it did not fit.
+        # How many bytes of the next line are in the file already: the rest did not fit.
         self._begun = 0
         self._cannot_rotate = False
 
@@ -83,7 +83,7 @@ class AuditFile:
                 os.fchmod(fd, 0o600)
             seq = self._seq if self._seq is not None else self._last_seq()
             if found.st_size and os.pread(fd, 1, found.st_size - 1) != b"\n":
-                os.write(fd, b"\n")  # Whoever wrote the last line did not come to its end.
+                os.write(fd, b"\n")  # The engine that wrote the last line did not come to its end.
             undo.pop_all()
         self._fd, self._seq = fd, seq
         self._identity = (found.st_dev, found.st_ino)
@@ -91,9 +91,9 @@ class AuditFile:
         return fd, seq
 
     def _rotate(self) -> bool:
-        """Have a new file begun; where that cannot be, this one grows: a line too many is better than one too few."""
+        """Have a new file begun; False where that fails: then this file grows, which is better than to lose a line."""
         try:
-            # Up to the first gap only: if the last step fails again and again, what is kept must not be pushed out.
+            # Up to the first gap only: if the last step fails again and again, the older files must not be pushed out.
             free = next((n for n in range(1, self._keep) if not os.path.lexists(self._numbered(n))), self._keep)
             for number in range(free, 1, -1):
                 os.rename(self._numbered(number - 1), self._numbered(number))
@@ -118,7 +118,7 @@ class AuditFile:
             try:
                 last = _last_seq_in(self._numbered(number))
             except OSError:
-                pass  # None of that name, or not one of ours: the next.
+                pass  # There is none, or levityd did not write it: the next.
         return last or 0
 
 
@@ -128,7 +128,7 @@ def _last_seq_in(path: str) -> int | None:
         size = os.fstat(file.fileno()).st_size
         for start in (max(0, size - _TAIL_BYTES), 0):
             file.seek(start)
-            # One that is torn is no JSON; one that lacks nothing but its newline counts.
+            # A torn line is no JSON; a line that lacks only its newline counts.
             for line in reversed(file.read().split(b"\n")):
                 if (seq := _seq_of(line)) is not None:
                     return seq

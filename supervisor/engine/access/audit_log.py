@@ -1,6 +1,6 @@
-"""Who asked for what, and whether it was allowed: a line for each, in audit.log. Runs in: engine. Owns: its file.
+"""The audit: a line in audit.log for each request, with its user and the decision. Runs in: engine. Owns: its file.
 
-Whatever somebody put into a name or an argument, a line is one line of ASCII, and not long. No token and no environment
+Names and arguments come from clients, but a line is always one line of ASCII, and not long. No token and no environment
 is ever handed to this module.
 """
 
@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 
 from levity.timestamps import rfc3339
 from supervisor.engine.access.audit_file import AuditFile
+from supervisor.engine.access.tickets import Client
 from supervisor.log import say
 
-__all__ = ["Audit"]
+__all__ = ["Audit", "note"]
 
 _SIZE_LIMIT = 16 * 1024 * 1024
 _KEEP = 8
@@ -21,16 +22,16 @@ _TEXT_LIMIT = 256
 _ARGV_LIMIT = 4096
 # Lines that wait for the disk: 30 MB at the worst, less than one in practice.
 _PENDING_LIMIT = 1000
-# Anybody who can connect can have an authentication refused: so many at once are written, and then one each 0.1 s.
+# Any peer can have an authentication refused: so many at once are written, and then one each 0.1 s.
 _BURST = 100
 _REFILL_NS = 100_000_000
 
 
 class Audit:
-    """Writes lines; never raises: what the disk does not take now waits in memory, for the next call.
+    """Writes lines; never raises: lines that the disk does not take now wait in memory for the next call.
 
-    `now()` is wall time and `monotonic()` is not, both in nanoseconds. Lines that were not written, because there were
-    too many, are counted; the next line that is says how many, as `dropped`.
+    `now()` is wall time and `monotonic()` is not, both in nanoseconds. Lines beyond the limits are dropped and counted;
+    the next line that is written has their number, as `dropped`.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Audit:
         self._pending: deque[bytes] = deque()
         self._dropped = 0
         self._is_out = False
-        # Time that is left to be spent on refusals, _REFILL_NS each.
+        # Each refusal that is written costs _REFILL_NS of this.
         self._credit_ns = _BURST * _REFILL_NS
         self._credited_at = monotonic()
 
@@ -113,12 +114,12 @@ class Audit:
             self._dropped += 1
 
     def flush_dropped(self) -> None:
-        """Write how many lines were dropped, if there are any of which no line tells yet and it is not too soon."""
+        """Write how many lines were dropped since the last line, if any were and it is not too soon."""
         if self._dropped and self._take_credit():
             self._tell_dropped()
 
     def retry(self) -> bool:
-        """Try to write what waits for the disk; return whether nothing waits any more."""
+        """Try to write the lines that wait for the disk; return whether none waits any more."""
         while self._pending:
             try:
                 self._file.append(self._pending[0])
@@ -132,7 +133,7 @@ class Audit:
         return True
 
     def close(self) -> None:
-        """Write what can be written, and close the file."""
+        """Write the lines that can be written, and close the file."""
         if self._dropped:
             self._tell_dropped()
         self.retry()
@@ -149,6 +150,23 @@ class Audit:
             return False
         self._credit_ns -= _REFILL_NS
         return True
+
+
+def note(
+    audit: Audit, client: Client, operation: str, task: object = None, argv: object = None, refused: str = ""
+) -> None:
+    """Write a request of a client; `refused` is why it was refused, "" if it was allowed."""
+    who, decision = client.principal, "denied" if refused else "allowed"
+    audit.write(
+        operation,
+        peer=client.peer,
+        user=who.user,
+        role=who.role,
+        task=task,
+        argv=argv,
+        decision=decision,
+        reason=refused or None,
+    )
 
 
 def _capped(value: object) -> str | None:

@@ -1,91 +1,70 @@
-"""Who a client is: judge what it shows, and write it a ticket. Runs in: engine. Owns: the key that signs tickets.
+"""Authenticate clients: judge what a client shows, and give it a ticket. Runs in: engine. Owns: nothing.
 
-The front-end, which talks to strangers, has neither tokens nor the say. It shows a client's socket, passes on proofs,
-and gets a ticket, which it shows with each request of that client: the user in it is signed, so it cannot make one up,
-and what may change (tokens, roles, revocations, dates) is looked up each time. A ticket is good for every engine of
-this levityd, so a connection outlives the engine that let it in.
+The front-end talks to unauthenticated peers, so it holds no tokens and decides nothing. It shows the engine a client's
+socket, or passes proofs on, and gets a ticket, which it shows with each request of that client. Tokens, roles,
+revocations and dates may change, so they are looked up with each request.
 """
 
 import hmac
-import json
 import os
 import socket
 import time
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import Error as Base64Error
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
 
 from levity.errors import AuthenticationError, InvalidRequest, LevityError, Unavailable
 from levity.protocol.token_proof import NONCE_BYTES, client_proof, is_same, server_proof
 from supervisor.engine.access.accounts import user_name
-from supervisor.engine.access.audit_log import Audit
+from supervisor.engine.access.tickets import STALE, Client, Ticket, open_ticket, sign_ticket
 from supervisor.hostos.peers import has_left, is_accepted, peer_credentials
 from supervisor.log import say
-from supervisor.security import private_files as private
 from supervisor.security.principal import Principal, Role, is_user_name
 from supervisor.security.tokens import Token, TokenStore
-from supervisor.settings import TICKET_KEY, Access, Known
+from supervisor.settings import Access, Known
 from supervisor.spool.records import JsonObject
 
-__all__ = ["Authority", "Client", "WrongUserError", "file_version", "note", "ticket_key"]
+__all__ = ["Authenticator", "WrongUserError", "file_version"]
 
 _UNKNOWN = "levityd does not know this token; `levity login` stores another one"
-_STALE = "what let this client in does not hold any more: connect again"
 _BINDING_LIMIT = 256
-# What a client has for it (supervisor/frontend/admission/handshake.py), and a little more.
+# As long as a client has for it (supervisor/frontend/admission/handshake.py), and a little more.
 _DIALOGUE_S = 12.0
 _TIME_BYTES = 8
-# A client that is connected for longer is hung up on and connects again, by itself: levityd's own client does. So what
-# somebody who took over the front-end has seen is of use for a day at most.
+# levityd hangs up on a client that is connected for longer; levity's own client connects again by itself. So the
+# tickets that an attacker found in the front-end are of use for a day at most.
 _TICKET_AGE_S = 24 * 3600.0
-_KEY_BYTES = 32
-
-
-@dataclass(frozen=True)
-class Client:
-    """One who is let in: `principal`, from where (`peer`, for the audit), and the `ticket` that says so."""
-
-    principal: Principal
-    peer: str
-    ticket: str
-
-
-def note(
-    audit: Audit, client: Client, operation: str, task: object = None, argv: object = None, refused: str = ""
-) -> None:
-    """Write what a client asks for; `refused` says why it does not get it."""
-    who, decision = client.principal, "denied" if refused else "allowed"
-    audit.write(
-        operation,
-        peer=client.peer,
-        user=who.user,
-        role=who.role,
-        task=task,
-        argv=argv,
-        decision=decision,
-        reason=refused or None,
-    )
 
 
 class WrongUserError(AuthenticationError):
-    """A process that is known, `peer`, is not that of somebody to let in."""
+    """The process is known, `peer`, but its user is not let in."""
 
     def __init__(self, message: str, peer: str) -> None:
         super().__init__(message)
         self.peer = peer
 
 
-class Authority:
+class Authenticator:
     """Lets clients in, in the way of `access.known`, and knows them by their tickets; AuthenticationError if not.
 
-    `key` is what this state directory's secrets are made with.
+    `key` is what this state directory's secrets are made with, `monotonic()` and `wall()` are clocks, in seconds.
     """
 
-    def __init__(self, access: Access, address: str, store: TokenStore, key: bytes) -> None:
+    def __init__(
+        self,
+        access: Access,
+        address: str,
+        store: TokenStore,
+        key: bytes,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self._access = access
         self._address = address
         self._store = store
         self.key = key
+        self._monotonic = monotonic
+        self._wall = wall
         self._roles_version: object = None
         self._roles: dict[str, Role] | None = {}
         self.crl_path = access.crl_path
@@ -94,7 +73,7 @@ class Authority:
         self.own_user = user_name(self.own_uid)
 
     def __repr__(self) -> str:
-        return f"<Authority {self._access.known}, {self._store!r}>"
+        return f"<Authenticator {self._access.known}, {self._store!r}>"
 
     # Letting in
 
@@ -109,9 +88,8 @@ class Authority:
                 peer,
             )
         role = Role.ADMIN if uid == self.own_uid else Role.USER
-        return self._let_in(
-            Principal(user_name(uid), role, uid, gid, None if groups is None else tuple(groups)), peer, {"k": "peer"}
-        )
+        who = Principal(user_name(uid), role, uid, gid, None if groups is None else tuple(groups))
+        return self._let_in(Ticket(Known.PEER, who, peer, self._monotonic()))
 
     def _see(self, fd: int) -> tuple[int, int, int, list[int] | None]:
         try:
@@ -125,15 +103,15 @@ class Authority:
         except OSError as error:
             raise AuthenticationError(f"levityd cannot tell who connects: {error.strerror}") from None
         finally:
-            shown.detach()  # It is the caller's.
+            shown.detach()  # The caller owns the descriptor.
 
     def make_nonce(self) -> bytes:
         """Return a nonce for the server's part of a dialogue: only ours are taken, and only for the time of one.
 
-        So a dialogue that somebody has recorded, in the front-end say, is of no use later.
+        So a dialogue that an attacker has recorded, in the front-end say, is of no use later.
         """
         self._expect(Known.TOKEN)
-        fresh = int(time.monotonic() * 1000).to_bytes(_TIME_BYTES, "big") + os.urandom(_TIME_BYTES)
+        fresh = int(self._monotonic() * 1000).to_bytes(_TIME_BYTES, "big") + os.urandom(_TIME_BYTES)
         return fresh + self._seal(fresh)
 
     def _seal(self, fresh: bytes) -> bytes:
@@ -147,7 +125,7 @@ class Authority:
             raise InvalidRequest("a nonce or a binding is of the wrong length")
         made_s = int.from_bytes(nonce[:_TIME_BYTES], "big") / 1000
         fresh, seal = nonce[: 2 * _TIME_BYTES], nonce[2 * _TIME_BYTES :]
-        if not is_same(self._seal(fresh), seal) or time.monotonic() - made_s > _DIALOGUE_S:
+        if not is_same(self._seal(fresh), seal) or self._monotonic() - made_s > _DIALOGUE_S:
             raise AuthenticationError("the proof took too long, or is one of an earlier connection")
         return nonce, client_nonce, binding
 
@@ -157,16 +135,17 @@ class Authority:
         return server_proof(self._token_of(client_nonce).key, server_nonce, client_nonce, binding)
 
     def by_proof(self, params: JsonObject, peer: str) -> Client:
-        """Let in whoever proves to have the token of a nonce."""
+        """Let in a client that proves to have the token of its nonce."""
         server_nonce, client_nonce, binding = self._talk(params)
         token = self._token_of(client_nonce)
         if not is_same(client_proof(token.key, server_nonce, client_nonce, binding), _bytes_of(params, "proof")):
             raise AuthenticationError(_UNKNOWN)
         self._guard_own_name(token.name, token.role)
-        return self._let_in(Principal(token.name, token.role), peer, {"k": "token", "t": _mark(token)})
+        who = Principal(token.name, token.role)
+        return self._let_in(Ticket(Known.TOKEN, who, peer, self._monotonic(), token_mark=_mark(token)))
 
     def by_certificate(self, params: JsonObject, peer: str) -> Client:
-        """Let in who has shown the front-end a certificate with these common names, good until `not_after` (epoch)."""
+        """Let in a client whose certificate the front-end verified: its common names, its end `not_after` (epoch)."""
         self._expect(Known.CERTIFICATE)
         names, not_after = params.get("names"), params.get("not_after")
         if (
@@ -182,65 +161,57 @@ class Authority:
             raise AuthenticationError(
                 "the certificate is not one for clients (extended key usage), or is a CA's: have another one made"
             )
-        if isinstance(not_after, bool) or not isinstance(not_after, int | float) or not_after < time.time():
+        if isinstance(not_after, bool) or not isinstance(not_after, int | float) or not_after < self._wall():
             raise AuthenticationError("the certificate has expired: have a new one made")
-        if params.get("crl") != self.crl_version():
+        crl_version = self.crl_version()
+        if params.get("crl") != crl_version:
             raise Unavailable("the list of revoked certificates has just changed; connect again")
         role = self._role_of(names[0])
         self._guard_own_name(names[0], role)
-        facts = {"k": "certificate", "x": not_after, "c": params.get("crl")}
-        return self._let_in(Principal(names[0], role), peer, facts)
+        who = Principal(names[0], role)
+        ticket = Ticket(
+            Known.CERTIFICATE,
+            who,
+            peer,
+            self._monotonic(),
+            not_after=not_after,
+            crl_version=crl_version,
+        )
+        return self._let_in(ticket)
 
     def crl_version(self) -> str:
-        """Return what changes with the file of revoked certificates; "" if there is none."""
+        """Return the version of the file of revoked certificates; "" if there is none."""
         return file_version(self.crl_path) if self.crl_path else ""
 
     # Knowing again
 
-    def recognise(self, ticket: str) -> Client:
+    def recognise(self, text: str) -> Client:
         """Return whose ticket this is, if it still holds."""
-        facts = self._open(ticket)
-        role = self._role_by(facts)
-        if role is None or time.monotonic() > facts["a"] + _TICKET_AGE_S:
-            raise AuthenticationError(_STALE)
-        groups = None if facts["G"] is None else tuple(facts["G"])
-        return Client(Principal(facts["u"], role, facts["i"], facts["g"], groups), facts["p"], ticket)
+        ticket = open_ticket(self.key, text)
+        role = self._role_by(ticket)
+        if role is None or self._monotonic() > ticket.issued_s + _TICKET_AGE_S:
+            raise AuthenticationError(STALE)
+        return Client(replace(ticket.principal, role=role), ticket.peer, text)
 
-    def _role_by(self, facts: JsonObject) -> Role | None:
-        """Return the role that a client has by now; None if what let it in does not hold any more."""
-        if facts["k"] == "token":
-            return next((token.role for token in self._store.known() if _mark(token) == facts["t"]), None)
-        if facts["k"] == "certificate":
-            is_good = facts["x"] >= time.time() and facts["c"] == self.crl_version()
-            return self._role_of(facts["u"]) if is_good else None
-        return Role(facts["r"])
+    def _role_by(self, ticket: Ticket) -> Role | None:
+        """Return the role that a client has by now; None if its token or certificate does not hold any more."""
+        if ticket.known is Known.TOKEN:
+            return next((token.role for token in self._store.known() if _mark(token) == ticket.token_mark), None)
+        if ticket.known is Known.CERTIFICATE:
+            is_good = ticket.not_after >= self._wall() and ticket.crl_version == self.crl_version()
+            return self._role_of(ticket.principal.user) if is_good else None
+        return ticket.principal.role
 
-    def once_known(self, ticket: str) -> tuple[str, str | None]:
-        """Return from where and as which user a ticket's client was let in, for the audit; "?" and None if nobody."""
+    def once_known(self, text: str) -> tuple[str, str | None]:
+        """Return peer and user of a ticket, be it stale, for the audit; "?" and None if levityd did not sign it."""
         try:
-            facts = self._open(ticket)
+            ticket = open_ticket(self.key, text)
         except AuthenticationError:
             return "?", None
-        return facts["p"], facts["u"]
+        return ticket.peer, ticket.principal.user
 
-    def _let_in(self, who: Principal, peer: str, facts: JsonObject) -> Client:
-        facts |= {"u": who.user, "r": who.role, "i": who.uid, "g": who.gid, "G": who.groups, "p": peer}
-        facts["a"] = time.monotonic()
-        body = urlsafe_b64encode(json.dumps(facts, separators=(",", ":")).encode()).decode()
-        return Client(who, peer, f"{body}.{self._sign(body)}")
-
-    def _open(self, ticket: str) -> JsonObject:
-        body, _dot, signature = ticket.partition(".")
-        if not is_same(self._sign(body).encode(), signature.encode("ascii", "replace")):
-            raise AuthenticationError("the client is not known")
-        try:
-            facts: JsonObject = json.loads(urlsafe_b64decode(body))
-        except (ValueError, Base64Error):  # Signed by us all the same: an older levity wrote it in another way.
-            raise AuthenticationError(_STALE) from None
-        return facts
-
-    def _sign(self, body: str) -> str:
-        return hmac.digest(self.key, body.encode("ascii", "replace"), "sha256").hex()
+    def _let_in(self, ticket: Ticket) -> Client:
+        return Client(ticket.principal, ticket.peer, sign_ticket(self.key, ticket))
 
     def _token_of(self, client_nonce: bytes) -> Token:
         self._expect(Known.TOKEN)
@@ -250,7 +221,7 @@ class Authority:
         return token
 
     def _role_of(self, user: str) -> Role:
-        """Return the role of somebody with a certificate; AuthenticationError if it cannot be known."""
+        """Return the role of a user with a certificate; AuthenticationError if roles.json cannot be read."""
         version = self._store.version()
         if version != self._roles_version:
             try:
@@ -268,42 +239,13 @@ class Authority:
             raise AuthenticationError("clients are not known in this way here")
 
     def _guard_own_name(self, user: str, role: Role) -> None:
-        """Nobody becomes the owner of levityd's own tasks by a name alone."""
+        """Refuse levityd's own name, which owns levityd's own tasks, to all but administrators."""
         if user == self.own_user and role is not Role.ADMIN:
             raise AuthenticationError(f"{user} is levityd's own user, and so the name of an administrator only")
 
 
-def ticket_key() -> bytes:
-    """Return the key that signs tickets, made when there is none.
-
-    Where the disk does not take it, it is good for as long as this engine lives: clients connect again after that.
-    """
-    try:
-        return _stored_key()
-    except OSError as error:
-        say(f"levityd: {TICKET_KEY} cannot be stored ({error.strerror}): clients connect again if the engine ends")
-        return os.urandom(_KEY_BYTES)
-
-
-def _stored_key() -> bytes:
-    fd = private.open_directory(".")
-    try:
-        try:
-            key = private.read(fd, TICKET_KEY, _KEY_BYTES + 1)
-        except private.NotPrivateError:
-            key = b""
-        if key is None or len(key) != _KEY_BYTES:
-            if key is not None:
-                os.unlink(TICKET_KEY, dir_fd=fd)  # Not what we made: whoever is connected has to connect again.
-            key = os.urandom(_KEY_BYTES)
-            private.create(fd, TICKET_KEY, key)
-        return key
-    finally:
-        os.close(fd)
-
-
 def file_version(path: str) -> str:
-    """Return what is different once a file was changed or replaced; "missing" if it cannot be looked at."""
+    """Return a text that differs once a file was changed or replaced; "missing" if it cannot be looked at."""
     try:
         found = os.stat(path)
     except OSError:
@@ -312,7 +254,7 @@ def file_version(path: str) -> str:
 
 
 def _mark(token: Token) -> str:
-    """Return what tells a token from a later one of the same name, and nothing about its key."""
+    """Return a text that differs from that of a later token of the same name, and tells nothing about the key."""
     return f"{token.name} {hmac.digest(token.key, b'levity 1 mark', 'sha256').hex()}"
 
 

@@ -1,7 +1,7 @@
 """As which user of the host a task runs. Runs in: engine. Owns: nothing.
 
-Where levityd is not root there is one answer: as levityd itself. Where it is, a task runs as whoever asks for it, and
-as root, or as somebody else, only for those who may do everything.
+Where levityd is not root, every task runs as levityd's own user. Where it is root, a task runs as the user who starts
+it; only an administrator's task may run as root, or as another user.
 """
 
 import os
@@ -17,8 +17,8 @@ __all__ = ["run_as"]
 def run_as(who: Principal, wanted: str | None, own_user: str, frontend_uid: int | None) -> JsonObject | None:
     """Return the key `run_as` of a spec (None: as levityd itself). Forbidden, or InvalidRequest for an unknown user.
 
-    `wanted` is the user that the start names, None if it names none. Nothing runs as the front-end's user, which could
-    signal that.
+    `wanted` is the user that the start names, None if it names none. No task runs as the front-end's user: it could
+    signal the front-end.
     """
     account = _run_as(who, wanted, own_user)
     if account is not None and account["uid"] == frontend_uid:
@@ -60,7 +60,7 @@ def _account(name: str) -> JsonObject:
 
 
 def _not_root(who: Principal, account: JsonObject) -> JsonObject:
-    # By another name: an account with uid 0, or one that a client's name happens to be that of.
+    # An account with uid 0 may have another name than root, and a client's certificate may name it.
     if account["uid"] == 0 and who.role is not Role.ADMIN:
         raise Forbidden(f"{who.user} is root on this host, and only an administrator's tasks run as root")
     return account

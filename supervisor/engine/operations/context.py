@@ -1,7 +1,8 @@
 """What operations work with. Runs in: engine. Owns: the waits, and who was noted to feed which task."""
 
 from supervisor.engine.access.audit_log import Audit
-from supervisor.engine.access.authenticator import Authority, Client
+from supervisor.engine.access.authenticator import Authenticator
+from supervisor.engine.access.tickets import Client
 from supervisor.engine.loop import Loop
 from supervisor.engine.operations.lookup import Catalogue
 from supervisor.engine.operations.params import prefix_of
@@ -23,7 +24,7 @@ class Context:
         loop: Loop,
         tasks: Tasks,
         registry: Registry,
-        authority: Authority,
+        authenticator: Authenticator,
         audit: Audit,
         *,
         state_dir: str,
@@ -33,9 +34,9 @@ class Context:
         self.loop = loop
         self.tasks = tasks
         self.registry = registry
-        self.authority = authority
+        self.authenticator = authenticator
         self.audit = audit
-        self.lookup = Catalogue(registry, tasks.live, authority.own_user, authority.key)
+        self.lookup = Catalogue(registry, tasks.live, authenticator.own_user, authenticator.key)
         self.state_dir = state_dir
         self.log_cap = log_cap
         self.limits = limits

@@ -1,7 +1,7 @@
-"""What clients can ask of the engine: one literal table of names. Runs in: engine. Owns: the waits.
+"""The operations that clients can ask for: one literal table of names. Runs in: engine. Owns: the waits.
 
-Who asks, and whether that user may, is looked at first, in one place. What is refused, and what changes anything or
-reads output, is in the audit before it happens.
+The client's ticket and its rights are checked first, in one place. Refusals, changes and reads of output are audited
+before they take effect.
 """
 
 from collections.abc import Callable
@@ -11,18 +11,22 @@ from levity.errors import (
     AuthenticationError,
     Forbidden,
     InternalError,
+    InvalidRequest,
     LevityError,
     Unavailable,
     UnknownMethod,
     UnknownTask,
 )
-from levity.protocol.messages import Request
+from levity.protocol.frames import FRAME_LIMIT
+from levity.protocol.messages import dump_object
 from levity.version import __version__
-from supervisor.engine.access.authenticator import Client, note
+from supervisor.engine.access.audit_log import note
+from supervisor.engine.access.tickets import Client
 from supervisor.engine.operations.context import Context
 from supervisor.engine.operations.info import info
 from supervisor.engine.operations.list import list_tasks
 from supervisor.engine.operations.query import query
+from supervisor.engine.operations.request import EngineRequest
 from supervisor.engine.operations.signal import signal
 from supervisor.engine.operations.start import start
 from supervisor.engine.operations.stdin import stdin
@@ -35,19 +39,28 @@ from supervisor.spool.records import JsonObject
 
 __all__ = ["Operations"]
 
-# An operation is called with who asks, its parameters, and what to call with its result.
+# An answer adds much less than this to what it repeats of the request.
+_REPEATED_LIMIT = FRAME_LIMIT - 64 * 1024
+# levityd writes JSON in ASCII: a character of two bytes or more in UTF-8 takes six or twelve then.
+_GROWTH = 3
+
+# An operation is called with the client, its parameters, and a function that takes the result.
 Call = Callable[[Context, Client, JsonObject, Answer], None]
 
 
 class Operation(NamedTuple):
-    """`right` is what the user must have, to any task at all; with whose task is looked at when it is found."""
+    """`right` is what the user needs at all; whether the user has it to this task is checked when the task is found.
+
+    `is_repeated`: its answer, and that of each later query, repeats the request.
+    """
 
     right: Right
     call: Call
+    is_repeated: bool = False
 
 
 _TABLE = {
-    "task.start": Operation(Right.START, start),
+    "task.start": Operation(Right.START, start, is_repeated=True),
     "task.query": Operation(Right.SEE, query),
     "task.signal": Operation(Right.ACT, signal),
     "task.list": Operation(Right.SEE, list_tasks),
@@ -63,12 +76,12 @@ class Operations:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    def handle(self, request: Request, answer: Answer) -> None:
+    def handle(self, request: EngineRequest, answer: Answer) -> None:
         """Carry out one request."""
         try:
-            client = self._context.authority.recognise(request.auth)
+            client = self._context.authenticator.recognise(request.ticket)
         except AuthenticationError as error:
-            peer, user = self._context.authority.once_known(request.auth)
+            peer, user = self._context.authenticator.once_known(request.ticket)
             self._context.audit.write_refused(peer=peer, user=user, reason=error.message)
             answer(error)
             return
@@ -78,9 +91,11 @@ class Operations:
             return
         try:
             _check_right(client.principal, operation.right)
+            if operation.is_repeated:
+                _check_repeatable(request)
             operation.call(self._context, client, request.params, answer)
         except (Forbidden, UnknownTask) as error:
-            # Whether there is such a task, and of another user, is not told here either.
+            # The audit does not tell either whether there is such a task of another user.
             params = request.params
             note(
                 self._context.audit, client, request.method, params.get("id"), params.get("argv"), refused=error.message
@@ -101,12 +116,12 @@ class Operations:
         return self._context.find(client, right, params)
 
     def unwait(self, token: str) -> None:
-        """Whoever waited with this token has left."""
+        """End the wait with this token: the client has left."""
         if one := self._context.waits.pop(token, None):
             one.give_up()
 
     def forget_waits(self) -> None:
-        """The front-end is gone, and with it all who waited."""
+        """End all waits: the front-end is gone, and with it the clients that waited."""
         while self._context.waits:
             self._context.waits.popitem()[1].give_up()
 
@@ -116,3 +131,11 @@ def _check_right(who: Principal, right: Right) -> None:
         raise Forbidden(
             f"{who.user} has the role {who.role}, which may only look at tasks; an administrator can change that"
         )
+
+
+def _check_repeatable(request: EngineRequest) -> None:
+    """InvalidRequest if an answer that repeats this request would be too long for a frame."""
+    if request.size * _GROWTH <= _REPEATED_LIMIT:
+        return
+    if (length := len(dump_object(request.params))) > _REPEATED_LIMIT:
+        raise InvalidRequest(f"a request of {length} bytes is too long; the limit is {_REPEATED_LIMIT}")

@@ -1,6 +1,6 @@
-"""What the front-end asks on its own account: who a client is, and what to lend it. Runs in: engine. Owns: nothing.
+"""The operations of the front-end itself: authenticate clients, lend directories. Runs in: engine. Owns: nothing.
 
-One literal table of names, none of which a client can ask for. What is refused is told in one line, here and in the
+One literal table of names, none of which a client can ask for. A refusal is one line, for the front-end and in the
 audit; nothing else is done.
 """
 
@@ -16,20 +16,21 @@ from levity.errors import (
     LevityError,
     UnknownTask,
 )
-from levity.protocol.messages import Request
 from levity.version import __version__
-from supervisor.engine.access.audit_log import Audit
-from supervisor.engine.access.authenticator import Authority, Client, WrongUserError, file_version, note
+from supervisor.engine.access.audit_log import Audit, note
+from supervisor.engine.access.authenticator import Authenticator, WrongUserError, file_version
+from supervisor.engine.access.tickets import Client
+from supervisor.engine.operations.request import EngineRequest
 from supervisor.engine.storage import task_directory as directory
 from supervisor.log import say
 from supervisor.security.principal import Right
 from supervisor.spool.records import JsonObject
 
-__all__ = ["Lookup", "Reception"]
+__all__ = ["FrontendOperations", "Lookup"]
 
 _TEXT_LIMIT = 256
 
-# For what a task's directory is lent, and what right to it that takes.
+# The operations for which a task's directory is lent, and the right to the task that each takes.
 _BORROWERS = {"task.logs": Right.SEE, "task.stdin": Right.ACT}
 
 # Returns the id of the one task that is named by these parameters and to which the client has that right.
@@ -38,18 +39,23 @@ Lookup = Callable[[Client, Right, JsonObject], str]
 Answer = tuple[JsonObject, int]
 
 
-class Reception:
+class FrontendOperations:
     """Answers requests: `handle` returns a result and a descriptor (or -1), or raises LevityError."""
 
     def __init__(
-        self, authority: Authority, audit: Audit, spool_gid: int | None, find: Lookup, unwait: Callable[[str], None]
+        self,
+        authenticator: Authenticator,
+        audit: Audit,
+        spool_gid: int | None,
+        find: Lookup,
+        unwait: Callable[[str], None],
     ) -> None:
-        self._authority = authority
+        self._authenticator = authenticator
         self._audit = audit
         self._spool_gid = spool_gid
         self._find = find
         self._unwait = unwait
-        self._table: dict[str, Callable[[Request, int], Answer]] = {
+        self._table: dict[str, Callable[[EngineRequest, int], Answer]] = {
             "auth.peer": self._peer,
             "auth.nonce": self._make_nonce,
             "auth.begin": self._begin,
@@ -63,10 +69,10 @@ class Reception:
         }
 
     def serves(self, method: str) -> bool:
-        """Whether this is one of the front-end's own."""
+        """Whether this is an operation of the front-end's own."""
         return method in self._table
 
-    def handle(self, request: Request, fd: int) -> Answer:
+    def handle(self, request: EngineRequest, fd: int) -> Answer:
         """Answer one request; `fd` came with it (-1: none) and is closed here."""
         try:
             return self._table[request.method](request, fd)
@@ -79,58 +85,58 @@ class Reception:
             if fd >= 0:
                 os.close(fd)
 
-    def _peer(self, request: Request, fd: int) -> Answer:
+    def _peer(self, request: EngineRequest, fd: int) -> Answer:
         if fd < 0:
             raise InvalidRequest("the client's socket is missing")
-        return self._admit(request, lambda: self._authority.by_peer(fd))
+        return self._admit(request, lambda: self._authenticator.by_peer(fd))
 
-    def _make_nonce(self, _request: Request, _fd: int) -> Answer:
-        return {"nonce": self._authority.make_nonce().hex()}, -1
+    def _make_nonce(self, _request: EngineRequest, _fd: int) -> Answer:
+        return {"nonce": self._authenticator.make_nonce().hex()}, -1
 
-    def _begin(self, request: Request, _fd: int) -> Answer:
+    def _begin(self, request: EngineRequest, _fd: int) -> Answer:
         try:
-            return {"proof": self._authority.begin(request.params).hex()}, -1
+            return {"proof": self._authenticator.begin(request.params).hex()}, -1
         except (AuthenticationError, InvalidRequest) as error:
             self._refuse(_peer_of(request), error)
             raise
 
-    def _finish(self, request: Request, _fd: int) -> Answer:
-        return self._admit(request, lambda: self._authority.by_proof(request.params, _peer_of(request)))
+    def _finish(self, request: EngineRequest, _fd: int) -> Answer:
+        return self._admit(request, lambda: self._authenticator.by_proof(request.params, _peer_of(request)))
 
-    def _certificate(self, request: Request, _fd: int) -> Answer:
-        return self._admit(request, lambda: self._authority.by_certificate(request.params, _peer_of(request)))
+    def _certificate(self, request: EngineRequest, _fd: int) -> Answer:
+        return self._admit(request, lambda: self._authenticator.by_certificate(request.params, _peer_of(request)))
 
-    def _admit(self, request: Request, decide: Callable[[], Client]) -> Answer:
+    def _admit(self, request: EngineRequest, decide: Callable[[], Client]) -> Answer:
         try:
             client = decide()
         except (AuthenticationError, InvalidRequest) as error:
             self._refuse(error.peer if isinstance(error, WrongUserError) else _peer_of(request), error)
             raise
         who = client.principal
-        if request.method != "auth.peer":  # Those of the host are too many, and told apart by what they do.
+        if request.method != "auth.peer":  # Processes of this host are too many; their requests are audited.
             note(self._audit, client, "connect")
         return {"ticket": client.ticket, "user": who.user, "role": who.role, "server": f"levityd/{__version__}"}, -1
 
     def _refuse(self, peer: str, error: LevityError, user: str | None = None) -> None:
         self._audit.write_refused(peer=peer, user=user, reason=error.message)
 
-    def _recognise(self, request: Request) -> Client:
+    def _recognise(self, request: EngineRequest) -> Client:
         try:
-            return self._authority.recognise(request.auth)
+            return self._authenticator.recognise(request.ticket)
         except AuthenticationError as error:
-            peer, user = self._authority.once_known(request.auth)
+            peer, user = self._authenticator.once_known(request.ticket)
             self._refuse(peer, error, user)
             raise
 
-    def _rejected(self, request: Request, _fd: int) -> Answer:
+    def _rejected(self, request: EngineRequest, _fd: int) -> Answer:
         self._audit.write_refused(peer=_peer_of(request), reason=_text(request.params.get("reason")))
         return {}, -1
 
-    def _check(self, request: Request, _fd: int) -> Answer:
+    def _check(self, request: EngineRequest, _fd: int) -> Answer:
         self._recognise(request)
         return {}, -1
 
-    def _open_spool(self, request: Request, _fd: int) -> Answer:
+    def _open_spool(self, request: EngineRequest, _fd: int) -> Answer:
         client = self._recognise(request)
         method = str(request.params.get("for"))
         if (right := _BORROWERS.get(method)) is None:
@@ -147,24 +153,24 @@ class Reception:
         except FileNotFoundError:
             raise HostError(f"the output of task {task_id} is not stored any more") from None
 
-    def _end_wait(self, request: Request, _fd: int) -> Answer:
+    def _end_wait(self, request: EngineRequest, _fd: int) -> Answer:
         self._unwait(str(request.params.get("token", "")))
         return {}, -1
 
-    def _crl(self, request: Request, _fd: int) -> Answer:
+    def _crl(self, request: EngineRequest, _fd: int) -> Answer:
         """Return the open file of revoked certificates, if it is another one than `known`."""
-        path = self._authority.crl_path
+        path = self._authenticator.crl_path
         if path is None or (version := file_version(path)) == request.params.get("known"):
             return {}, -1
         try:
             return {"version": version}, os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            # Nobody is let in by a certificate that may be revoked.
+            # No client is let in by a certificate that may be revoked.
             say(f"levityd: {path} cannot be read ({error.strerror}); nobody can connect until it can")
             raise HostError("levityd cannot read its list of revoked certificates; its log says more") from None
 
 
-def _peer_of(request: Request) -> str:
+def _peer_of(request: EngineRequest) -> str:
     return _text(request.params.get("peer"))
 
 

@@ -4,7 +4,7 @@ import os
 
 from levity.protocol.messages import PROTOCOL_VERSION
 from levity.version import __version__
-from supervisor.engine.access.authenticator import Client
+from supervisor.engine.access.tickets import Client
 from supervisor.engine.operations.context import Context
 from supervisor.engine.tasks.live_task import Answer
 from supervisor.security.principal import Role

@@ -1,6 +1,6 @@
 """task.list: a page of a user's tasks. Runs in: engine. Owns: nothing."""
 
-from supervisor.engine.access.authenticator import Client
+from supervisor.engine.access.tickets import Client
 from supervisor.engine.operations.context import Context
 from supervisor.engine.operations.params import page_of
 from supervisor.engine.tasks.live_task import Answer

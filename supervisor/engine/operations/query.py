@@ -1,6 +1,6 @@
 """task.query: what is known of a task. Runs in: engine. Owns: nothing."""
 
-from supervisor.engine.access.authenticator import Client
+from supervisor.engine.access.tickets import Client
 from supervisor.engine.operations.context import Context
 from supervisor.engine.tasks.live_task import Answer
 from supervisor.security.principal import Right

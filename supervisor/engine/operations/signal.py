@@ -1,6 +1,7 @@
 """task.signal: ask a task to end. Runs in: engine. Owns: nothing."""
 
-from supervisor.engine.access.authenticator import Client, note
+from supervisor.engine.access.audit_log import note
+from supervisor.engine.access.tickets import Client
 from supervisor.engine.operations.context import Context
 from supervisor.engine.operations.params import grace_of
 from supervisor.engine.tasks.live_task import Answer

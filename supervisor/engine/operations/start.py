@@ -3,8 +3,9 @@
 import time
 
 from levity.errors import Conflict
-from supervisor.engine.access.authenticator import Client, note
+from supervisor.engine.access.audit_log import note
 from supervisor.engine.access.run_as import run_as
+from supervisor.engine.access.tickets import Client
 from supervisor.engine.operations.context import Context
 from supervisor.engine.operations.lookup import record_of
 from supervisor.engine.operations.params import check_start, user_of
@@ -18,7 +19,7 @@ def start(context: Context, client: Client, params: JsonObject, answer: Answer) 
     spec = check_start(params, time.time_ns(), context.log_cap)
     who = client.principal
     spec["owner"] = who.user
-    spec["run_as"] = run_as(who, user_of(params), context.authority.own_user, context.authority.frontend_uid)
+    spec["run_as"] = run_as(who, user_of(params), context.authenticator.own_user, context.authenticator.frontend_uid)
     row = context.registry.get(spec["id"])
     if row is None:
         note(context.audit, client, "task.start", spec["id"], spec["argv"])

@@ -1,7 +1,8 @@
 """task.stdin: store input, and tell the task's shim. Runs in: engine. Owns: nothing."""
 
 from levity.errors import InvalidRequest
-from supervisor.engine.access.authenticator import Client, note
+from supervisor.engine.access.audit_log import note
+from supervisor.engine.access.tickets import Client
 from supervisor.engine.operations.context import Context
 from supervisor.engine.storage.stdin_spool import parse_input, store_input
 from supervisor.engine.tasks.live_task import Answer

@@ -1,7 +1,7 @@
 """task.wait: answer once tasks are over. Runs in: engine. Owns: nothing."""
 
 from levity.errors import LevityError
-from supervisor.engine.access.authenticator import Client
+from supervisor.engine.access.tickets import Client
 from supervisor.engine.operations.context import Context
 from supervisor.engine.operations.params import wait_of
 from supervisor.engine.tasks.live_task import Answer

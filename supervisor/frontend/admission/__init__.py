@@ -1,1 +1,1 @@
-"""Who gets in: limits, TLS, and finding out who it is."""
+"""How clients get in: limits, TLS, and the handshake."""

@@ -1,6 +1,6 @@
-"""How many get in, and who must wait: the limits for strangers. Runs in: front-end. Owns: nothing. Never: does I/O.
+"""How many connections get in, and which sources have to wait. Runs in: front-end. Owns: nothing. Never: does I/O.
 
-A stranger is a connection of which it is not known yet who it is.
+A connection is unauthenticated until it is known whose it is.
 """
 
 import random
@@ -11,9 +11,9 @@ from collections.abc import Callable
 from ipaddress import IPv4Address, ip_address, ip_network
 from typing import Protocol
 
-__all__ = ["STRANGERS_LIMIT", "Gate", "source_of"]
+__all__ = ["UNAUTHENTICATED_LIMIT", "AdmissionLimits", "source_of"]
 
-STRANGERS_LIMIT = 64
+UNAUTHENTICATED_LIMIT = 64
 _KNOWN_LIMIT = 1024
 _USER_LIMIT = 256
 _SOURCES_LIMIT = 4096
@@ -26,13 +26,13 @@ _FAILURES_REMEMBERED = _FREE_FAILURES + 7
 
 class _Connection(Protocol):
     def drop(self) -> None:
-        """Hang up, from any thread; its own thread then comes to `leave`. It may be called once too late."""
+        """Hang up, from any thread; the connection's own thread then calls `leave`. It may be called once too late."""
 
 
 def source_of(address: object) -> str | None:
     """Return where a connection comes from, of an address as accept(2) gives it: one IPv4 address, or an IPv6 /64.
 
-    A /64 is what one host has the use of. None for this host itself: loopback, and unix sockets.
+    One host has the use of a whole /64. None for this host itself: loopback, and unix sockets.
     """
     if not isinstance(address, tuple):
         return None  # A unix socket's.
@@ -48,51 +48,51 @@ def source_of(address: object) -> str | None:
     return f"{ip_network((ip, 64), strict=False)}{'%' if scope else ''}{scope}"
 
 
-class Gate:
-    """Decides who gets in, from any thread. `clock()` is monotonic, in seconds.
+class AdmissionLimits:
+    """Decides which connections get in, from any thread. `clock()` is monotonic, in seconds.
 
-    Strangers are few at a time, `strangers_limit` at most. For one more, one is dropped, of the source that has most of
-    them: a flood drops its own. It may be any of that source, the new one too: were it always the oldest, a flood would
-    push out whoever needs a moment to say who it is; were it always the newest, those that say nothing would keep
+    At most `unauthenticated_limit` connections are unauthenticated. Over the limit, a random connection of the source
+    that has most is dropped, be it the new one, so that a flood evicts itself. If the oldest was dropped, a flood would
+    evict any client that needs a moment to authenticate; if the newest, connections that stay silent would keep
     everybody out.
 
-    A source whose authentications fail is refused for a while. This host is not (source None): its one address is that
-    of every local user, and to have the rightful one locked out by wrong tokens would be the attack.
+    A source whose authentications fail is refused for a while. This host is not (source None): all local users share
+    its one address, so an attacker could lock out the others with wrong tokens.
 
-    Users cannot take the room of strangers. Those who are exempt can: they must get in when everybody else is too many.
+    Users cannot take the room of unauthenticated connections. Exempt users can: an administrator has to get in when
+    everybody else is too many.
     """
 
     def __init__(
         self,
         clock: Callable[[], float] = time.monotonic,
         chance: random.Random | None = None,
-        strangers_limit: int = STRANGERS_LIMIT,
+        unauthenticated_limit: int = UNAUTHENTICATED_LIMIT,
     ) -> None:
         self._clock = clock
-        self._strangers_limit = strangers_limit
-        # Nobody shall know which one goes.
+        self._unauthenticated_limit = unauthenticated_limit
+        # An attacker shall not be able to tell which connection is dropped next.
         self._chance = chance or random.SystemRandom()
         self._lock = threading.Lock()
-        self._strangers: dict[_Connection, str | None] = {}  # guarded by self._lock
+        self._unauthenticated: dict[_Connection, str | None] = {}  # guarded by self._lock
         self._known: dict[_Connection, str] = {}  # guarded by self._lock
         self._users: Counter[str] = Counter()  # guarded by self._lock
         self._failures: OrderedDict[str, _Failures] = OrderedDict()  # guarded by self._lock; oldest first
 
     def __repr__(self) -> str:
-        return (
-            f"<Gate {len(self._strangers)} strangers, {len(self._known)} known, {len(self._failures)} sources failed>"
-        )
+        counts = f"{len(self._unauthenticated)} unauthenticated, {len(self._known)} known"
+        return f"<AdmissionLimits {counts}, {len(self._failures)} sources failed>"
 
     def admit(self, connection: _Connection, source: str | None) -> bool:
-        """Let a new connection in, as a stranger; another one may be dropped for it. False: close it."""
+        """Let a new connection in, unauthenticated; another one may be dropped for it. False: close it."""
         with self._lock:
             if self._is_penalized(source):
                 return False
-            self._strangers[connection] = source
-            room = self._strangers_limit + min(0, _KNOWN_LIMIT - len(self._known))
-            victim = self._choose_victim() if len(self._strangers) > room else None
+            self._unauthenticated[connection] = source
+            room = self._unauthenticated_limit + min(0, _KNOWN_LIMIT - len(self._known))
+            victim = self._choose_victim() if len(self._unauthenticated) > room else None
             if victim is not None:
-                del self._strangers[victim]
+                del self._unauthenticated[victim]
         if victim is connection:
             return False
         if victim is not None:
@@ -103,13 +103,13 @@ class Gate:
         return True
 
     def known(self, connection: _Connection, user: str, *, is_exempt: bool = False) -> bool:
-        """Take a stranger for `user` from now on; False when it was dropped, or there are too many already."""
+        """Count a connection as one of `user` from now on; False if it was dropped, or there are too many already."""
         with self._lock:
-            if connection not in self._strangers:
+            if connection not in self._unauthenticated:
                 return False
             if not is_exempt and (len(self._known) >= _KNOWN_LIMIT or self._users[user] >= _USER_LIMIT):
                 return False
-            del self._strangers[connection]
+            del self._unauthenticated[connection]
             self._known[connection] = user
             self._users[user] += 1
             return True
@@ -129,7 +129,7 @@ class Gate:
     def leave(self, connection: _Connection) -> None:
         """Forget a connection, whatever it was; more than once does no harm."""
         with self._lock:
-            self._strangers.pop(connection, None)
+            self._unauthenticated.pop(connection, None)
             user = self._known.pop(connection, None)
             if user is not None:
                 self._users[user] -= 1
@@ -141,14 +141,14 @@ class Gate:
         return failures is not None and self._clock() < failures.refused_until
 
     def _choose_victim(self) -> _Connection:
-        """Return any of the strangers from the source, or the sources, that have most."""
-        counts = Counter(self._strangers.values())
+        """Return a random unauthenticated connection of the source, or the sources, that have most."""
+        counts = Counter(self._unauthenticated.values())
         most = max(counts.values())
-        return self._chance.choice([one for one, source in self._strangers.items() if counts[source] == most])
+        return self._chance.choice([one for one, source in self._unauthenticated.items() if counts[source] == most])
 
 
 class _Failures:
-    """When authentications from one source failed, in the last minute and the last few; until when it is refused."""
+    """When the last few authentications from one source failed, within a minute; until when the source is refused."""
 
     __slots__ = ("_times", "refused_until")
 

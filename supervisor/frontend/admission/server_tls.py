@@ -1,6 +1,6 @@
 """TLS on the way in. Runs in: front-end, all threads. Owns: the context, and in it the server's key.
 
-What it is made of is loaded only where TLS is spoken, and before the front-end gives up its privileges.
+The TLS library is loaded only where TLS is spoken, and before the front-end gives up its privileges.
 """
 
 import os
@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from levity.errors import HostError, ProtocolError
-from supervisor.frontend.engine_client import EngineLink
+from supervisor.frontend.engine_client import EngineClient
 from supervisor.log import say
 from supervisor.settings import Tls
 from supervisor.spool.records import JsonObject
@@ -16,29 +16,29 @@ from supervisor.spool.records import JsonObject
 if TYPE_CHECKING:
     from levity.tls import SSLContext, SSLSocket
 
-__all__ = ["Secure"]
+__all__ = ["ServerTls"]
 
 
-class Secure:
-    """Speaks TLS as the server. `binding` is what proofs over a token are bound to: our certificate.
+class ServerTls:
+    """Speaks TLS as the server. Proofs over a token are bound to `binding`: levityd's certificate.
 
-    Only the engine can read the list of revoked certificates, and sees when there is another one.
+    Only the engine can read the list of revoked certificates, and it notices when the list changes.
     """
 
-    def __init__(self, settings: Tls, link: EngineLink, *, has_crl: bool) -> None:
+    def __init__(self, settings: Tls, engine: EngineClient, *, has_crl: bool) -> None:
         from levity import tls
 
         self._tls = tls
         self.binding = tls.own_binding(settings.certificate)
-        # What a call on a connection that does not wait raises.
+        # Raised by calls on a connection that does not wait.
         self.not_now: tuple[type[OSError], ...] = tls.WANTS
         self._settings = settings
-        self._link = link
+        self._engine = engine
         self._has_crl = has_crl
         self._lock = threading.Lock()
         self._crl_version = ""  # guarded by self._lock
         self._is_broken = False  # guarded by self._lock
-        # With a list, good for nothing before that is read: its version is none.
+        # Where there is a list, this context lets no client in: the engine refuses its version, "".
         self._context = self._make_context(None)  # guarded by self._lock
 
     def _make_context(self, crl: bytes | None) -> "SSLContext":
@@ -46,11 +46,11 @@ class Secure:
         return self._tls.server_context(its.certificate, its.key, its.client_ca, crl)
 
     def has_left(self, error: OSError) -> bool:
-        """Whether that is what a client leaves behind that closes its connection in the middle of TLS."""
+        """Whether the client has closed its connection in the middle of TLS."""
         return isinstance(error, self._tls.SSLEOFError)
 
     def client_facts(self, connection: "SSLSocket", crl_version: str) -> JsonObject:
-        """Return what the engine wants to know of a client's certificate, which was verified; ProtocolError."""
+        """Return the facts about a client's verified certificate by which the engine decides; ProtocolError."""
         try:
             names, not_after, is_clients = self._tls.certificate_facts(connection)
         except ValueError:
@@ -58,21 +58,21 @@ class Secure:
         return {"names": names, "not_after": not_after, "is_clients": is_clients, "crl": crl_version}
 
     def judge(self, timeout_s: float) -> "tuple[SSLContext, str]":
-        """Return by what clients are judged now, and the version of the list of revoked certificates in it.
+        """Return the context by which clients are judged now, and the version of the list of revocations in it.
 
-        Raises what the engine refuses, and HostError if the list is no good: nobody is to be let in then. No thread
-        waits for another: each asks for itself.
+        The engine's refusal is raised, and HostError if the list is no good: then no client is let in. No thread waits
+        for another: each asks for itself.
         """
         with self._lock:
             context, version = self._context, self._crl_version
         if not self._has_crl:
             return context, version
-        found, fd = self._link.fetch("tls.crl", {"known": version}, timeout_s)
+        found, fd = self._engine.fetch("tls.crl", {"known": version}, timeout_s)
         if fd >= 0:
             try:
                 context = self._make_context(_read_whole(fd))
             except (self._tls.SSLError, ValueError) as error:
-                self._complain(error)
+                self._warn(error)
                 raise HostError("levityd cannot use its list of revoked certificates; its log says more") from None
             version = str(found["version"])
             with self._lock:
@@ -80,11 +80,11 @@ class Secure:
         return context, version
 
     def refusing(self) -> "SSLContext":
-        """Return what is good enough to refuse a client in TLS."""
+        """Return a context that is good enough to refuse a client in TLS."""
         with self._lock:
             return self._context
 
-    def _complain(self, error: Exception) -> None:
+    def _warn(self, error: Exception) -> None:
         with self._lock:
             was_broken, self._is_broken = self._is_broken, True
         if not was_broken:

@@ -1,1 +1,1 @@
-"""What the front-end does itself of an operation: sending output, waiting."""
+"""The operations that the front-end does itself, or has a part in, a module each."""

@@ -2,14 +2,14 @@
 
 import threading
 
-__all__ = ["Busy"]
+__all__ = ["ActiveSenders"]
 
-# Who sent something so long ago has nothing to send.
+# A thread that last sent something so long ago has nothing to send.
 _WINDOW_S = 0.1
 _RECOUNT_S = 0.05
 
 
-class Busy:
+class ActiveSenders:
     """`count(now)` from any thread that has just sent something; `now` in monotonic seconds."""
 
     def __init__(self) -> None:

@@ -1,17 +1,17 @@
 """Let few threads at a time move many bytes. Runs in: front-end. Owns: nothing.
 
-All of them at once would not be faster, for there are only so many processors; but each thread that moves bytes, and
-each client that takes them, wants one, and whoever has a short question would wait behind them all.
+All threads at once would not be faster, for there are only so many processors. But each thread that moves bytes wants a
+processor, and so does each client that takes them; a client with a short request would wait behind them all.
 """
 
 import os
 import threading
 from collections import deque
 
-__all__ = ["Turns"]
+__all__ = ["FairSemaphore"]
 
 
-class Turns:
+class FairSemaphore:
     """So many places, given in the order in which they were asked for; a context manager that takes one."""
 
     def __init__(self, places: int | None = None) -> None:
@@ -20,7 +20,7 @@ class Turns:
         self._waiting: deque[threading.Lock] = deque()  # guarded by self._lock
 
     def __repr__(self) -> str:
-        return f"<Turns {self._free} free, {len(self._waiting)} waiting>"
+        return f"<FairSemaphore {self._free} free, {len(self._waiting)} waiting>"
 
     def __enter__(self) -> None:
         with self._lock:

@@ -1,4 +1,4 @@
-"""What a client wants to read of a task's output. Runs in: front-end. Owns: nothing. Never: does I/O."""
+"""task.logs: the parameters, checked. Runs in: front-end. Owns: nothing. Never: does I/O."""
 
 from dataclasses import dataclass
 
@@ -8,13 +8,13 @@ from supervisor.frontend.client_socket import heartbeat_of
 from supervisor.spool.layout import STREAMS
 from supervisor.spool.records import JsonObject
 
-__all__ = ["LogRequest", "parse_log_request"]
+__all__ = ["LogParams", "parse_log_params"]
 
 _NUMBERS = {name: number for number, name in STREAMS.items()}
 
 
 @dataclass(frozen=True)
-class LogRequest:
+class LogParams:
     """The parameters of a task.logs (docs/protocol.md), checked; times are nanoseconds since the epoch."""
 
     follow: bool
@@ -27,9 +27,9 @@ class LogRequest:
     heartbeat_s: float
 
 
-def parse_log_request(params: JsonObject, now_ns: int) -> LogRequest:
-    """Check the parameters of a task.logs; InvalidRequest says what is wrong. `now_ns`: what "ago" is counted from."""
-    return LogRequest(
+def parse_log_params(params: JsonObject, now_ns: int) -> LogParams:
+    """Check the parameters of a task.logs; InvalidRequest says what is wrong. "Ago" is counted from `now_ns`."""
+    return LogParams(
         follow=_flag(params, "follow"),
         tail=_whole(params, "tail"),
         since_ns=_time(params, "since", now_ns),

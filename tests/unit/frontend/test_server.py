@@ -12,10 +12,10 @@ from typing import cast
 import pytest
 
 from supervisor.frontend.server import Server
-from supervisor.frontend.shared import Services
+from supervisor.frontend.shared import Shared
 
 # Sessions only keep it until they run.
-SERVICES = cast(Services, None)
+SERVICES = cast(Shared, None)
 PAUSE_S = 0.1
 
 

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from contrib.fuzz.targets import TARGETS, decode, handshake, pipe
 from levity.errors import LevityError
 from levity.protocol.frames import json_frame
-from levity.protocol.messages import Request, dump_object, request_frame
+from levity.protocol.messages import dump_object, request_frame
 from supervisor.engine.access.audit_log import Audit
-from supervisor.engine.access.authenticator import Authority
-from supervisor.engine.operations.frontend import Reception
+from supervisor.engine.access.authenticator import Authenticator
+from supervisor.engine.operations.frontend import FrontendOperations
+from supervisor.engine.operations.request import EngineRequest
 from supervisor.security.tokens import TokenStore
 from supervisor.settings import Access, Known
 from tests.support.paths import ROOT, clean_environment
@@ -92,19 +93,21 @@ def test_the_pipe_refuses_too_many_descriptors() -> None:
 
 
 @pytest.fixture(scope="module", params=list(Known))
-def reception(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reception]:
+def operations(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FrontendOperations]:
     place = tmp_path_factory.mktemp("state")
     place.chmod(0o700)
     with TokenStore(str(place)) as store:
         store.ensure_own()
-        authority = Authority(Access(request.param), "unix:/nowhere", store, bytes(32))
+        authenticator = Authenticator(Access(request.param), "unix:/nowhere", store, bytes(32))
         audit = Audit(str(place / "audit.log"))
         audit.write_refused(peer="x", reason="so that its file is open")
 
         def find(*_: object) -> str:
             raise AssertionError("a task is looked for, and for nobody")
 
-        yield Reception(authority, audit, None, find, lambda _token: None)
+        yield FrontendOperations(authenticator, audit, None, find, lambda _token: None)
         audit.close()
 
 
@@ -122,13 +125,13 @@ ASKED += ["spool.open", "task.unwait"]
     st.sampled_from(["none", "file", "pair"]),
 )
 def test_the_engine_takes_any_request_of_a_front_end(
-    reception: Reception, capfd: pytest.CaptureFixture[str], method: str, params: Any, ticket: str, shown: str
+    operations: FrontendOperations, capfd: pytest.CaptureFixture[str], method: str, params: Any, ticket: str, shown: str
 ) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         fd = -1 if shown == "none" else os.dup(ours.fileno()) if shown == "pair" else os.open(os.devnull, os.O_RDONLY)
         try:
-            result, lent = reception.handle(Request(1, method, params, ticket, fd >= 0), fd)
+            result, lent = operations.handle(EngineRequest(method, params, ticket), fd)
         except LevityError:
             result, lent = {}, -1
     assert lent == -1

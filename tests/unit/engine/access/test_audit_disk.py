@@ -227,7 +227,7 @@ def test_it_is_not_rotated_in_the_middle_of_a_line(make_audit: Make) -> None:
 
 
 def test_so_many_wait_and_the_rest_is_counted(make_audit: Make, audit_place: Path) -> None:
-    """The first ones are kept: what somebody did who then filled the disk is of more interest than what followed."""
+    """The first ones are kept: what an attacker did before filling the disk is of more interest than what followed."""
     (audit_place / "audit.log").mkdir()
     audit = make_audit()
     for number in range(1500):

@@ -1,4 +1,4 @@
-"""As whom a task runs: never as root, or as somebody else, but for those who may do everything."""
+"""As which user a task runs: only an administrator's task runs as root, or as another user."""
 
 import os
 
@@ -56,7 +56,7 @@ def test_root_runs_as_root_and_as_anybody() -> None:
 
 @pytest.mark.parametrize("wanted", [ROOT, "bob", TOOR, "nemo"])
 @pytest.mark.parametrize("who", [local(ALICE, 1000), remote(ALICE), remote(ROOT)])
-def test_nobody_else_runs_as_somebody_else(who: Principal, wanted: str) -> None:
+def test_only_an_administrators_task_runs_as_another_user(who: Principal, wanted: str) -> None:
     if who.user == wanted:
         return
     with pytest.raises(Forbidden, match="only an admin"):

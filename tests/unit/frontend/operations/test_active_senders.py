@@ -2,17 +2,17 @@
 
 import threading
 
-from supervisor.frontend.operations.active_senders import Busy
+from supervisor.frontend.operations.active_senders import ActiveSenders
 
 
-def in_thread(busy: Busy, now: float) -> None:
+def in_thread(busy: ActiveSenders, now: float) -> None:
     thread = threading.Thread(target=busy.count, args=(now,))
     thread.start()
     thread.join()
 
 
 def test_who_sent_lately_counts_and_who_did_not_does_not() -> None:
-    busy = Busy()
+    busy = ActiveSenders()
     assert busy.count(1000.0) == 1
     assert busy.count(1000.01) == 1
     for _ in range(20):

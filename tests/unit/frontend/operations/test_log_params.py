@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from levity.errors import InvalidRequest
 from supervisor.engine.storage.stdin_spool import parse_input
 from supervisor.frontend.client_socket import heartbeat_of
-from supervisor.frontend.operations.log_params import LogRequest, parse_log_request
+from supervisor.frontend.operations.log_params import LogParams, parse_log_params
 
 NOW = 1_000_000
 
 
 def test_nothing_asked_for_is_everything_so_far() -> None:
-    expected = LogRequest(
+    expected = LogParams(
         follow=False, tail=None, since_ns=None, until_ns=None, streams=(1, 2), exact=False, start=None, heartbeat_s=10.0
     )
-    assert parse_log_request({"id": "3f2a"}, NOW) == expected
+    assert parse_log_params({"id": "3f2a"}, NOW) == expected
 
 
 def test_everything_asked_for() -> None:
@@ -33,7 +33,7 @@ def test_everything_asked_for() -> None:
         "from": {"stdout": 3, "stderr": 0},
         "heartbeat_s": 0.5,
     }
-    assert parse_log_request(params, NOW) == LogRequest(
+    assert parse_log_params(params, NOW) == LogParams(
         follow=True,
         tail=0,
         since_ns=NOW - 1,
@@ -43,8 +43,8 @@ def test_everything_asked_for() -> None:
         start={1: 3, 2: 0},
         heartbeat_s=0.5,
     )
-    assert parse_log_request({"streams": ["stderr"]}, NOW).streams == (2,)
-    assert parse_log_request({"since_ago_ns": NOW * 2}, NOW).since_ns == 0
+    assert parse_log_params({"streams": ["stderr"]}, NOW).streams == (2,)
+    assert parse_log_params({"since_ago_ns": NOW * 2}, NOW).since_ns == 0
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_everything_asked_for() -> None:
 )
 def test_what_makes_no_sense_is_refused(params: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest):
-        parse_log_request(params, NOW)
+        parse_log_params(params, NOW)
 
 
 json_values = st.recursive(
@@ -101,7 +101,7 @@ names = st.sampled_from(
 
 @given(st.dictionaries(names, json_values, max_size=6))
 def test_any_json_is_taken_or_refused(params: dict[str, Any]) -> None:
-    for parse in (lambda: parse_log_request(params, NOW), lambda: parse_input(params), lambda: heartbeat_of(params)):
+    for parse in (lambda: parse_log_params(params, NOW), lambda: parse_input(params), lambda: heartbeat_of(params)):
         try:
             parse()
         except InvalidRequest:

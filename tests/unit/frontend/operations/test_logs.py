@@ -11,9 +11,9 @@ from levity.errors import AuthenticationError
 from levity.protocol.frames import JSON
 from levity.protocol.log_decoder import LogDecoder
 from levity.protocol.messages import Request, parse_answer
-from supervisor.frontend.client_socket import Wire
+from supervisor.frontend.client_socket import ClientSocket
 from supervisor.frontend.operations import logs as logs_module
-from supervisor.frontend.operations.log_params import parse_log_request
+from supervisor.frontend.operations.log_params import parse_log_params
 from supervisor.frontend.operations.logs import Logs
 from supervisor.hostos.inotify import Inotify
 from supervisor.spool.index import RECORD_SIZE
@@ -38,8 +38,8 @@ def ask(**params: Any) -> tuple[bytes, list[str], dict[str, Any]]:
     with ours, theirs:
         theirs.settimeout(LIMIT_S)
         directory_fd = os.open(task_path(ID), os.O_RDONLY)
-        wanted = parse_log_request(params, now_ns=0)
-        reply = Logs(Inotify()).send(Wire(ours), ID, directory_fd, wanted, lambda: None)
+        wanted = parse_log_params(params, now_ns=0)
+        reply = Logs(Inotify()).send(ClientSocket(ours), ID, directory_fd, wanted, lambda: None)
         ours.shutdown(socket.SHUT_WR)
         with theirs.makefile("rb") as stream:
             frames = LogDecoder().feed(stream.read())
@@ -89,6 +89,6 @@ def test_a_client_that_may_not_read_any_more_is_cut_off_in_the_middle(
     ours, theirs = socket.socketpair()
     with ours, theirs:
         directory_fd = os.open(task_path(ID), os.O_RDONLY)
-        wanted = parse_log_request({}, now_ns=0)
+        wanted = parse_log_params({}, now_ns=0)
         with pytest.raises(AuthenticationError, match="any more"):
-            Logs(Inotify()).send(Wire(ours), ID, directory_fd, wanted, refuse)
+            Logs(Inotify()).send(ClientSocket(ours), ID, directory_fd, wanted, refuse)
