@@ -7,58 +7,56 @@ each shim: 270 KiB less while it waits, 1 ms less for start and end. Nothing els
 
 import os
 import shutil
-import socket
 from typing import NoReturn
 
 from supervisor.shim.exit_record import exit_record
-from supervisor.shim.pre_exec import Preparation
-from supervisor.shim.start import detach, start, take, undo
-from supervisor.shim.termination import DRAIN_S
+from supervisor.shim.start import ShimContext, detach, start, take, undo
 from supervisor.spool.files import write_record
 from supervisor.spool.layout import EXIT, SPEC, TASKS
 from supervisor.spool.records import DEFAULT_GRACE_S, JsonObject
 
-__all__ = ["rehearse"]
+__all__ = ["warm_up"]
 
 # Python 3.11 adapts a function after its eighth call.
 _ROUNDS = 16
 # Not a task's id, so the engine leaves it alone.
 _NAME = "rehearsal"
+_NO_STREAMS = (-1, -1, -1)
 _SPEC: JsonObject = {"id": _NAME, "argv": [_NAME], "cwd": None, "env": {_NAME: _NAME}, "grace_s": DEFAULT_GRACE_S}
 
 
-def rehearse(prepare: Preparation, hints: socket.socket) -> None:
+def warm_up(context: ShimContext) -> None:
     """Start, watch and record tasks that end before they execute anything; leaves descriptors open."""
     path = f"{TASKS}/{_NAME}"
     shutil.rmtree(path, ignore_errors=True)
     try:
         os.mkdir(path, 0o700)
         for _ in range(_ROUNDS):
-            _play(path, prepare, hints)
+            _play(path, context)
     except OSError:
         pass  # The disk is full, say: shims need more memory, no more.
     shutil.rmtree(path, ignore_errors=True)
 
 
-def _play(path: str, prepare: Preparation, hints: socket.socket) -> None:
+def _play(path: str, context: ShimContext) -> None:
     try:
-        detach("levityd: rehearsal")
+        detach("levityd: warm-up")
     except PermissionError:
         pass  # setsid(2): after the first time.
     taken = take(path)
     assert taken is not None
     directory_fd = taken[0]
     write_record(directory_fd, SPEC, _SPEC, durable=False)
-    # Here and not by the child: what that adapts is lost with it.
-    prepare.note(directory_fd, os.getpid())
-    monitor = start(_NAME, taken, _end_at_once, hints, DRAIN_S)
+    # Here and not by the child: what Python adapts in the child is lost with it.
+    context.pre_exec(directory_fd, _NO_STREAMS, os.getpid()).note()
+    monitor = start(_NAME, taken, ShimContext(_end_at_once, context.hints, context.drain_s))
     assert monitor is not None
     monitor.run()
     write_record(directory_fd, EXIT, exit_record(monitor), durable=False)
     undo(directory_fd)
 
 
-def _end_at_once(_directory_fd: int) -> NoReturn:
-    os.write(1, b"out")
-    os.write(2, b"err")
+def _end_at_once(_directory_fd: int, streams: tuple[int, int, int], _shim: int) -> NoReturn:
+    os.write(streams[1], b"out")
+    os.write(streams[2], b"err")
     os._exit(0)

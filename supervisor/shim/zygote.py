@@ -14,6 +14,7 @@ import os
 import select
 import signal
 import socket
+from functools import partial
 
 from supervisor.hostos import titles
 from supervisor.hostos.descriptors import close_all_but
@@ -21,9 +22,10 @@ from supervisor.hostos.procfs import boot_id, initial_environment, living_childr
 from supervisor.shim.command import Surroundings
 from supervisor.shim.hint import hint_socket
 from supervisor.shim.main import watch
-from supervisor.shim.pre_exec import Preparation
+from supervisor.shim.pre_exec import PreExec
+from supervisor.shim.start import ShimContext
 from supervisor.shim.termination import DRAIN_S
-from supervisor.shim.warm_up import rehearse
+from supervisor.shim.warm_up import warm_up
 from supervisor.spool.start_failure import FORK, StartFailure
 from supervisor.spool.zygote_messages import PACKET_LIMIT, Gone, gone_packet, parse_fork
 
@@ -49,13 +51,12 @@ def main(drain_s: float = DRAIN_S, verbs: int = 0) -> None:
         signal.signal(number, signal.SIG_IGN)
     # Does nothing, but without a handler Python would not write to a wakeup descriptor, the zygote's and the shims'.
     signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
-    hints = hint_socket()
-    prepare = Preparation(_surroundings(), boot_id())
+    context = ShimContext(partial(PreExec, _surroundings()), hint_socket(), drain_s)
     gc.disable()
-    rehearse(prepare, hints)
-    close_all_but([engine, hints.fileno()])
+    warm_up(context)
+    close_all_but([engine, context.hints.fileno()])
     titles.set_title("levityd: zygote", "levity-zygote")
-    zygote = _Zygote(engine, prepare, hints, drain_s, verbs)
+    zygote = _Zygote(engine, context, verbs)
     _kept = _crowd_locks()
     gc.freeze()  # Shims share these objects' memory for as long as nobody writes to their headers.
     zygote.serve()
@@ -81,16 +82,14 @@ def _surroundings() -> Surroundings:
     except OSError:
         pass  # Only root may lower it.
     home = os.fsencode(os.path.expanduser("~"))
-    return Surroundings(environment, home, oom_score_adj)
+    return Surroundings(boot_id(), environment, home, oom_score_adj)
 
 
 class _Zygote:
-    def __init__(self, engine: int, prepare: Preparation, hints: socket.socket, drain_s: float, verbs: int) -> None:
+    def __init__(self, engine: int, context: ShimContext, verbs: int) -> None:
         self._engine = engine
         self._verbs = verbs
-        self._drain_s = drain_s
-        self._prepare = prepare
-        self._hints = hints
+        self._context = context
         self._shims: dict[int, str] = {}
         # Where shims say why their task did not run, and what they have said. Read as shims are reaped: the kernel
         # keeps a few datagrams, and a shim that finds no room waits until one before it has left.
@@ -133,7 +132,7 @@ class _Zygote:
         if pid == 0:
             for fd in (self._engine, self._wakeup_read, self._wakeup_write, self._reports.fileno()):
                 os.close(fd)
-            _be_shim(task_id, self._prepare, self._hints, self._drain_s, self._report_to.fileno())
+            _be_shim(task_id, self._context, self._report_to.fileno())
         self._shims[pid] = task_id
 
     def _reap(self) -> None:
@@ -177,11 +176,11 @@ class _Zygote:
             pass  # The engine is gone; the next packet from it, an end of file, says so.
 
 
-def _be_shim(task_id: str, prepare: Preparation, hints: socket.socket, drain_s: float, report_to: int) -> None:
+def _be_shim(task_id: str, context: ShimContext, report_to: int) -> None:
     """The child's side of the fork: never returns."""
     status = _BROKEN
     try:
-        failure = watch(task_id, prepare, hints, drain_s)
+        failure = watch(task_id, context)
         if failure is not None:
             _report(report_to, f"{task_id} {failure.to_text()}")
         status = 0 if failure is None else 1

@@ -15,7 +15,7 @@ import pytest
 from levity.states import State
 from supervisor.hostos import kernel
 from supervisor.spool.layout import EXIT, SPEC, TASKS
-from supervisor.spool.start_failure import CHDIR, EXEC, HOST, StartFailure
+from supervisor.spool.start_failure import DIRECTORY, EXEC, HOST, StartFailure
 from tests.support.deadline import eventually
 from tests.support.tasks import alive
 from tests.support.zygote import Zygote
@@ -177,7 +177,7 @@ def test_it_may_enter_and_execute_what_its_user_may(zygote: Zygote, home: Path) 
     tool = home / "tool"
     tool.write_text("#!/bin/sh\nid -u\n")
     tool.chmod(0o700)
-    assert failing(zygote, ["true"], run_as=NOBODY, cwd=str(closed)) == StartFailure(CHDIR, errno.EACCES)
+    assert failing(zygote, ["true"], run_as=NOBODY, cwd=str(closed)) == StartFailure(DIRECTORY, errno.EACCES)
     assert failing(zygote, [str(tool)], run_as=NOBODY) == StartFailure(EXEC, errno.EACCES)
     assert failing(zygote, ["tool"], run_as=NOBODY, env={"PATH": f"{home}:/nowhere"}) == StartFailure(
         EXEC, errno.EACCES
@@ -246,10 +246,12 @@ def test_a_descriptor_of_levityd_s_is_no_way_into_the_state_directory(zygote: Zy
 
     The task's directory is made for everybody here, so that only the closed one above keeps others out.
     """
-    allowed = [StartFailure(CHDIR, errno.ENOENT), StartFailure(CHDIR, errno.ENOTDIR)]
+    allowed = [StartFailure(DIRECTORY, errno.ENOENT), StartFailure(DIRECTORY, errno.ENOTDIR)]
     for fd in range(3, 16):
         assert failing(zygote, ["/bin/pwd"], run_as=NOBODY, cwd=f"/proc/self/fd/{fd}") in allowed
-    assert failing(zygote, ["/bin/pwd"], run_as=NOBODY, cwd="/proc/self/cwd/tasks") == StartFailure(CHDIR, errno.ENOENT)
+    assert failing(zygote, ["/bin/pwd"], run_as=NOBODY, cwd="/proc/self/cwd/tasks") == StartFailure(
+        DIRECTORY, errno.ENOENT
+    )
     for fd in range(3, 16):
         assert failing(zygote, [f"/proc/self/fd/{fd}"], run_as=NOBODY).stage == EXEC
 
