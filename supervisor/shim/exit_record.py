@@ -13,7 +13,7 @@ __all__ = ["exit_record", "signal_name", "store", "sync_spool", "verdict"]
 
 
 def exit_record(monitor: Monitor) -> JsonObject:
-    """Return how a task ended whose monitor has returned; afterwards nothing of it is left unreaped."""
+    """Return how the task of a monitor ended that has returned, and reap all that is left of the task."""
     info, end, facts = monitor.exit_info, monitor.termination, monitor.facts()
     assert info is not None
     _reap(monitor.leader)

@@ -1,7 +1,7 @@
 """The shim: watch over one task from before its start until its record is stored.
 
-Runs in: shim, forked from the zygote. Owns: everything of its task. Depends on nothing above it: no pipe to levityd, no
-database; what it knows is on disk.
+Runs in: shim, forked from the zygote. Owns: everything of its task. It needs no other process of levityd: it has no
+pipe to one and no database, and all that it knows is on disk.
 """
 
 from supervisor.shim.exit_record import exit_record, store, sync_spool

@@ -37,14 +37,14 @@ class PreExec:
         self._shim = shim
 
     def leave_group(self) -> None:
-        """Have a process group of its own, and die with the shim."""
+        """Leave the shim's process group for a new one, and die with the shim."""
         os.setpgid(0, 0)
         self._die_with_shim()
 
     def hold_off_others(self) -> None:
-        """See to it that no other shim takes the task from here until execve(2), which closes the descriptor.
+        """Keep other shims from taking the task until execve(2), which closes the descriptor of this lock.
 
-        End this process instead if its shim no longer has the task: it was killed then, and another may have it.
+        If the shim no longer has the task, it was killed, and another shim may have the task: then end this process.
         """
         lock_fd = os.open(LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._directory_fd)
         wait_for_lock(lock_fd, START_BYTE)
@@ -52,7 +52,7 @@ class PreExec:
             os._exit(127)
 
     def note(self) -> None:
-        """Write down who watches the task. That it is started is written, too, and holds once the shim renames it."""
+        """Write which shim watches the task, and a second record that the task is started, for the shim to rename."""
         spec = load_record(self._directory_fd, SPEC)
         assert spec is not None, "the engine writes the spec before it asks for a shim"
         self.command = Command(spec, self._surroundings)
@@ -68,23 +68,23 @@ class PreExec:
     def sync(self) -> None:
         """Put the spec on the disk before the task runs: the engine tells the client the id next.
 
-        The record of who watches need not be there: a power cut ends both, and the spec says in which boot it was
-        accepted. Each fsync(2) costs a flush of the disk.
+        The record of which shim watches need not be there: a power cut ends shim and task, and the spec says in which
+        boot it was accepted. Each fsync(2) costs a flush of the disk.
         """
         for name in (SPEC, "."):
             sync_path(name, self._directory_fd)
         sync_path(TASKS)
 
     def connect(self) -> None:
-        """Have the task's pipes as descriptors 0 to 2, and its directory no longer.
+        """Make the task's pipes descriptors 0 to 2, and close the task's directory.
 
-        The task could make that its working directory, by /proc/self/fd, although it may not go there by its name.
+        By /proc/self/fd the task could make that its working directory, although it may not go there by its name.
         """
         self.command.connect(*self._streams)
         os.close(self._directory_fd)
 
     def change_user(self) -> None:
-        """Be the user that the task runs as."""
+        """Become the user that the task runs as."""
         self.command.change_user()
         # Asked again: the kernel forgets it when the user changes.
         self._die_with_shim()
@@ -95,7 +95,7 @@ class PreExec:
             os._exit(127)
 
 
-# In this order, each named as in the error when it fails.
+# In this order. The name of a step is its name in the error when it fails.
 STEPS: tuple[tuple[str, Callable[[PreExec], None]], ...] = (
     ("group", PreExec.leave_group),
     ("lock", PreExec.hold_off_others),

@@ -1,6 +1,6 @@
 """Fork a task's process and have it execute its command. Runs in: shim. Owns: nothing afterwards.
 
-Between fork and execve(2) the child runs a straight line; what fails is told through a close-on-exec pipe.
+Between fork and execve(2) the child runs a straight line; it reports a failure through a close-on-exec pipe.
 """
 
 import errno

@@ -67,7 +67,7 @@ def take(path: str) -> tuple[int, int] | None:
 
 
 def start(task_id: str, taken: tuple[int, int], context: ShimContext) -> Monitor | None:
-    """Start the task, wait for the first event and return its monitor; None if the task was run before.
+    """Start the task, wait for the first event and return the task's monitor; None if the task was run before.
 
     `taken` is what `take` returned. LaunchError or OSError if it does not run.
     """
@@ -80,7 +80,7 @@ def start(task_id: str, taken: tuple[int, int], context: ShimContext) -> Monitor
     stdout, stdout_write = os.pipe()
     stderr, stderr_write = os.pipe()
     leader = launch(context.pre_exec, directory_fd, stdin_read, stdout_write, stderr_write)
-    # From here on nothing may fail any more.
+    # From here on nothing may fail: the task runs.
     os.close(stdout_write)
     os.close(stderr_write)
     os.rename(STARTED, SHIM, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
@@ -104,7 +104,7 @@ def _claim(directory_fd: int) -> int | None:
     except FileExistsError:
         if _was_watched(directory_fd):
             return None
-    # A shim was killed before it came to start anything.
+    # An earlier shim was killed before it started anything.
     undo(directory_fd)
     return make_control(directory_fd)
 

@@ -1,7 +1,7 @@
-"""Go the way of a shim a few times before any is forked. Runs in: zygote. Owns: nothing afterwards.
+"""Do what a shim does a few times before any is forked. Runs in: zygote. Owns: nothing afterwards.
 
 Python adapts code to what it meets: it counts calls, rewrites instructions in place and remembers where it found names.
-Each shim would do so again, in pages of its own; what the zygote has adapted, all of them share. Measured on 3.11, for
+Each shim would do so again, in pages of its own; all of them share what the zygote has adapted. Measured on 3.11, for
 each shim: 270 KiB less while it waits, 1 ms less for start and end. Nothing else depends on it.
 """
 
@@ -40,7 +40,7 @@ def warm_up(context: ShimContext) -> None:
         for _ in range(_ROUNDS):
             _play(path, context)
     except OSError:
-        pass  # The disk is full, say: shims need more memory, no more.
+        pass  # A full disk, say: then shims need more memory, and nothing else changes.
     shutil.rmtree(path, ignore_errors=True)
 
 

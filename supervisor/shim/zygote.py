@@ -1,7 +1,7 @@
 """The zygote: fork a shim for each id it is told. Runs in: zygote, exec'd by the engine with `python -I -S`.
 
 Owns: its end of the engine's socket (descriptor 0). Never opens the database, a listening socket or a pipe to the
-front-end, so no shim can inherit one. It ends when the engine does; its shims go on.
+front-end, so no shim can inherit one. The zygote ends when the engine does; its shims go on.
 
 The packets between engine and zygote are in supervisor/spool/zygote_messages.py. A shim whose task did not run says why
 in one datagram to the zygote before it leaves: an exit status has no room for it, and a full disk takes no record.
@@ -31,7 +31,7 @@ from supervisor.spool.zygote_messages import PACKET_LIMIT, Gone, gone_packet, pa
 
 __all__ = ["main"]
 
-# Lower than any task's: when memory is short, the kernel shall take the task, not the one who would record it.
+# Lower than any task's: when memory is short, the kernel shall kill the task and not the shim, which records that.
 _OOM_SCORE_ADJ = b"-900"
 _BROKEN = errno.EIO
 _IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
@@ -46,10 +46,10 @@ def main(drain_s: float = DRAIN_S, verbs: int = 0) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
-    # A service manager that stops levityd signals the whole group: tasks and their shims are not what it means.
+    # A service manager that stops levityd signals the whole group: it does not mean tasks and their shims.
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    # Does nothing, but without a handler Python would not write to a wakeup descriptor, the zygote's and the shims'.
+    # It does nothing, but without a handler Python writes to no wakeup descriptor, in the zygote and in the shims.
     signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
     context = ShimContext(partial(PreExec, _surroundings()), hint_socket(), drain_s)
     gc.disable()
@@ -58,13 +58,13 @@ def main(drain_s: float = DRAIN_S, verbs: int = 0) -> None:
     titles.set_title("levityd: zygote", "levity-zygote")
     zygote = _Zygote(engine, context, verbs)
     _kept = _crowd_locks()
-    gc.freeze()  # Shims share these objects' memory for as long as nobody writes to their headers.
+    gc.freeze()  # Shims share these objects' memory for as long as no process writes to their headers.
     zygote.serve()
     os._exit(0)
 
 
 def _crowd_locks() -> list[_thread.LockType]:
-    """Leave free blocks for locks side by side, and return what shall stay alive around them.
+    """Leave free blocks for locks side by side, and return the locks that must stay alive around them.
 
     Python makes some locks anew in each forked child. Scattered over the heap, they dirty a page each.
     """
@@ -151,10 +151,10 @@ class _Zygote:
             self._kill_orphans()
 
     def _kill_orphans(self) -> None:
-        """Kill what a killed shim has left of its task. One that no other way finds has left its session and its mark.
+        """Kill what a killed shim has left of its task: the engine does not find a process without session and mark.
 
-        A living shim is the subreaper of its own, so nobody else's orphans become our children; and as long as they are
-        not reaped here, their pids are theirs. What they leave comes here in turn.
+        A living shim is the subreaper of its own task, so only a dead shim's orphans become children of the zygote. No
+        other process gets their pids until they are reaped here. Their own orphans come here in turn.
         """
         for pid in living_children(os.getpid()):
             if pid not in self._shims:
@@ -184,7 +184,7 @@ def _be_shim(task_id: str, context: ShimContext, report_to: int) -> None:
         if failure is not None:
             _report(report_to, f"{task_id} {failure.to_text()}")
         status = 0 if failure is None else 1
-    except BaseException as error:  # noqa: BLE001 - the outermost boundary: a shim has nobody to tell
+    except BaseException as error:  # noqa: BLE001 - the outermost boundary: a shim has no caller to tell
         _leave_trace(task_id, error)
     finally:
         os._exit(status)
@@ -198,8 +198,8 @@ def _report(report_to: int, text: str) -> None:
 
 
 def _leave_trace(task_id: str, error: BaseException) -> None:
-    """Append to the state directory's crash log. Only a bug of ours, or a host that refuses everything, comes here."""
-    import traceback  # Every other shim is spared its memory.
+    """Append to the state directory's crash log: a bug of levity, or a host that refuses everything."""
+    import traceback  # Here, so that it costs other shims no memory.
 
     try:
         with open("shim-crash.log", "a") as file:
