@@ -15,7 +15,7 @@ import pytest
 from levity.states import State
 from supervisor.hostos import kernel
 from supervisor.spool.layout import EXIT, SPEC, TASKS
-from supervisor.spool.start_failure import DIRECTORY, EXEC, HOST, StartFailure
+from supervisor.spool.start_failure import DIRECTORY, EXEC, StartFailure
 from tests.support.deadline import eventually
 from tests.support.tasks import alive
 from tests.support.zygote import Zygote
@@ -331,7 +331,7 @@ MALFORMED: list[Any] = [
 def test_with_a_malformed_user_nothing_runs(zygote: Zygote) -> None:
     proof = zygote.directory / "proof"
     found = {repr(run_as): failing(zygote, ["touch", str(proof)], run_as=run_as) for run_as in MALFORMED}
-    assert found == dict.fromkeys(found, StartFailure(HOST, errno.EINVAL))
+    assert found == dict.fromkeys(found, StartFailure("note", errno.EINVAL))
     assert not proof.exists()
 
 
@@ -355,5 +355,5 @@ def test_where_the_user_cannot_be_changed_for_good_nothing_runs(tmp_path: Path, 
         zygote.path(task_id).chmod(0o777)
         (zygote.path(task_id) / SPEC).chmod(0o644)
         zygote.ask(task_id)
-        assert zygote.failure(task_id) == StartFailure(HOST, errno.EPERM)
+        assert zygote.failure(task_id) == StartFailure("user", errno.EPERM)
     assert not proof.exists()

@@ -10,10 +10,11 @@ import pytest
 from supervisor.hostos.locks import try_lock
 from supervisor.shim.command import Surroundings
 from supervisor.shim.pre_exec import STEPS, PreExec
-from supervisor.shim.spawn import LaunchError, Stage, launch
+from supervisor.shim.spawn import LaunchError, launch
 from supervisor.spool.files import load_record, write_record
 from supervisor.spool.layout import LOCK, SHIM, SPEC, STARTED, TASKS, WATCH_BYTE
 from supervisor.spool.records import JsonObject
+from supervisor.spool.start_failure import StartFailure
 
 SPECIFICATION: JsonObject = {"id": "id", "argv": ["/bin/true"], "cwd": None, "env": {}, "grace_s": 5.0}
 
@@ -150,8 +151,7 @@ def test_a_shim_hears_of_each_failure(task: Task, fault: Callable[[Task], None],
     fault(task)
     with pytest.raises(LaunchError) as caught:
         task.launch()
-    assert caught.value.stage == {"directory": Stage.CHDIR, "exec": Stage.EXEC}.get(name, Stage.HOST)
-    assert caught.value.errno == (errno.EIO if number < 0 else number)
+    assert caught.value.failure == StartFailure(name, errno.EIO if number < 0 else number)
 
 
 def test_a_task_that_is_executed_has_been_noted(task: Task) -> None:
