@@ -1,1 +1,1 @@
-"""The watcher of one task, and the zygote that forks it. Lean: no psutil, sqlite3, ssl, multiprocessing."""
+"""The shim, which watches one task, and the zygote, which forks it. Lean: no psutil, sqlite3, ssl, multiprocessing."""

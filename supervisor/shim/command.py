@@ -10,16 +10,17 @@ from supervisor.hostos.descriptors import descriptor_limit_of_tasks
 from supervisor.shim.run_as import User
 from supervisor.spool.records import JsonObject
 
-__all__ = ["Program", "Surroundings"]
+__all__ = ["Command", "Surroundings"]
 
 _DEFAULT_PATH = b"/usr/local/bin:/usr/bin:/bin"
 _DEFAULT_UMASK = 0o022
 
 
 class Surroundings:
-    """What is the same for every task: the environment, home and OOM score of levityd, and what its zygote ignores."""
+    """What is the same for every task: the boot; levityd's environment, home and OOM score; what its zygote ignores."""
 
-    def __init__(self, environment: dict[bytes, bytes], home: bytes, oom_score_adj: bytes) -> None:
+    def __init__(self, boot_id: str, environment: dict[bytes, bytes], home: bytes, oom_score_adj: bytes) -> None:
+        self.boot_id = boot_id
         self.environment = environment
         self.home = home
         self.oom_score_adj = oom_score_adj
@@ -28,8 +29,8 @@ class Surroundings:
         self.ignored_signals = [n for n in signal.valid_signals() if signal.getsignal(n) is signal.SIG_IGN]
 
 
-class Program:
-    """A command with its arguments, environment and directory; the five steps to it are called in this order."""
+class Command:
+    """A command, its arguments, environment and directory; pre_exec.py says in which order its methods are called."""
 
     def __init__(self, spec: JsonObject, surroundings: Surroundings) -> None:
         self.argv = [text_to_bytes(word) for word in spec["argv"]]
@@ -49,21 +50,21 @@ class Program:
         """Return the paths to try in turn, as execvp(3) does with the task's own PATH."""
         name = self.argv[0]
         if not name:
-            return []  # Nothing has that name; execvp(3) says so, too.
+            return []  # No file has that name; execvp(3) says so, too.
         if b"/" in name:
             return [name]
         path = self.environment.get(b"PATH", _DEFAULT_PATH)
         return [os.path.join(directory, name) for directory in path.split(b":")]
 
-    def connect(self, stdin: int) -> None:
-        """Have its standard input come from this pipe if there is any, and both outputs go one way, if asked for."""
+    def connect(self, stdin: int, stdout: int, stderr: int) -> None:
+        """Make these pipes descriptors 0 to 2. Without input 0 stays /dev/null; merged output goes to `stdout`."""
         if self._has_input:
             os.dup2(stdin, 0)
-        if self._is_merged:
-            os.dup2(1, 2)
+        os.dup2(stdout, 1)
+        os.dup2(stdout if self._is_merged else stderr, 2)
 
     def restore_defaults(self) -> None:
-        """Undo what levity, Python or whoever started levityd changed and execve(2) would keep.
+        """Undo what levity, Python or the caller of levityd changed and execve(2) would keep.
 
         Before the user changes: only root may lower the OOM score and raise limits.
         """
@@ -79,12 +80,12 @@ class Program:
             pass  # No /proc: the score was not changed either.
 
     def change_user(self) -> None:
-        """Be the user whom the task runs as, if not levityd's: from here on it is about what that one may do."""
+        """Become the user that the task runs as, unless that is levityd's: the next steps have that user's rights."""
         if self._user is not None:
             self._user.become((0, 1, 2) if self._has_input else (1, 2))
 
     def enter(self) -> None:
-        """Go to the task's directory: from the home of its user, or / where that cannot be, to the one given."""
+        """Go to the home of the task's user, or / where that cannot be; from there to the directory of the spec."""
         try:
             os.chdir(self._home)
         except OSError:

@@ -1,32 +1,61 @@
 """Put together how a task ended, and store it. Runs in: shim. Owns: nothing."""
 
 import os
+import signal
 
+from levity.states import State
 from supervisor.shim.monitor import Monitor
-from supervisor.shim.verdict import verdict
 from supervisor.spool.files import insist, write_record
 from supervisor.spool.layout import EXIT, OUTPUT_MODE
 from supervisor.spool.records import JsonObject
 
-__all__ = ["exit_record", "store", "sync_spool"]
+__all__ = ["exit_record", "signal_name", "store", "sync_spool", "verdict"]
 
 
 def exit_record(monitor: Monitor) -> JsonObject:
-    """Return how a task ended whose monitor has returned; afterwards nothing of it is left unreaped."""
-    info, course, facts = monitor.exit_info, monitor.course, monitor.facts()
+    """Return how the task of a monitor ended that has returned, and reap all that is left of the task."""
+    info, end, facts = monitor.exit_info, monitor.termination, monitor.facts()
     assert info is not None
     _reap(monitor.leader)
     record = verdict(
-        info.si_code, info.si_status, signalled=course.signalled, killed=course.killed_leader, grace_s=facts["grace_s"]
+        info.si_code, info.si_status, signalled=end.was_signalled, killed=end.killed_leader, grace_s=facts["grace_s"]
     )
-    if course.sealed:
+    if end.was_cut:
         record["reason"] += "; output cut: a process outside the task's tree held its pipe open"
     for key in ("pid", "task_pid", "started_ns", "signalled_ns", "grace_s"):
         record[key] = facts.get(key)
     record["ended_ns"] = monitor.ended_ns
-    record["stdout_bytes"], record["stderr_bytes"] = monitor.writer.ends[1], monitor.writer.ends[2]
-    record["stored_bytes"] = monitor.writer.stored
+    writer = monitor.output.writer
+    record["stdout_bytes"], record["stderr_bytes"] = writer.ends[1], writer.ends[2]
+    record["stored_bytes"] = writer.stored
     return record
+
+
+def verdict(code: int, status: int, *, signalled: bool, killed: bool, grace_s: float) -> JsonObject:
+    """Return state, exit_code (0-255; 128+N for signal N), signal and reason of a task that is over. Pure.
+
+    `code` and `status` are si_code and si_status of waitid(2); `signalled`: levity sent SIGTERM; `killed`: levity sent
+    SIGKILL.
+    """
+    if code == os.CLD_EXITED:
+        reason = f"exited with code {status}" + (" after SIGTERM" if signalled else "")
+        return {"state": State.FINISHED, "exit_code": status, "signal": None, "reason": reason}
+    name = signal_name(status)
+    brutal = killed and status == signal.SIGKILL
+    if brutal:
+        reason = f"outlived the grace period of {grace_s:g} s, ended by SIGKILL"
+    else:
+        reason = f"ended by {name}" + (" and dumped core" if code == os.CLD_DUMPED else "")
+    state = State.BRUTALLY_KILLED if brutal else State.FINISHED
+    return {"state": state, "exit_code": 128 + status, "signal": name, "reason": reason}
+
+
+def signal_name(number: int) -> str:
+    """Return `SIGTERM` for 15; a real-time signal without a name of its own is counted from SIGRTMIN."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIGRTMIN+{number - signal.SIGRTMIN}"
 
 
 def _reap(leader: int) -> None:
@@ -41,11 +70,11 @@ def _reap(leader: int) -> None:
 def sync_spool(monitor: Monitor, record: JsonObject) -> None:
     """Make the output durable; say so in the record where that fails."""
     try:
-        monitor.writer.sync()
+        monitor.output.writer.sync()
     except OSError as error:
         record["reason"] += f"; the output may not survive a power cut: {os.strerror(error.errno or 0)}"
 
 
 def store(directory_fd: int, record: JsonObject) -> None:
-    """Write the exit record; when there is no room for it, wait: nobody else knows how the task ended."""
+    """Write the exit record; when there is no room for it, wait: only the shim knows how the task ended."""
     insist(directory_fd, lambda: write_record(directory_fd, EXIT, record, durable=True, mode=OUTPUT_MODE))

@@ -1,7 +1,8 @@
 """Tell the engine to look at a task. Runs in: shim. Owns: nothing: the socket is one for all shims.
 
 A hint says only "look at this id": the engine reads the task's directory, so a lost hint costs time, never truth. The
-socket's path is relative to the working directory, the state directory: no length limit, and it moves along.
+socket's path is relative to the working directory, which is the state directory: so the path has no length limit, and
+stays right when the state directory is moved.
 """
 
 import socket
@@ -34,7 +35,7 @@ def try_hint(sender: socket.socket, task_id: str) -> bool:
 
 
 class Hint:
-    """The hint of one task; `retry_at` is when to call `send` again, None when it is delivered or nobody listens."""
+    """The hint of one task; `retry_at` is when to call `send` again, None when it is delivered or no engine listens."""
 
     def __init__(self, sender: socket.socket, task_id: str, *, heard: bool) -> None:
         self.retry_at = None if heard else 0.0

@@ -1,37 +1,26 @@
-"""Watch one running task to its end. Runs in: shim. Owns: its task's pipes, spool, wait and kill timer."""
+"""Watch one running task to its end. Runs in: shim. Owns: its task's exit, the control FIFO and the kill timer."""
 
-import errno
-import fcntl
 import os
 import select
 import signal
-import sys
-import termios
 import time
 from collections.abc import Callable
 
 from supervisor.hostos.descriptors import drain
-from supervisor.hostos.locks import try_lock, unlock
 from supervisor.shim.control import ControlReader
 from supervisor.shim.hint import Hint
-from supervisor.shim.stdin_pump import Feeder
-from supervisor.shim.termination import Action, Course
+from supervisor.shim.output_pump import OutputPump
+from supervisor.shim.stdin_pump import StdinPump
+from supervisor.shim.termination import Action, Event, Termination
 from supervisor.shim.tree import has_living_children, kill_tree, reap_all_but, signal_group, signal_tree
 from supervisor.spool.commands import STDIN
-from supervisor.spool.files import insist, is_removed, load_record, write_record
-from supervisor.spool.layout import DISK_ERROR_BYTE, NO_SPACE_BYTE, SHIM
+from supervisor.spool.files import insist, load_record, write_record
+from supervisor.spool.layout import SHIM
 from supervisor.spool.records import DEFAULT_GRACE_S, JsonObject
-from supervisor.spool.writer import SpoolWriter
 
 __all__ = ["Monitor"]
 
-# A pipe holds 64 KiB (pipe(7)). One that is found full is made larger, once: fewer, larger reads; measured 1.2 to 2
-# times the throughput. Not from the start: the memory of all pipes of a user is limited (fs.pipe-user-pages-soft).
-_PIPE_SIZE = 64 * 1024
-_LARGE_PIPE_SIZE = 256 * 1024
 _DISK_RETRY_S = 0.25
-_NOTICE_S = 1.0
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 _GENTLE = (signal.SIGTERM, signal.SIGCONT)  # A stopped process acts on SIGTERM only once it goes on.
 
@@ -47,60 +36,64 @@ class Monitor:
         stdin: int,
         poller: select.poll,
         hint: Hint,
-        drain_s: float,
+        termination: Termination,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take over a task that runs. `taken`: its directory and lock.
 
-        `fds`, all known to `poller`: control FIFO, what wakes, stdout and stderr. `stdin`: -1 if nobody sends input.
+        `fds`, all known to `poller`: control FIFO, wake-up pipe, stdout, stderr. `stdin`: -1 for a task without input.
         """
-        directory_fd, self._lock_fd = taken
+        self._directory_fd = taken[0]
         control, self._wakeup_fd, stdout, stderr = fds
-        self.course = Course(drain_s)
-        self.writer = SpoolWriter(directory_fd, lambda: self.facts().get("log_cap", 0))
-        self._feeder = None if stdin < 0 else Feeder(directory_fd, stdin)
-        self._feeds = False
         self.leader = leader
         self.exit_info: os.waitid_result | None = None
         self.ended_ns = 0
-        self._directory_fd = directory_fd
-        self._streams = {stdout: 1, stderr: 2}  # read end -> stream number
-        self._read_size = dict.fromkeys(self._streams, _PIPE_SIZE)
+        self.termination = termination
+        self.output = OutputPump(
+            taken,
+            (stdout, stderr),
+            lambda: self.facts().get("log_cap", 0),
+            poller,
+            hint,
+            termination,
+            clock=clock,
+        )
+        self._stdin = None if stdin < 0 else StdinPump(self._directory_fd, stdin, poller, clock)
         self._control = ControlReader(control)
-        self._hint = hint
-        self._facts: JsonObject | None = None
-        self._unsaved = False
-        self._retry_at: float | None = None
-        self._feed_at: float | None = None
-        self._notice_at = 0.0
-        self._tree_gone = False
         self._poller = poller
-        for fd in fds:
+        self._hint = hint
+        self._clock = clock
+        self._facts: JsonObject | None = None
+        self._tell_at: float | None = None
+        self._tree_gone = False
+        for fd in (control, self._wakeup_fd):
             os.set_blocking(fd, False)
 
     def __repr__(self) -> str:
-        return f"<Monitor of {self.leader} {self.course} {self.writer}>"
+        return f"<Monitor of {self.leader} {self.termination} {self.output}>"
 
     def run(self) -> None:
-        """Return when the task is over and its output is complete (or sealed: `course.sealed`)."""
+        """Return when the task is over and its output is complete (or cut: `termination.was_cut`)."""
         self._check_children()
-        self._feed()  # What was sent before anybody listened.
-        while self._streams or not self._tree_gone or self.writer.is_blocked:
+        if self._stdin is not None:
+            self._stdin.pump()  # Input that was sent before the shim listened.
+        while not (self._tree_gone and self.output.is_done):
             ready = [fd for fd, _events in self._poller.poll(self._timeout_ms())]
-            self._read_all([fd for fd in ready if fd in self._streams])
+            self.output.read(ready)
             for fd in ready:
                 if fd == self._wakeup_fd:
                     drain(fd)
                 elif fd == self._control.fd:
                     self._obey()
-                elif self._feeds:
-                    self._feed()
+                elif self._stdin is not None and fd == self._stdin.fd:
+                    self._stdin.pump()
             self._check_children()
-            self._on_time(time.monotonic())
+            self._on_time(self._clock())
 
     @property
-    def has_input(self) -> bool:
+    def takes_input(self) -> bool:
         """Whether a client may send input to the task."""
-        return self._feeder is not None
+        return self._stdin is not None
 
     def facts(self) -> JsonObject:
         """Return what shim.json says. Read when needed, not kept: most tasks are never signalled, memory is dear."""
@@ -110,139 +103,37 @@ class Monitor:
         return self._facts
 
     def _timeout_ms(self) -> float | None:
-        times = [
-            at for at in (self.course.deadline, self._retry_at, self._feed_at, self._hint.retry_at) if at is not None
-        ]
+        stdin_at = None if self._stdin is None else self._stdin.retry_at
+        timers = (self.termination.deadline, self.output.retry_at, stdin_at, self._tell_at, self._hint.retry_at)
+        times = [at for at in timers if at is not None]
         # Rounded up: a poll that returns just before the deadline would be followed by another one.
-        return max(0.0, (min(times) - time.monotonic()) * 1000 + 1) if times else None
+        return max(0.0, (min(times) - self._clock()) * 1000 + 1) if times else None
 
     def _on_time(self, now: float) -> None:
-        for action in self.course.tick(now, blocked=self.writer.is_blocked):
-            self._act(action)
-        if self._retry_at is not None and now >= self._retry_at:
-            self._retry_at = None
-            self._store(self.writer.flush)
-            if self._unsaved:
-                self._tell()
-        if self._feed_at is not None and now >= self._feed_at:
-            self._feed_at = None
-            self._feed()
-        if self._hint.retry_at is not None and now >= self._hint.retry_at:
+        self._act(self.termination.tick(now, is_blocked=self.output.writer.is_blocked))
+        if _is_due(self.output.retry_at, now):
+            self.output.retry()
+        if _is_due(self._tell_at, now):
+            self._tell()
+        if self._stdin is not None and _is_due(self._stdin.retry_at, now):
+            self._stdin.pump()
+        if _is_due(self._hint.retry_at, now):
             self._hint.send(now)
-
-    # Output
-
-    def _read_all(self, ready: list[int]) -> None:
-        """Read the streams that have something, in the order in which it came as far as that can be known.
-
-        What is in a pipe when it is looked at is older than what comes to the other one afterwards. So no more is read
-        than that, unless there is only one. Of bytes that are in both pipes nobody knows which came first.
-        """
-        if len(self._streams) == 1:
-            for fd in ready:
-                self._read(fd, self._read_size[fd])
-        elif ready:
-            amounts = {fd: _available(fd) for fd in ready}
-            for fd in self._streams:
-                if fd not in amounts and (amount := _available(fd)):
-                    amounts[fd] = amount
-            for fd, amount in amounts.items():
-                # Nothing in it, and yet ready: that is its end.
-                self._read(fd, min(amount or 1, self._read_size[fd]))
-
-    def _read(self, fd: int, amount: int) -> None:
-        if self.writer.is_blocked:
-            return
-        try:
-            data = os.read(fd, amount)
-        except BlockingIOError:
-            return
-        if not data:
-            self._close(fd)
-            return
-        if len(data) == _PIPE_SIZE == self._read_size[fd]:
-            self._enlarge(fd)
-        stream, time_ns = self._streams[fd], time.time_ns()
-        self._store(lambda: self.writer.write(stream, data, time_ns))
-
-    def _store(self, write: Callable[[], None]) -> None:
-        """Write to the spool. While it takes nothing, nothing is read either: the task's pipes fill and it waits."""
-        was_blocked, rotations = self.writer.is_blocked, self.writer.rotations
-        try:
-            write()
-        except OSError as error:
-            if is_removed(self._directory_fd):
-                raise  # Somebody removed the task's directory. The task goes with its shim: nobody could find it.
-            # ENOSPC, EDQUOT, EFBIG and EIO alike: no byte may be dropped, so try again until it is possible.
-            self._retry_at = time.monotonic() + _DISK_RETRY_S
-            if not was_blocked:
-                try_lock(self._lock_fd, NO_SPACE_BYTE if error.errno in _NO_SPACE else DISK_ERROR_BYTE)
-        if self.writer.rotations != rotations and time.monotonic() >= self._notice_at:
-            # All tasks together may store only so much; a flood is told of now and then.
-            self._notice_at = time.monotonic() + _NOTICE_S
-            self._hint.send(time.monotonic())
-        if self.writer.is_blocked == was_blocked:
-            return
-        if was_blocked:
-            unlock(self._lock_fd, NO_SPACE_BYTE)
-            unlock(self._lock_fd, DISK_ERROR_BYTE)
-            if self._tree_gone:
-                # Nobody was listened to meanwhile.
-                self.course.tree_gone(time.monotonic())
-        self._hint.send(time.monotonic())
-        for fd in self._streams:
-            # Not modify(fd, 0): poll(2) reports the end of a pipe nevertheless, again and again.
-            if self.writer.is_blocked:
-                self._poller.unregister(fd)
-            else:
-                self._poller.register(fd, select.POLLIN)
-
-    def _enlarge(self, fd: int) -> None:
-        self._read_size[fd] = _LARGE_PIPE_SIZE
-        try:
-            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _LARGE_PIPE_SIZE)
-        except (OSError, AttributeError):
-            pass  # The user's limit is reached (EPERM), or the system has no such call.
-
-    # Input
-
-    def _feed(self) -> None:
-        """Pass on what input there is; wait for the task where it has not read the last of it yet."""
-        if self._feeder is None:
-            return
-        fd, was_full = self._feeder.fd, self._feeds
-        try:
-            self._feeds = self._feeder.feed()
-        except OSError:
-            # A disk that cannot be read now; nothing was taken from it yet.
-            self._feeds = False
-            self._feed_at = time.monotonic() + _DISK_RETRY_S
-        if self._feeds and not was_full:
-            self._poller.register(fd, select.POLLOUT)
-        elif was_full and not self._feeds:
-            self._poller.unregister(fd)
-
-    def _close(self, fd: int) -> None:
-        if not self.writer.is_blocked:
-            self._poller.unregister(fd)
-        os.close(fd)
-        del self._streams[fd]
-
-    # The way to the end
 
     def _obey(self) -> None:
         for command in self._control.commands():
             if command["do"] == STDIN:
-                self._feed()
+                if self._stdin is not None:
+                    self._stdin.pump()
                 continue
             grace_s: float = command["grace_s"] if "grace_s" in command else self.facts()["grace_s"]
-            if actions := self.course.signal(time.monotonic(), grace_s):
+            action = self.termination.on(Event.ASKED, self._clock(), grace_s)
+            if action is not Action.NOTHING:
                 self.facts().setdefault("signalled_ns", time.time_ns())
                 self.facts()["grace_s"] = grace_s
-                # Told first: the answer to whoever asked waits for it.
+                # Persist first: the client's reply waits for this record.
                 self._tell()
-            for action in actions:
-                self._act(action)
+            self._act(action)
 
     def _check_children(self) -> None:
         if self._tree_gone:
@@ -253,11 +144,10 @@ class Monitor:
                 return
             self.ended_ns = time.time_ns()
             if has_living_children():
-                for action in self.course.leader_exited(time.monotonic(), self.facts()["grace_s"]):
-                    self._act(action)
+                self._act(self.termination.on(Event.LEADER_GONE, self._clock(), self.facts()["grace_s"]))
         if not has_living_children():
             self._tree_gone = True
-            self.course.tree_gone(time.monotonic())
+            self._act(self.termination.on(Event.TREE_GONE, self._clock()))
 
     def _act(self, action: Action) -> None:
         if action is Action.TERM_GROUP:
@@ -266,36 +156,19 @@ class Monitor:
             signal_tree(self.leader, _GENTLE)
         elif action is Action.KILL_TREE:
             kill_tree(self.leader)
-        else:
-            self._seal()
-
-    def _seal(self) -> None:
-        for fd in list(self._streams):
-            left = _available(fd)
-            while left > 0 and not self.writer.is_blocked:
-                self._read(fd, min(left, self._read_size[fd]))
-                left -= self._read_size[fd]
-            self._read(fd, 1)  # Its end, if nobody has it open.
-        if self.writer.is_blocked:
-            # Nothing may be left in a pipe: once more, when the disk has taken what was read.
-            self.course.tree_gone(time.monotonic())
-            return
-        for fd in list(self._streams):
-            self.course.cut()
-            self._close(fd)
+        elif action is Action.SEAL:
+            self.output.seal()
 
     def _tell(self) -> None:
         """Store the facts and have the engine look at them. A full disk must not hinder the task: try again later."""
         try:
             write_record(self._directory_fd, SHIM, self.facts(), durable=False)
-            self._unsaved = False
         except OSError:
-            self._unsaved = True
-            self._retry_at = time.monotonic() + _DISK_RETRY_S
+            self._tell_at = self._clock() + _DISK_RETRY_S
             return
-        self._hint.send(time.monotonic())
+        self._tell_at = None
+        self._hint.send(self._clock())
 
 
-def _available(fd: int) -> int:
-    """Return how many bytes are in a pipe (FIONREAD, ioctl_pipe(2))."""
-    return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, b"\0\0\0\0"), sys.byteorder)
+def _is_due(at: float | None, now: float) -> bool:
+    return at is not None and now >= at

@@ -1,66 +1,110 @@
-"""Make ready what a task needs before it is executed. Runs in: the task's own process, before execve(2). Owns: nothing.
+"""The steps of a task's process from fork(2) to execve(2), as a row. Runs in: the task's own process. Owns: nothing.
 
 Here and not in the shim, because the memory of this process is gone with execve(2), while every page that a shim writes
 to stays its own for as long as the task lives.
 """
 
 import os
+import signal
 import time
+from collections.abc import Callable
 
 from supervisor.hostos.files import sync_path
+from supervisor.hostos.kernel import request_parent_death_signal
 from supervisor.hostos.locks import lock_holder, open_lock, wait_for_lock
 from supervisor.hostos.procfs import start_ticks
-from supervisor.shim.command import Program, Surroundings
+from supervisor.shim.command import Command, Surroundings
 from supervisor.spool.commands import COMMANDS_VERSION
 from supervisor.spool.files import load_record, write_record
 from supervisor.spool.layout import LOCK, SHIM, SPEC, START_BYTE, STARTED, TASKS, WATCH_BYTE
 from supervisor.spool.records import JsonObject
 
-__all__ = ["Preparation"]
+__all__ = ["STEPS", "MakePreExec", "PreExec"]
+
+# Makes the steps of one task: its open directory; the pipes of stdin, stdout and stderr; the pid of its shim.
+MakePreExec = Callable[[int, tuple[int, int, int], int], "PreExec"]
 
 
-class Preparation:
-    """Makes each task ready; called with its open directory."""
+class PreExec:
+    """What one task's process does before it executes its command; `command` is there from the step "note" on."""
 
-    def __init__(self, surroundings: Surroundings, boot_id: str) -> None:
+    command: Command
+
+    def __init__(self, surroundings: Surroundings, directory_fd: int, streams: tuple[int, int, int], shim: int) -> None:
+        """Do nothing yet. `streams`: the pipes of stdin (-1 for none), stdout and stderr; `shim`: its pid."""
         self._surroundings = surroundings
-        self._boot_id = boot_id
+        self._directory_fd = directory_fd
+        self._streams = streams
+        self._shim = shim
 
-    def __call__(self, directory_fd: int) -> Program:
-        """Note who watches the accepted task, make the task durable, and return what to execute.
+    def leave_group(self) -> None:
+        """Leave the shim's process group for a new one, and die with the shim."""
+        os.setpgid(0, 0)
+        self._die_with_shim()
 
-        The spec is on the disk before the task runs: the id will be told to the client next. Who watches need not be:
-        a power cut ends both, and the spec says in which boot it was accepted. Each fsync(2) costs a flush of the disk.
+    def hold_off_others(self) -> None:
+        """Keep other shims from taking the task until execve(2), which closes the descriptor of this lock.
+
+        If the shim no longer has the task, it was killed, and another shim may have the task: then end this process.
         """
-        shim = os.getppid()
-        _hold_off_others(directory_fd, shim)
-        program = self.note(directory_fd, shim)
-        for name in (SPEC, "."):
-            sync_path(name, directory_fd)
-        sync_path(TASKS)
-        return program
+        lock_fd = open_lock(LOCK, self._directory_fd, create=False)
+        wait_for_lock(lock_fd, START_BYTE)
+        if lock_holder(lock_fd, WATCH_BYTE) != self._shim:
+            os._exit(127)
 
-    def note(self, directory_fd: int, shim: int) -> Program:
-        """Write down who watches the task. That it is started is written, too, and holds once the shim renames it."""
-        spec = load_record(directory_fd, SPEC)
+    def note(self) -> None:
+        """Write which shim watches the task, and a second record that the task is started, for the shim to rename."""
+        spec = load_record(self._directory_fd, SPEC)
         assert spec is not None, "the engine writes the spec before it asks for a shim"
-        program = Program(spec, self._surroundings)
-        facts: JsonObject = {"pid": shim, "start_ticks": start_ticks(shim), "boot_id": self._boot_id}
+        self.command = Command(spec, self._surroundings)
+        boot_id = self._surroundings.boot_id
+        facts: JsonObject = {"pid": self._shim, "start_ticks": start_ticks(self._shim), "boot_id": boot_id}
         facts["grace_s"] = spec["grace_s"]
         facts["log_cap"] = spec.get("log_cap", 0)
         facts["commands"] = COMMANDS_VERSION
-        write_record(directory_fd, SHIM, facts, durable=False)
+        write_record(self._directory_fd, SHIM, facts, durable=False)
         facts.update(task_pid=os.getpid(), started_ns=time.time_ns())
-        write_record(directory_fd, STARTED, facts, durable=False)
-        return program
+        write_record(self._directory_fd, STARTED, facts, durable=False)
+
+    def sync(self) -> None:
+        """Put the spec on the disk before the task runs: the engine tells the client the id next.
+
+        The record of which shim watches need not be there: a power cut ends shim and task, and the spec says in which
+        boot it was accepted. Each fsync(2) costs a flush of the disk.
+        """
+        for name in (SPEC, "."):
+            sync_path(name, self._directory_fd)
+        sync_path(TASKS)
+
+    def connect(self) -> None:
+        """Make the task's pipes descriptors 0 to 2, and close the task's directory.
+
+        By /proc/self/fd the task could make that its working directory, although it may not go there by its name.
+        """
+        self.command.connect(*self._streams)
+        os.close(self._directory_fd)
+
+    def change_user(self) -> None:
+        """Become the user that the task runs as."""
+        self.command.change_user()
+        # Asked again: the kernel forgets it when the user changes.
+        self._die_with_shim()
+
+    def _die_with_shim(self) -> None:
+        request_parent_death_signal(signal.SIGKILL)
+        if os.getppid() != self._shim:
+            os._exit(127)
 
 
-def _hold_off_others(directory_fd: int, shim: int) -> None:
-    """See to it that no other shim takes the task from here until execve(2), which closes the descriptor and unlocks.
-
-    End this process instead if the task is no longer its shim's: that was killed then, and another may be at it.
-    """
-    lock_fd = open_lock(LOCK, directory_fd, create=False)
-    wait_for_lock(lock_fd, START_BYTE)
-    if lock_holder(lock_fd, WATCH_BYTE) != shim:
-        os._exit(127)
+# In this order. The name of a step is its name in the error when it fails.
+STEPS: tuple[tuple[str, Callable[[PreExec], None]], ...] = (
+    ("group", PreExec.leave_group),
+    ("lock", PreExec.hold_off_others),
+    ("note", PreExec.note),
+    ("sync", PreExec.sync),
+    ("connect", PreExec.connect),
+    ("defaults", lambda task: task.command.restore_defaults()),
+    ("user", PreExec.change_user),
+    ("directory", lambda task: task.command.enter()),
+    ("exec", lambda task: task.command.execute()),
+)

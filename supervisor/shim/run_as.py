@@ -1,7 +1,7 @@
-"""Whom a task runs as. Runs in: the task's own process, before execve(2). Owns: nothing.
+"""The user that a task runs as. Runs in: the task's own process, before execve(2). Owns: nothing.
 
-The engine has found out everything and written it into the spec. Here no account is looked up, and nothing is made up
-for what is missing: a task that shall run as somebody never runs as levityd's user instead.
+The engine has looked up everything and written it into the spec. Here no account is looked up, and a missing value is
+an error: a task that shall run as another user never runs as levityd's instead.
 """
 
 import errno
@@ -48,7 +48,7 @@ class User:
         return found
 
     def become(self, descriptors: Iterable[int]) -> None:
-        """Be this user, and give it these pipes: so it can open them again, as /dev/stdout, say. OSError if not."""
+        """Become this user, which also gets these pipes: so it can open them again, as /dev/stdout. OSError if not."""
         for fd in descriptors:
             os.fchown(fd, self.uid, self.gid)
         become(self.uid, self.gid, self.groups)

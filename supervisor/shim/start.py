@@ -1,33 +1,48 @@
 """Start a task and wait until there is anything to do for it. Runs in: shim. Owns: nothing afterwards.
 
-A shim waits here for most of its life, and there is one for each task, so memory decides how this is written. Every
-page that a shim or the zygote writes to after their fork stays the shim's own, and Python writes to each object that it
-as much as looks at (its reference count). So no object is made here that a waiting shim can do without.
+A shim waits here for most of its life, and each task has one, so memory decides how this is written. Every page that a
+shim or the zygote writes to after their fork stays the shim's own, and Python writes to each object that it as much as
+looks at (its reference count). So no object is made here that a waiting shim can do without.
 """
 
 import os
 import select
 import socket
-from collections.abc import Callable
 
 from supervisor.hostos.descriptors import signal_pipe
 from supervisor.hostos.files import open_directory
 from supervisor.hostos.kernel import become_subreaper
 from supervisor.hostos.locks import open_lock, try_lock, unlock, wait_for_lock
 from supervisor.hostos.titles import set_title
-from supervisor.shim.command import Program
 from supervisor.shim.control import make_control
 from supervisor.shim.hint import Hint, try_hint
 from supervisor.shim.monitor import Monitor
+from supervisor.shim.pre_exec import MakePreExec
 from supervisor.shim.spawn import launch
 from supervisor.shim.stdin_pump import open_input
+from supervisor.shim.termination import Termination
 from supervisor.spool.layout import CONTROL, EXIT, LOCK, SHIM, SPEC, START_BYTE, STARTED, STDIN, WATCH_BYTE
 
-__all__ = ["detach", "start", "take", "undo"]
+__all__ = ["ShimContext", "detach", "start", "take", "undo"]
+
+
+class ShimContext:
+    """What is the same for every shim. Made by the zygote; shims share its memory.
+
+    `pre_exec` makes what a task's process goes through before execve(2), `hints` is the socket of all hints, `drain_s`
+    as in supervisor/shim/termination.py.
+    """
+
+    __slots__ = ("drain_s", "hints", "pre_exec")
+
+    def __init__(self, pre_exec: MakePreExec, hints: socket.socket, drain_s: float) -> None:
+        self.pre_exec = pre_exec
+        self.hints = hints
+        self.drain_s = drain_s
 
 
 def detach(title: str) -> None:
-    """Become independent of the zygote, and the one whose children the task's orphans will be."""
+    """Become independent of the zygote, and the parent to which the kernel gives the task's orphans."""
     set_title(title, "levity-shim")
     become_subreaper()
     os.setsid()
@@ -36,8 +51,9 @@ def detach(title: str) -> None:
 def take(path: str) -> tuple[int, int] | None:
     """Take the task in this directory; return the open directory and its lock, None when another shim has it.
 
-    It is this process's for as long as it lives: the lock goes with its descriptor, which nobody closes. A shim that
-    was killed loses it a moment before its child is killed, which may still reach execve(2): so wait for that, too.
+    The task is this process's for as long as it lives, because the lock's descriptor is never closed. A shim that was
+    killed loses the lock a moment before its child is killed, and the child may still reach execve(2): so wait for the
+    child's lock, too.
     """
     directory_fd = open_directory(path)
     lock_fd = open_lock(LOCK, directory_fd)
@@ -48,14 +64,8 @@ def take(path: str) -> tuple[int, int] | None:
     return directory_fd, lock_fd
 
 
-def start(
-    task_id: str,
-    taken: tuple[int, int],
-    prepare: Callable[[int], Program],
-    hints: socket.socket,
-    drain_s: float,
-) -> Monitor | None:
-    """Start the task, wait for the first event and return its monitor; None if the task was run before.
+def start(task_id: str, taken: tuple[int, int], context: ShimContext) -> Monitor | None:
+    """Start the task, wait for the first event and return the task's monitor; None if the task was run before.
 
     `taken` is what `take` returned. LaunchError or OSError if it does not run.
     """
@@ -68,8 +78,8 @@ def start(
     wakeup, _write_end = signal_pipe()
     stdout, stdout_write = os.pipe()
     stderr, stderr_write = os.pipe()
-    leader = launch(prepare, directory_fd, stdin_read, stdout_write, stderr_write)
-    # From here on nothing may fail any more.
+    leader = launch(context.pre_exec, directory_fd, stdin_read, stdout_write, stderr_write)
+    # From here on nothing may fail: the task runs.
     os.close(stdout_write)
     os.close(stderr_write)
     os.rename(STARTED, SHIM, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
@@ -78,11 +88,12 @@ def start(
     poller = select.poll()
     for fd in (control, wakeup, stdout, stderr):
         poller.register(fd, select.POLLIN)
-    heard = try_hint(hints, task_id)
+    heard = try_hint(context.hints, task_id)
     if heard and stdin < 0:  # There may be input already.
         poller.poll()
     fds = (control, wakeup, stdout, stderr)
-    return Monitor(taken, leader, fds, stdin, poller, Hint(hints, task_id, heard=heard), drain_s)
+    hint = Hint(context.hints, task_id, heard=heard)
+    return Monitor(taken, leader, fds, stdin, poller, hint, Termination(context.drain_s))
 
 
 def _claim(directory_fd: int) -> int | None:
@@ -92,7 +103,7 @@ def _claim(directory_fd: int) -> int | None:
     except FileExistsError:
         if _was_watched(directory_fd):
             return None
-    # A shim was killed before it came to start anything.
+    # An earlier shim was killed before it started anything.
     undo(directory_fd)
     return make_control(directory_fd)
 

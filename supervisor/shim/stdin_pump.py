@@ -1,20 +1,24 @@
-"""Feed a task's input from its spool to the pipe that it reads. Runs in: shim. Owns: the pipe's writing end.
+"""Move a task's input from its spool to the pipe that it reads. Runs in: shim. Owns: the pipe's writing end.
 
-The engine writes segments, and a mark once there will be no more; a segment that the task has taken is removed, by
-which the front-end sees that there is room. The task may read when it likes, or never: nobody waits for it here.
+The engine writes segments, and a mark once there will be no more. A segment that the task has taken is removed, by
+which the front-end sees that there is room. The task may read when it likes, or never: the shim does not wait for it.
 
-A pipe and not the FIFO in the directory: that can only be opened while somebody writes to it, so a task that opens
-/dev/stdin after the end of its input would wait for ever. The FIFO says that there is input, and nobody opens it.
+A pipe and not the FIFO in the directory: a FIFO can only be opened while a process writes to it, so a task that opens
+/dev/stdin after the end of its input would wait for ever. The FIFO says that there is input, and no process opens it.
 """
 
 import os
+import select
+import time
+from collections.abc import Callable
 
 from supervisor.hostos.files import make_mark, open_to_read
 from supervisor.spool.layout import STDIN, STDIN_CLOSED, STDIN_END, segment_name
 
-__all__ = ["Feeder", "discard_input", "open_input"]
+__all__ = ["StdinPump", "discard_input", "open_input"]
 
 _READ_SIZE = 64 * 1024
+_DISK_RETRY_S = 0.25
 _NONE = (-1, -1)
 _DONE = -1
 
@@ -29,7 +33,7 @@ def open_input(directory_fd: int) -> tuple[int, int]:
 def discard_input(directory_fd: int) -> None:
     """Remove what is left of the input of a task that is over.
 
-    The FIFO goes first: whoever finds it after adding to the input knows that what was added is looked at.
+    The FIFO goes first: an engine that adds to the input and finds it afterwards knows that its addition is looked at.
     """
     _unlink(directory_fd, STDIN)
     for name in os.listdir(directory_fd):
@@ -41,36 +45,61 @@ def _unlink(directory_fd: int, name: str) -> None:
     try:
         os.unlink(name, dir_fd=directory_fd)
     except OSError:
-        pass  # A disk that takes no change, or somebody was faster.
+        pass  # The disk takes no change, or another process was faster.
 
 
 def _mark_closed(directory_fd: int) -> None:
     try:
         make_mark(STDIN_CLOSED, directory_fd)
     except OSError:
-        pass  # A full disk: who sends input is not told to stop, and sends until there is no room.
+        pass  # A full disk: the client is not told to stop, and sends until there is no room.
 
 
-class Feeder:
-    """The input of one task; `fd` is the pipe's writing end, which is closed when the input has ended."""
+class StdinPump:
+    """The input of one task.
 
-    def __init__(self, directory_fd: int, fd: int) -> None:
+    `fd`, the pipe's writing end, is known to the poller while the pipe is full, and closed when the input has ended.
+    `retry_at` is when to call `pump` again because the disk could not be read, else None.
+    """
+
+    def __init__(
+        self, directory_fd: int, fd: int, poller: select.poll, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         os.set_blocking(fd, False)
-        self._directory_fd = directory_fd
         self.fd = fd
+        self.retry_at: float | None = None
+        self._directory_fd = directory_fd
+        self._poller = poller
+        self._clock = clock
+        self._is_full = False
         self._offset = 0
         self._base = 0
         self._segment = -1
         self._chunk = memoryview(b"")
 
     def __repr__(self) -> str:
-        return f"<Feeder {self._offset} B{' closed' if self.fd < 0 else ''}>"
+        return f"<StdinPump {self._offset} B{' closed' if self.fd < 0 else ''}>"
 
-    def feed(self) -> bool:
-        """Write what there is and the pipe takes; return whether it is full, and has to be waited for."""
+    def pump(self) -> None:
+        """Write what there is and the pipe takes; have the poller wait for the task if the pipe is full."""
+        fd, was_full = self.fd, self._is_full
+        self.retry_at = None
+        try:
+            self._is_full = self._fill()
+        except OSError:
+            # The disk cannot be read now; nothing was taken from it yet.
+            self._is_full = False
+            self.retry_at = self._clock() + _DISK_RETRY_S
+        if self._is_full and not was_full:
+            self._poller.register(fd, select.POLLOUT)
+        elif was_full and not self._is_full:
+            self._poller.unregister(fd)
+
+    def _fill(self) -> bool:
+        """Return whether the pipe is full."""
         if self.fd < 0:
             return False
-        # The mark is made after the last byte, so it is looked for before.
+        # The mark is made after the last byte, so it is looked for before the last byte is.
         is_last = os.access(STDIN_END, os.F_OK, dir_fd=self._directory_fd)
         try:
             while self._chunk or self._take():

@@ -1,7 +1,7 @@
-"""Signal a task's tree, and nobody else. Runs in: shim. Owns: nothing.
+"""Signal a task's tree, and no other process. Runs in: shim. Owns: nothing.
 
-The leader is not reaped before its tree is gone, so its pid, which is also its group's, cannot be anybody else's. Every
-other process is signalled through a pidfd that is opened first and proven by the start time afterwards.
+The leader is not reaped before its tree is gone, so no other process or group can get its pid. Every other process is
+signalled through a pidfd that is opened first and proven by the start time afterwards.
 """
 
 import os
@@ -12,7 +12,7 @@ from supervisor.hostos.procfs import children, descendants, start_ticks
 __all__ = ["has_living_children", "kill_tree", "reap_all_but", "signal_group", "signal_tree"]
 
 
-# A bomb that forks faster than it is swept shall not keep the shim from everything else.
+# A fork bomb that forks faster than the shim sweeps must not keep it from its other work.
 _SWEEPS_LIMIT = 1000
 
 
@@ -49,7 +49,7 @@ def signal_group(leader: int, numbers: tuple[int, ...]) -> None:
         try:
             os.killpg(leader, number)
         except (ProcessLookupError, PermissionError):
-            # Nobody is left in it, or nobody that we may signal (a set-user-id program).
+            # The group is empty, or levity may signal none of it (a set-user-id program).
             return
 
 
@@ -61,15 +61,15 @@ def signal_tree(leader: int, numbers: tuple[int, ...]) -> None:
             if os.getpgid(pid) != leader:
                 _signal_process(pid, ticks, numbers)
         except OSError:
-            continue  # Gone, not ours to signal, or the host has no descriptor to spare: there are more rounds.
+            continue  # Gone, not to be signalled by levity, or no descriptor is free: there are more rounds.
 
 
 def kill_tree(leader: int) -> None:
     """Send SIGKILL to the whole tree; to be called again until nothing lives.
 
-    A process that forks and exits all the time is never caught by a look through /proc: it is gone by then. But its
-    child is a child of this process, of which the kernel keeps a list. Once all on that list have the signal, none of
-    them forks any more (fork(2) fails with a fatal signal pending).
+    A look through /proc never catches a process that forks and exits all the time: it is gone by then. But its child
+    becomes a child of this process, and the kernel keeps a list of those. Once all of that list have the signal, none
+    of them forks any more (fork(2) fails with a fatal signal pending).
     """
     signal_tree(leader, (signal.SIGKILL,))
     killed = {leader}
@@ -78,7 +78,7 @@ def kill_tree(leader: int) -> None:
         if not news:
             return
         for pid in news:
-            # A child that is not reaped keeps its pid to itself.
+            # No other process gets the pid of a child that is not reaped.
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, os.WNOHANG)
         killed |= news

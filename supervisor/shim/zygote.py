@@ -1,7 +1,7 @@
 """The zygote: fork a shim for each id it is told. Runs in: zygote, exec'd by the engine with `python -I -S`.
 
 Owns: its end of the engine's socket (descriptor 0). Never opens the database, a listening socket or a pipe to the
-front-end, so no shim can inherit one. It ends when the engine does; its shims go on.
+front-end, so no shim can inherit one. The zygote ends when the engine does; its shims go on.
 
 The packets between engine and zygote are in supervisor/spool/zygote_messages.py. A shim whose task did not run says why
 in one datagram to the zygote before it leaves: an exit status has no room for it, and a full disk takes no record.
@@ -14,6 +14,7 @@ import os
 import select
 import signal
 import socket
+from functools import partial
 
 from levity.channel_binding import boot_id
 from supervisor.hostos import titles
@@ -22,15 +23,16 @@ from supervisor.hostos.procfs import initial_environment, living_children
 from supervisor.shim.command import Surroundings
 from supervisor.shim.hint import hint_socket
 from supervisor.shim.main import watch
-from supervisor.shim.pre_exec import Preparation
+from supervisor.shim.pre_exec import PreExec
+from supervisor.shim.start import ShimContext
 from supervisor.shim.termination import DRAIN_S
-from supervisor.shim.warm_up import rehearse
+from supervisor.shim.warm_up import warm_up
 from supervisor.spool.start_failure import FORK, StartFailure
 from supervisor.spool.zygote_messages import PACKET_LIMIT, Gone, gone_packet, parse_fork
 
 __all__ = ["main"]
 
-# Lower than any task's: when memory is short, the kernel shall take the task, not the one who would record it.
+# Lower than any task's: when memory is short, the kernel shall kill the task and not the shim, which records that.
 _OOM_SCORE_ADJ = b"-900"
 _BROKEN = errno.EIO
 _IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
@@ -45,26 +47,25 @@ def main(drain_s: float = DRAIN_S, verbs: int = 0) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
-    # A service manager that stops levityd signals the whole group: tasks and their shims are not what it means.
+    # A service manager that stops levityd signals the whole group: it does not mean tasks and their shims.
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    # Does nothing, but without a handler Python would not write to a wakeup descriptor, the zygote's and the shims'.
+    # It does nothing, but without a handler Python writes to no wakeup descriptor, in the zygote and in the shims.
     signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
-    hints = hint_socket()
-    prepare = Preparation(_surroundings(), boot_id())
+    context = ShimContext(partial(PreExec, _surroundings()), hint_socket(), drain_s)
     gc.disable()
-    rehearse(prepare, hints)
-    close_all_but([engine, hints.fileno()])
+    warm_up(context)
+    close_all_but([engine, context.hints.fileno()])
     titles.set_title("levityd: zygote", "levity-zygote")
-    zygote = _Zygote(engine, prepare, hints, drain_s, verbs)
+    zygote = _Zygote(engine, context, verbs)
     _kept = _crowd_locks()
-    gc.freeze()  # Shims share these objects' memory for as long as nobody writes to their headers.
+    gc.freeze()  # Shims share these objects' memory for as long as no process writes to their headers.
     zygote.serve()
     os._exit(0)
 
 
 def _crowd_locks() -> list[_thread.LockType]:
-    """Leave free blocks for locks side by side, and return what shall stay alive around them.
+    """Leave free blocks for locks side by side, and return the locks that must stay alive around them.
 
     Python makes some locks anew in each forked child. Scattered over the heap, they dirty a page each.
     """
@@ -82,16 +83,14 @@ def _surroundings() -> Surroundings:
     except OSError:
         pass  # Only root may lower it.
     home = os.fsencode(os.path.expanduser("~"))
-    return Surroundings(environment, home, oom_score_adj)
+    return Surroundings(boot_id(), environment, home, oom_score_adj)
 
 
 class _Zygote:
-    def __init__(self, engine: int, prepare: Preparation, hints: socket.socket, drain_s: float, verbs: int) -> None:
+    def __init__(self, engine: int, context: ShimContext, verbs: int) -> None:
         self._engine = engine
         self._verbs = verbs
-        self._drain_s = drain_s
-        self._prepare = prepare
-        self._hints = hints
+        self._context = context
         self._shims: dict[int, str] = {}
         # Where shims say why their task did not run, and what they have said. Read as shims are reaped: the kernel
         # keeps a few datagrams, and a shim that finds no room waits until one before it has left.
@@ -131,7 +130,7 @@ class _Zygote:
         if pid == 0:
             for fd in (self._engine, self._wakeup_read, self._wakeup_write, self._reports.fileno()):
                 os.close(fd)
-            _be_shim(task_id, self._prepare, self._hints, self._drain_s, self._report_to.fileno())
+            _be_shim(task_id, self._context, self._report_to.fileno())
         self._shims[pid] = task_id
 
     def _reap(self) -> None:
@@ -150,10 +149,10 @@ class _Zygote:
             self._kill_orphans()
 
     def _kill_orphans(self) -> None:
-        """Kill what a killed shim has left of its task. One that no other way finds has left its session and its mark.
+        """Kill what a killed shim has left of its task: the engine does not find a process without session and mark.
 
-        A living shim is the subreaper of its own, so nobody else's orphans become our children; and as long as they are
-        not reaped here, their pids are theirs. What they leave comes here in turn.
+        A living shim is the subreaper of its own task, so only a dead shim's orphans become children of the zygote. No
+        other process gets their pids until they are reaped here. Their own orphans come here in turn.
         """
         for pid in living_children(os.getpid()):
             if pid not in self._shims:
@@ -175,15 +174,15 @@ class _Zygote:
             pass  # The engine is gone; the next packet from it, an end of file, says so.
 
 
-def _be_shim(task_id: str, prepare: Preparation, hints: socket.socket, drain_s: float, report_to: int) -> None:
+def _be_shim(task_id: str, context: ShimContext, report_to: int) -> None:
     """The child's side of the fork: never returns."""
     status = _BROKEN
     try:
-        failure = watch(task_id, prepare, hints, drain_s)
+        failure = watch(task_id, context)
         if failure is not None:
             _report(report_to, f"{task_id} {failure.to_text()}")
         status = 0 if failure is None else 1
-    except BaseException as error:  # noqa: BLE001 - the outermost boundary: a shim has nobody to tell
+    except BaseException as error:  # noqa: BLE001 - the outermost boundary: a shim has no caller to tell
         _leave_trace(task_id, error)
     finally:
         os._exit(status)
@@ -197,8 +196,8 @@ def _report(report_to: int, text: str) -> None:
 
 
 def _leave_trace(task_id: str, error: BaseException) -> None:
-    """Append to the state directory's crash log. Only a bug of ours, or a host that refuses everything, comes here."""
-    import traceback  # Every other shim is spared its memory.
+    """Append to the state directory's crash log: a bug of levity, or a host that refuses everything."""
+    import traceback  # Here, so that it costs other shims no memory.
 
     try:
         with open("shim-crash.log", "a") as file:

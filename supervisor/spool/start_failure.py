@@ -1,10 +1,10 @@
 """Why a task did not run: which step failed on the way to execve(2), and the kernel's errno. Used by: shim, engine."""
 
-__all__ = ["CHDIR", "EXEC", "FORK", "HOST", "StartFailure"]
+__all__ = ["DIRECTORY", "EXEC", "FORK", "HOST", "StartFailure"]
 
-# The steps that are told apart: forking the shim, everything that the host does for the task before its command,
-# entering the task's directory, executing the command.
-FORK, HOST, CHDIR, EXEC = "fork", "host", "chdir", "exec"
+# The steps of which more than the errno is told: forking the shim; what the shim itself does before the task has a
+# process; entering the task's directory; executing the command. supervisor/shim/pre_exec.py names the others.
+FORK, HOST, DIRECTORY, EXEC = "fork", "host", "directory", "exec"
 
 
 class StartFailure:

@@ -16,7 +16,7 @@ the low six bits of a status over 0 hold an errno and the others whose call it w
 import errno
 
 from supervisor.spool.layout import is_task_id
-from supervisor.spool.start_failure import CHDIR, EXEC, StartFailure
+from supervisor.spool.start_failure import DIRECTORY, EXEC, StartFailure
 
 __all__ = ["PACKET_LIMIT", "VERBS", "Gone", "fork_packet", "gone_packet", "parse_fork", "parse_gone"]
 
@@ -28,7 +28,7 @@ _FORK, _FORK_SIZE = b"fork ", 5
 _ID_SIZE = 36
 
 _OLD_ERRNO_LIMIT = 0x3F
-_OLD_FLAGS = {CHDIR: 0x40, EXEC: 0x80}
+_OLD_FLAGS = {DIRECTORY: 0x40, EXEC: 0x80}
 
 
 class Gone:

@@ -1,16 +1,8 @@
 """Which output of a task is kept, in which order, and how a shim says that it waits for the disk."""
 
-import os
-import select
 import subprocess
 import sys
-from pathlib import Path
 
-import pytest
-
-from supervisor.shim import monitor as monitor_module
-from supervisor.shim.hint import Hint, hint_socket
-from supervisor.shim.monitor import Monitor
 from supervisor.spool.layout import DISK_ERROR_BYTE, NO_SPACE_BYTE, segment_name
 from supervisor.spool.reader import Hole
 from tests.support.deadline import eventually
@@ -56,38 +48,6 @@ def test_one_pipe_for_both_keeps_the_order(zygote: Zygote) -> None:
     code = "import os\nfor n in range(5000): os.write(1 + n % 2, b'%d\\n' % n)\n"
     record = zygote.run([sys.executable, "-I", "-S", "-c", code], merged=True)
     assert zygote.output(record["id"]) == (b"".join(b"%d\n" % number for number in range(5000)), b"")
-
-
-def test_what_came_to_the_other_pipe_later_is_read_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The moment at which only stdout had something is made: in real life it is there for microseconds."""
-    out, err = os.pipe(), os.pipe()
-    fds = (*os.pipe(), *os.pipe(), *out, *err)
-    directory_fd = os.open(tmp_path, os.O_RDONLY)
-    hints = hint_socket()
-    real = monitor_module._available
-    later = [(err[1], b"err"), (out[1], b"two")]
-
-    def available(fd: int) -> int:
-        amount = real(fd)
-        while later:
-            os.write(*later.pop(0))
-        return amount
-
-    monkeypatch.setattr(monitor_module, "_available", available)
-    try:
-        hint = Hint(hints, "none", heard=True)
-        poller = select.poll()
-        watching = Monitor((directory_fd, -1), 0, (fds[0], fds[2], out[0], err[0]), -1, poller, hint, 1.0)
-        os.write(out[1], b"one")
-        watching._read_all([out[0]])
-        watching._read_all([out[0]])
-        with opened(tmp_path, exact=True) as reader:
-            parts, _told = fetch(reader.pieces(100))
-        assert [part[:2] for part in parts] == [(1, b"one"), (2, b"err"), (1, b"two")]
-    finally:
-        hints.close()
-        for fd in (*fds, directory_fd, *watching.writer._files.values()):
-            os.close(fd)
 
 
 def test_a_lock_says_that_the_disk_is_full(tight_zygote: Zygote) -> None:

@@ -15,7 +15,7 @@ import pytest
 from levity.states import State
 from supervisor.hostos import kernel
 from supervisor.spool.layout import EXIT, SPEC, TASKS
-from supervisor.spool.start_failure import CHDIR, EXEC, HOST, StartFailure
+from supervisor.spool.start_failure import DIRECTORY, EXEC, StartFailure
 from tests.support.deadline import eventually
 from tests.support.tasks import alive
 from tests.support.zygote import Zygote
@@ -179,7 +179,7 @@ def test_it_may_enter_and_execute_what_its_user_may(zygote: Zygote, home: Path) 
     tool = home / "tool"
     tool.write_text("#!/bin/sh\nid -u\n")
     tool.chmod(0o700)
-    assert failing(zygote, ["true"], run_as=NOBODY, cwd=str(closed)) == StartFailure(CHDIR, errno.EACCES)
+    assert failing(zygote, ["true"], run_as=NOBODY, cwd=str(closed)) == StartFailure(DIRECTORY, errno.EACCES)
     assert failing(zygote, [str(tool)], run_as=NOBODY) == StartFailure(EXEC, errno.EACCES)
     assert failing(zygote, ["tool"], run_as=NOBODY, env={"PATH": f"{home}:/nowhere"}) == StartFailure(
         EXEC, errno.EACCES
@@ -248,10 +248,12 @@ def test_a_descriptor_of_levityd_s_is_no_way_into_the_state_directory(zygote: Zy
 
     The task's directory is made for everybody here, so that only the closed one above keeps others out.
     """
-    allowed = [StartFailure(CHDIR, errno.ENOENT), StartFailure(CHDIR, errno.ENOTDIR)]
+    allowed = [StartFailure(DIRECTORY, errno.ENOENT), StartFailure(DIRECTORY, errno.ENOTDIR)]
     for fd in range(3, 16):
         assert failing(zygote, ["/bin/pwd"], run_as=NOBODY, cwd=f"/proc/self/fd/{fd}") in allowed
-    assert failing(zygote, ["/bin/pwd"], run_as=NOBODY, cwd="/proc/self/cwd/tasks") == StartFailure(CHDIR, errno.ENOENT)
+    assert failing(zygote, ["/bin/pwd"], run_as=NOBODY, cwd="/proc/self/cwd/tasks") == StartFailure(
+        DIRECTORY, errno.ENOENT
+    )
     for fd in range(3, 16):
         assert failing(zygote, [f"/proc/self/fd/{fd}"], run_as=NOBODY).stage == EXEC
 
@@ -331,7 +333,7 @@ MALFORMED: list[Any] = [
 def test_with_a_malformed_user_nothing_runs(zygote: Zygote) -> None:
     proof = zygote.directory / "proof"
     found = {repr(run_as): failing(zygote, ["touch", str(proof)], run_as=run_as) for run_as in MALFORMED}
-    assert found == dict.fromkeys(found, StartFailure(HOST, errno.EINVAL))
+    assert found == dict.fromkeys(found, StartFailure("note", errno.EINVAL))
     assert not proof.exists()
 
 
@@ -355,5 +357,5 @@ def test_where_the_user_cannot_be_changed_for_good_nothing_runs(tmp_path: Path, 
         zygote.path(task_id).chmod(0o777)
         (zygote.path(task_id) / SPEC).chmod(0o644)
         zygote.ask(task_id)
-        assert zygote.failure(task_id) == StartFailure(HOST, errno.EPERM)
+        assert zygote.failure(task_id) == StartFailure("user", errno.EPERM)
     assert not proof.exists()

@@ -103,6 +103,21 @@ def test_the_engine_is_told_of_start_and_signal_and_both_are_on_disk_by_then(zyg
     zygote.exit(task_id)
 
 
+def test_a_signal_that_cannot_be_recorded_is_sent_and_recorded_later(zygote: Zygote) -> None:
+    task_id = zygote.sh("trap 'echo asked' TERM; while :; do sleep 0.02; done", grace_s=30)
+    zygote.wait_for_hint(task_id)
+    obstacle = zygote.path(task_id) / "shim.json.tmp"
+    obstacle.mkdir()
+    zygote.signal(task_id)
+    eventually(lambda: zygote.output(task_id)[0] == b"asked\n", "the signal")
+    assert "signalled_ns" not in zygote.facts(task_id)
+    obstacle.rmdir()
+    zygote.wait_for_hint(task_id)
+    assert "signalled_ns" in zygote.facts(task_id)
+    zygote.signal(task_id, 0)
+    assert zygote.exit(task_id)["state"] == State.BRUTALLY_KILLED
+
+
 def test_a_stopped_task_is_woken_to_end(zygote: Zygote) -> None:
     task_id = zygote.sh("kill -STOP $$; exit 1")
     pid = zygote.facts(task_id)["task_pid"]

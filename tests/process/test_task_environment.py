@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from levity.protocol.text import bytes_to_text
-from supervisor.spool.start_failure import CHDIR, EXEC, HOST, StartFailure
+from supervisor.spool.start_failure import DIRECTORY, EXEC, HOST, StartFailure
 from tests.support.deadline import eventually
 from tests.support.zygote import Zygote
 
@@ -180,8 +180,8 @@ def test_a_permission_outweighs_a_missing_file(zygote: Zygote) -> None:
 
 def test_a_directory_that_cannot_be_entered(zygote: Zygote) -> None:
     (zygote.directory / "file").touch()
-    assert failing(zygote, ["true"], cwd="/nowhere") == StartFailure(CHDIR, errno.ENOENT)
-    assert failing(zygote, ["true"], cwd=str(zygote.directory / "file")) == StartFailure(CHDIR, errno.ENOTDIR)
+    assert failing(zygote, ["true"], cwd="/nowhere") == StartFailure(DIRECTORY, errno.ENOENT)
+    assert failing(zygote, ["true"], cwd=str(zygote.directory / "file")) == StartFailure(DIRECTORY, errno.ENOTDIR)
 
 
 def test_a_start_that_failed_may_be_tried_again(zygote: Zygote) -> None:

@@ -5,7 +5,7 @@ import os
 
 from levity.errors import BadDirectory, CommandNotFound, HostError, InternalError, LevityError, NoSpace, NotExecutable
 from supervisor.spool.records import JsonObject
-from supervisor.spool.start_failure import CHDIR, EXEC, StartFailure
+from supervisor.spool.start_failure import DIRECTORY, EXEC, StartFailure
 
 __all__ = ["host_error", "start_error"]
 
@@ -26,7 +26,7 @@ def start_error(failure: StartFailure | None, spec: JsonObject) -> LevityError:
     user = _as_user(spec)
     if failure.stage == EXEC:
         return _exec_error(failure.errno, spec["argv"][0], user)
-    if failure.stage == CHDIR:
+    if failure.stage == DIRECTORY:
         return BadDirectory(f"cannot enter the working directory {spec['cwd']!r}{user}: {os.strerror(failure.errno)}")
     return host_error(failure.errno, f"the task cannot be started{user}")
 

@@ -7,9 +7,9 @@ import signal
 import pytest
 
 from levity.states import State
+from supervisor.shim.exit_record import signal_name, verdict
 from supervisor.shim.spawn import LaunchError, start_failure
-from supervisor.shim.verdict import signal_name, verdict
-from supervisor.spool.start_failure import CHDIR, EXEC, FORK, HOST, StartFailure
+from supervisor.spool.start_failure import DIRECTORY, EXEC, FORK, HOST, StartFailure
 
 
 @pytest.mark.parametrize("signalled", [True, False])
@@ -43,7 +43,7 @@ def test_names_of_signals() -> None:
 
 @pytest.mark.parametrize("number", sorted(errno.errorcode))
 def test_why_a_start_failed_goes_through_a_pipe_as_it_is(number: int) -> None:
-    for stage in (FORK, HOST, CHDIR, EXEC):
+    for stage in (FORK, HOST, DIRECTORY, EXEC):
         failure = StartFailure(stage, number)
         assert StartFailure.from_text(failure.to_text()) == failure
         assert start_failure(LaunchError(failure)) == failure

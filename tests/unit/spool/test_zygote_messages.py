@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.spool.start_failure import CHDIR, EXEC, FORK, HOST, StartFailure
+from supervisor.spool.start_failure import DIRECTORY, EXEC, FORK, HOST, StartFailure
 from supervisor.spool.zygote_messages import PACKET_LIMIT, VERBS, Gone, fork_packet, gone_packet, parse_fork, parse_gone
 
 ID = str(uuid.UUID(int=7))
@@ -26,7 +26,7 @@ def test_an_older_engine_says_nothing_but_the_id() -> None:
 
 @given(
     st.integers(-64, 255),
-    st.none() | st.builds(StartFailure, st.sampled_from([FORK, HOST, CHDIR, EXEC]), st.integers(1, 133)),
+    st.none() | st.builds(StartFailure, st.sampled_from([FORK, HOST, DIRECTORY, EXEC]), st.integers(1, 133)),
 )
 def test_how_a_shim_left_comes_as_it_was_said(status: int, failure: StartFailure | None) -> None:
     packet = gone_packet(Gone(ID, status, failure), VERBS)
@@ -41,7 +41,7 @@ def test_how_a_shim_left_comes_as_it_was_said(status: int, failure: StartFailure
     [
         (None, 0),
         (StartFailure(EXEC, errno.ENOENT), 0x80 | errno.ENOENT),
-        (StartFailure(CHDIR, errno.EACCES), 0x40 | errno.EACCES),
+        (StartFailure(DIRECTORY, errno.EACCES), 0x40 | errno.EACCES),
         (StartFailure(HOST, errno.ENOSPC), errno.ENOSPC),
         (StartFailure(FORK, errno.EAGAIN), errno.EAGAIN),
         (StartFailure(HOST, errno.EDQUOT), errno.EIO),

@@ -15,7 +15,7 @@ from levity.errors import (
     NotExecutable,
 )
 from supervisor.engine.tasks.start_errors import start_error
-from supervisor.spool.start_failure import CHDIR, EXEC, FORK, HOST, StartFailure
+from supervisor.spool.start_failure import DIRECTORY, EXEC, FORK, HOST, StartFailure
 
 SPEC: dict[str, Any] = {"argv": ["prog"], "cwd": "/dir"}
 
@@ -31,8 +31,8 @@ SPEC: dict[str, Any] = {"argv": ["prog"], "cwd": "/dir"}
         (StartFailure(EXEC, errno.ETXTBSY), NotExecutable, 126),
         (StartFailure(EXEC, errno.EISDIR), NotExecutable, 126),
         (StartFailure(EXEC, errno.EAGAIN), HostError, 1),
-        (StartFailure(CHDIR, errno.ENOENT), BadDirectory, 1),
-        (StartFailure(CHDIR, errno.EACCES), BadDirectory, 1),
+        (StartFailure(DIRECTORY, errno.ENOENT), BadDirectory, 1),
+        (StartFailure(DIRECTORY, errno.EACCES), BadDirectory, 1),
         (StartFailure(HOST, errno.ENOSPC), NoSpace, 1),
         (StartFailure(HOST, errno.EMFILE), HostError, 1),
         (StartFailure(HOST, errno.EAGAIN), HostError, 1),
@@ -47,7 +47,7 @@ def test_a_failure_becomes_an_error(failure: StartFailure | None, error: type[Le
 
 
 def test_every_failure_has_words_in_one_line() -> None:
-    for stage in (FORK, HOST, CHDIR, EXEC):
+    for stage in (FORK, HOST, DIRECTORY, EXEC):
         for number in range(1, 256):
             message = start_error(StartFailure(stage, number), SPEC).message
             assert message
@@ -56,7 +56,7 @@ def test_every_failure_has_words_in_one_line() -> None:
 
 def test_the_message_names_what_was_asked_for() -> None:
     assert "'prog'" in start_error(StartFailure(EXEC, errno.ENOENT), SPEC).message
-    assert "'/dir'" in start_error(StartFailure(CHDIR, errno.ENOENT), SPEC).message
+    assert "'/dir'" in start_error(StartFailure(DIRECTORY, errno.ENOENT), SPEC).message
     assert "interpreter" in start_error(StartFailure(EXEC, errno.ENOENT), {"argv": ["/x/y"], "cwd": None}).message
 
 
@@ -68,7 +68,7 @@ def test_the_message_says_whose_permissions_they_are(run_as: dict[str, Any] | No
     failures = (
         StartFailure(EXEC, errno.EACCES),
         StartFailure(EXEC, errno.EAGAIN),
-        StartFailure(CHDIR, errno.EACCES),
+        StartFailure(DIRECTORY, errno.EACCES),
         StartFailure(HOST, errno.EPERM),
     )
     for failure in failures:
