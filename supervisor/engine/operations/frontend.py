@@ -20,7 +20,7 @@ from levity.protocol.messages import Request
 from levity.version import __version__
 from supervisor.engine.access.audit_log import Audit
 from supervisor.engine.access.authenticator import Authority, Client, WrongUserError, file_version, note
-from supervisor.engine.storage import task_directory as directory
+from supervisor.engine.storage.lending import lend
 from supervisor.log import say
 from supervisor.security.principal import Right
 from supervisor.spool.records import JsonObject
@@ -143,7 +143,7 @@ class Reception:
         if method == "task.logs":
             note(self._audit, client, method, task_id)
         try:
-            return {"id": task_id}, directory.lend(task_id, self._spool_gid)
+            return {"id": task_id}, lend(task_id, self._spool_gid)
         except FileNotFoundError:
             raise HostError(f"the output of task {task_id} is not stored any more") from None
 

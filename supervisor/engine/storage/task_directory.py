@@ -1,35 +1,24 @@
-"""Make, observe and remove a task's directory.
+"""Make, read, sweep and remove a task's directory. Runs in: engine. Owns: nothing.
 
-Runs in: engine. Owns: nothing. The working directory is the state directory.
-
-Where levityd is root, the front-end is not, and is lent open directories of single tasks: by them, and by nothing else,
-it gets at output, index and exit record. For that the directory, and so what is made in it (the set-group-id bit),
-belongs to its group. It can change none of it, sees of the rest but the names, and may not enter tasks/.
+The working directory is the state directory. Where levityd is root, what the front-end may read belongs to its group
+(lending.py).
 """
 
 import errno
 import os
 import shutil
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
-from supervisor.hostos.locks import lock_holder
 from supervisor.spool.files import load_record, write_record
 from supervisor.spool.layout import (
-    DISK_ERROR_BYTE,
     EXIT,
-    LOCK,
-    NO_SPACE_BYTE,
     OUTPUT_MODE,
     PRIVATE_MODE,
     REMOVED,
-    SHIM,
     SPEC,
     STDIN,
     TASKS,
-    WATCH_BYTE,
     is_task_id,
     parse_segment,
     task_path,
@@ -37,37 +26,21 @@ from supervisor.spool.layout import (
 from supervisor.spool.records import JsonObject
 
 __all__ = [
-    "Observation",
+    "SHARED_MODE",
     "create",
-    "lend",
     "load_spec",
-    "observe",
+    "open_directory",
     "remove",
     "remove_output",
-    "shim_of",
     "spool_sizes",
     "store_exit",
     "stored_bytes",
     "task_ids",
 ]
 
-# Of a directory that the front-end's group may read; and of one that an older levity made and a shim may still be at,
-# which makes files that are to be mended.
-_SHARED_MODE, _UNFINISHED_MODE = 0o2750, 0o750
+# Of a directory that the front-end's group may read.
+SHARED_MODE = 0o2750
 _GROUP_ENTERS = 0o050
-
-
-@dataclass(frozen=True)
-class Observation:
-    """What a task's directory says: who holds its lock (0: nobody), and its records as far as they exist.
-
-    `blocked` is the byte by which the shim says why it cannot store output, 0 while it can.
-    """
-
-    holder: int
-    shim: JsonObject | None
-    exit: JsonObject | None
-    blocked: int = 0
 
 
 def task_ids() -> list[str]:
@@ -75,7 +48,8 @@ def task_ids() -> list[str]:
     return [name for name in os.listdir(TASKS) if is_task_id(name)]
 
 
-def _open(task_id: str) -> int:
+def open_directory(task_id: str) -> int:
+    """Open a task's directory; FileNotFoundError if it is gone."""
     return os.open(task_path(task_id), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
@@ -87,11 +61,11 @@ def create(task_id: str, spec: JsonObject, gid: int | None = None) -> None:
     """
     os.mkdir(task_path(task_id), 0o700)
     try:
-        directory_fd = _open(task_id)
+        directory_fd = open_directory(task_id)
         try:
             if gid is not None:
                 os.fchown(directory_fd, -1, gid)
-                os.fchmod(directory_fd, _SHARED_MODE)
+                os.fchmod(directory_fd, SHARED_MODE)
             if spec["stdin"]:
                 os.mkfifo(STDIN, PRIVATE_MODE, dir_fd=directory_fd)
             write_record(directory_fd, SPEC, spec, durable=False)
@@ -102,108 +76,18 @@ def create(task_id: str, spec: JsonObject, gid: int | None = None) -> None:
         raise
 
 
-def lend(task_id: str, gid: int | None = None) -> int:
-    """Open a task's directory for the front-end, whose group is `gid` (None: it is this process's user anyway).
-
-    OSError if it is gone, or cannot be made readable. One that an older levity has made, or another group could read,
-    is mended.
-    """
-    directory_fd = _open(task_id)
-    try:
-        if gid is not None:
-            found = os.fstat(directory_fd)
-            if (found.st_gid, stat.S_IMODE(found.st_mode)) != (gid, _SHARED_MODE):
-                _mend(directory_fd, gid)
-    except OSError:
-        os.close(directory_fd)
-        raise
-    return directory_fd
-
-
-def _mend(directory_fd: int, gid: int) -> None:
-    """Give everything that may be lent to the group; the directory last, which says that it is done."""
-    names = os.listdir(directory_fd)
-    for name in names:
-        if name in (EXIT, REMOVED) or _is_output(name):
-            _share(directory_fd, name, gid)
-    os.fchown(directory_fd, -1, gid)
-    os.fchmod(directory_fd, _SHARED_MODE if EXIT in names else _UNFINISHED_MODE)
-
-
-def _is_output(name: str) -> bool:
-    segment = parse_segment(name)
-    return segment is not None and segment[0] != STDIN
-
-
-def _share(directory_fd: int, name: str, gid: int) -> None:
-    try:
-        # Not waiting for the other end, should it be a FIFO.
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        fd = os.open(name, flags, dir_fd=directory_fd)
-    except FileNotFoundError:
-        return  # Just removed.
-    try:
-        if stat.S_ISREG(os.fstat(fd).st_mode):
-            os.fchown(fd, -1, gid)
-            os.fchmod(fd, OUTPUT_MODE)
-    finally:
-        os.close(fd)
-
-
 def load_spec(task_id: str) -> JsonObject | None:
     """Return what was asked; None for a directory that was not made to its end."""
-    directory_fd = _open(task_id)
+    directory_fd = open_directory(task_id)
     try:
         return load_record(directory_fd, SPEC)
     finally:
         os.close(directory_fd)
 
 
-def observe(task_id: str) -> Observation:
-    """Look at a task's directory; FileNotFoundError if it is gone.
-
-    The order matters, since a shim may come or go meanwhile. SHIM is written and removed only under the lock. So a
-    shim is gone for good only if its name was there before the lock was found free, and still is afterwards; and the
-    exit record, which it writes before it lets go of the lock, is looked for last.
-    """
-    directory_fd = _open(task_id)
-    try:
-        shim = load_record(directory_fd, SHIM)
-        holder, blocked = _holder(directory_fd)
-        if not holder:
-            after = load_record(directory_fd, SHIM)
-            shim = shim if shim and after and shim.get("pid") == after.get("pid") else None
-        return Observation(holder, shim, load_record(directory_fd, EXIT), blocked)
-    finally:
-        os.close(directory_fd)
-
-
-def shim_of(task_id: str) -> int:
-    """Return the pid of the shim that has the task now; 0 if none has."""
-    directory_fd = _open(task_id)
-    try:
-        return _holder(directory_fd)[0]
-    finally:
-        os.close(directory_fd)
-
-
-def _holder(directory_fd: int) -> tuple[int, int]:
-    """Return the pid of the shim (0 if there is none), and the byte by which it says that its output waits (or 0)."""
-    try:
-        lock_fd = os.open(LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd)
-    except FileNotFoundError:
-        return 0, 0
-    try:
-        holder = lock_holder(lock_fd, WATCH_BYTE)
-        said = (byte for byte in (NO_SPACE_BYTE, DISK_ERROR_BYTE) if holder and lock_holder(lock_fd, byte) == holder)
-        return holder, next(said, 0)
-    finally:
-        os.close(lock_fd)
-
-
 def store_exit(task_id: str, record: JsonObject) -> None:
     """Write the exit record of a task whose shim is gone; OSError when the disk does not take it."""
-    directory_fd = _open(task_id)
+    directory_fd = open_directory(task_id)
     try:
         with _shared(directory_fd):
             write_record(directory_fd, EXIT, record, durable=True, mode=OUTPUT_MODE)
@@ -253,7 +137,7 @@ def remove_output(task_id: str, limit_bytes: int) -> tuple[int, bool]:
     that is not there any more; OSError when something cannot be removed.
     """
     try:
-        directory_fd = _open(task_id)
+        directory_fd = open_directory(task_id)
     except FileNotFoundError:
         return 0, True
     removed = 0
