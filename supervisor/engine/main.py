@@ -167,8 +167,8 @@ class _Engine:
                 self._tasks.look(hint)
 
     def _plan_commit(self) -> None:
-        """Have what this turn changed committed soon. What is queued answers queries meanwhile."""
-        if (self._registry.has_queue or self._audit.has_pending) and self._commit_timer is None:
+        """Have what this turn changed committed soon. Queries are answered from it meanwhile."""
+        if (self._registry.has_unstored or self._audit.has_pending) and self._commit_timer is None:
             self._commit_timer = self._loop.later(_COMMIT_DELAY_S, self._commit)
 
     def _commit(self) -> None:

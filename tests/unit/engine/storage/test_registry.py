@@ -148,7 +148,6 @@ def test_a_place_that_cannot_be_used_is_no_damage(tmp_path: Path) -> None:
 
 
 def test_a_strangers_lock_fails_the_commit_and_keeps_the_queue(registry: Registry, registry_path: str) -> None:
-    registry._db.execute("PRAGMA busy_timeout = 0")  # Two seconds otherwise.
     stranger = sqlite3.connect(registry_path, isolation_level=None)
     stranger.execute("BEGIN EXCLUSIVE")
     (task_id,) = ids(1)
@@ -166,7 +165,6 @@ def full(registry: Registry, registry_path: str) -> Iterator[Registry]:
     for task_id in ids(5):
         registry.put(Row(task_id, SPEC, None))
     assert registry.commit()
-    registry._db.execute("PRAGMA busy_timeout = 0")
     stranger = sqlite3.connect(registry_path, isolation_level=None)
     stranger.execute("BEGIN IMMEDIATE")
     for task_id in ids(15)[5:]:

@@ -11,7 +11,7 @@ import pytest
 
 from supervisor.engine.storage.registry import NewerRegistryError, Registry, RegistryCorruptError, Row
 from tests.support.paths import ROOT
-from tests.support.registry import ids
+from tests.support.registry import ids, steps_of
 
 OVER: dict[str, Any] = {"state": "Finished", "exit_code": 3, "stored_bytes": 8, "ended_ns": 5}
 VERSION_2 = (ROOT / "tests" / "data" / "registry-v2.sql").read_text()
@@ -52,7 +52,6 @@ def test_each_owner_finds_what_is_ones_own(registry: Registry, registry_path: st
     for task_id, owner in list(zip(order, OWNERS, strict=True))[:stored]:
         registry.put(row_of(task_id, owner))
     assert registry.commit()
-    registry._db.execute("PRAGMA busy_timeout = 0")
     stranger = sqlite3.connect(registry_path, isolation_level=None)
     stranger.execute("BEGIN IMMEDIATE")
     for task_id, owner in list(zip(order, OWNERS, strict=True))[stored:]:
@@ -135,24 +134,16 @@ def test_every_question_goes_through_an_index_and_nothing_is_sorted(registry: Re
     everybodys = ["(id>? AND id<?)", "PRIMARY KEY (rowid>?)", "live_tasks (over=? AND rowid>?)"]
     for (question, of_owner), of_all in zip(questions, everybodys, strict=True):
         (statement,) = statements_of(registry, question)
-        (step,) = registry._db.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()
-        assert step[3].startswith("SEARCH tasks USING ")
-        assert step[3].endswith(of_all if owner is None else of_owner)
-
-
-def steps_of(registry: Registry, call: Callable[[], object]) -> int:
-    """Return how many instructions of SQLite's machine something takes: the same on every computer."""
-    steps = 0
-
-    def count() -> int:
-        nonlocal steps
-        steps += 1
-        return 0
-
-    registry._db.set_progress_handler(count, 1)
-    call()
-    registry._db.set_progress_handler(None, 0)
-    return steps
+        steps = [step[3] for step in registry._db.execute(f"EXPLAIN QUERY PLAN {statement}")]
+        stored, changed, unstored = [step for step in steps if "USING" in step]
+        assert steps[0] == "MERGE (UNION ALL)"
+        assert stored.startswith("SEARCH stored USING ")
+        assert stored.endswith(of_all if owner is None else of_owner)
+        # Each is looked up among the changed ones.
+        assert changed.startswith("SEARCH changed USING ")
+        assert changed.endswith("(id=?)")
+        assert unstored.startswith("SEARCH unstored.tasks USING ")
+        assert not [step for step in steps if "TEMP B-TREE" in step or "SCAN" in step]
 
 
 def test_many_rows_of_others_cost_an_owner_nothing(registry: Registry) -> None:
