@@ -12,6 +12,8 @@ from supervisor.spool.records import JsonObject, RecordVersionError
 __all__ = ["live_specs", "open_registry", "quarantine_registry"]
 
 _REGISTRY = "registry.db"
+# What is not committed takes memory: 300 MB for 100 000 tasks.
+_ROWS_A_COMMIT = 1000
 
 
 def open_registry() -> Registry:
@@ -50,8 +52,10 @@ def _complete(registry: Registry) -> Registry:
         else:
             rows.append((row, logs_bytes))
     # Lists follow the order in which rows are made.
-    for row, logs_bytes in sorted(rows, key=lambda pair: pair[0].spec.get("accepted_ns", 0)):
+    for count, (row, logs_bytes) in enumerate(sorted(rows, key=lambda pair: pair[0].spec.get("accepted_ns", 0)), 1):
         registry.put(row, logs_bytes)
+        if count % _ROWS_A_COMMIT == 0:
+            registry.commit()
     registry.commit()
     return registry
 

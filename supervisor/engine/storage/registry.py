@@ -32,8 +32,9 @@ __all__ = [
 
 _BY_ID = "SELECT id, over, spec, outcome, crc, owner FROM known_tasks WHERE id = ?"
 _LIVE = "SELECT id, over, spec, outcome, crc, owner FROM known_tasks WHERE over = 0 ORDER BY number"
-_NUMBER = "SELECT number FROM known_tasks WHERE id = ?"
-_LOGS_BYTES = "SELECT bytes FROM known_logs WHERE id = ?"
+_NUMBER_AND_BYTES = (
+    "SELECT (SELECT number FROM known_tasks WHERE id = :id), (SELECT bytes FROM known_logs WHERE id = :id)"
+)
 _OLDEST_LOGS = "SELECT id, bytes, ended_ns FROM known_logs WHERE ended_ns >= ? ORDER BY ended_ns LIMIT 1"
 
 # Each of these goes through an index, so that tasks that are not asked for (those that are over, those of other owners)
@@ -100,7 +101,7 @@ class Registry:
 
         `logs_bytes` is how much output was counted; without it, the exit record says so.
         """
-        number = self._number_of(row.id)
+        number, bytes_before = self._number_and_bytes(row.id)
         with translated():
             change_task(self._db, number, pack_row(row))
         self.has_unstored = True
@@ -108,49 +109,40 @@ class Registry:
             logs = logs_of(row.id, row.outcome)
             if logs_bytes is not None:
                 logs = Logs(row.id, logs_bytes, logs.ended_ns)
-            self._change_logs(logs)
+            self._change_logs(logs, bytes_before)
 
     def remove(self, task_id: str) -> None:
         """Forget a task, of which there is no output."""
-        number = self._number_of(task_id)
+        number, _bytes = self._number_and_bytes(task_id)
         with translated():
             remove_task(self._db, number, task_id)
         self.has_unstored = True
 
-    def _number_of(self, task_id: str) -> int:
-        """Return the number of a task, a new one for a new task."""
-        number = self._known(_NUMBER, task_id)
+    def _number_and_bytes(self, task_id: str) -> tuple[int, int]:
+        """Return the number of a task, a new one for a new task; and how much of its output is stored so far."""
+        number = stored = None
+        # In a file that cannot be read now the task may have another number: it keeps that one there.
+        with suppress(RegistryUnusableError), translated():
+            number, stored = self._db.execute(_NUMBER_AND_BYTES, {"id": task_id}).fetchone()
         if number is None:
-            # In a file that cannot be read now the task may have a number: it keeps that one there.
-            self._last_number += 1
-            number = self._last_number
-        return number
+            number = self._last_number = self._last_number + 1
+        return number, stored or 0
 
     def drop_logs(self, logs: Logs) -> None:
         """Note that a task's output is removed."""
-        self._change_logs(Logs(logs.id, 0, logs.ended_ns))
+        self._change_logs(Logs(logs.id, 0, logs.ended_ns), logs.stored)
 
     def put_off_logs(self, logs: Logs, time_ns: int) -> None:
         """Have a task's output taken for that of one that ended at `time_ns`: it is not the oldest any more."""
-        self._change_logs(Logs(logs.id, logs.stored, time_ns))
+        self._change_logs(Logs(logs.id, logs.stored, time_ns), logs.stored)
 
-    def _change_logs(self, logs: Logs) -> None:
-        before = self._known(_LOGS_BYTES, logs.id) or 0
+    def _change_logs(self, logs: Logs, bytes_before: int) -> None:
         with translated():
             change_logs(self._db, logs)
         self.has_unstored = True
-        self.logs_bytes += logs.stored - before
+        self.logs_bytes += logs.stored - bytes_before
         if logs.stored:
             self._oldest_end_ns = min(self._oldest_end_ns, logs.ended_ns)
-
-    def _known(self, query: str, task_id: str) -> int | None:
-        """Return a number that is known of a task; None where there is none, or the file cannot be read now."""
-        try:
-            with translated():
-                found = self._db.execute(query, (task_id,)).fetchone()
-        except RegistryUnusableError:
-            return None
-        return None if found is None else int(found[0])
 
     def commit(self) -> bool:
         """Store all changes, in one transaction; False when the file does not take them now (they stay)."""
