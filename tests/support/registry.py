@@ -1,5 +1,6 @@
 """A registry for a test, in a file of its own. Owns: the registry."""
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from supervisor.engine.storage.registry import Registry
 
-__all__ = ["ids", "registry", "registry_path", "steps_of"]
+__all__ = ["execute", "ids", "registry", "registry_path", "steps_of", "walk"]
 
 
 @pytest.fixture
@@ -39,3 +40,23 @@ def steps_of(registry: Registry, call: Callable[[], object]) -> int:
     call()
     registry._db.set_progress_handler(None, 0)
     return steps
+
+
+def walk(registry: Registry, owner: str | None, *, live_only: bool = False, limit: int = 3) -> list[str]:
+    """Return the ids on all pages, and see that no page is too long or goes back."""
+    found: list[str] = []
+    after = 0
+    while page := registry.page(after, limit, live_only=live_only, owner=owner):
+        assert len(page) <= limit
+        assert all(cursor > after for cursor, _row in page)
+        found += [row.id for _cursor, row in page]
+        after = page[-1][0]
+    return found
+
+
+def execute(registry_path: str, statement: str) -> None:
+    """Do something to the file as another program."""
+    stranger = sqlite3.connect(registry_path)
+    stranger.execute(statement)
+    stranger.commit()
+    stranger.close()

@@ -1,33 +1,17 @@
-"""The registry's account of what is stored of ended tasks' output: its sum, its order, its upgrade, its damage."""
+"""The registry's account of what is stored of ended tasks' output: its sum, its order, its damage."""
 
-import json
 import random
 import sqlite3
-from binascii import crc32
 from contextlib import closing
 from typing import Any
 
 import pytest
 
 from supervisor.engine.storage.registry import Logs, Registry, RegistryCorruptError, Row
+from supervisor.engine.storage.registry_rows import logs_of
 from tests.support.registry import ids, steps_of
 
 SPEC: dict[str, Any] = {"argv": ["ls"], "grace_s": 5.0}
-
-# As levity 0.1.0 made it.
-VERSION_1 = """
-CREATE TABLE tasks (
-    id TEXT NOT NULL PRIMARY KEY,
-    over INTEGER NOT NULL,
-    spec TEXT NOT NULL,
-    outcome TEXT,
-    crc INTEGER NOT NULL
-);
-CREATE INDEX live_tasks ON tasks (id) WHERE over = 0;
-PRAGMA application_id=1818588777;
-PRAGMA user_version=1;
-PRAGMA journal_mode=WAL;
-"""
 
 
 def ended(ended_ns: int, **more: object) -> dict[str, Any]:
@@ -179,6 +163,20 @@ def test_a_record_that_tells_nonsense_counts_for_nothing(
     assert kept(registry_path) == (0, [])
 
 
+@pytest.mark.parametrize(
+    ("outcome", "stored"),
+    [
+        ({"stored_bytes": 9, "stdout_bytes": 5, "stderr_bytes": 6}, 9),
+        # Before there was a cap, all that was written was stored.
+        ({"stdout_bytes": 5, "stderr_bytes": 6}, 11),
+        ({"stdout_bytes": 7, "stderr_bytes": None}, 7),
+        ({"stdout_bytes": 0, "stderr_bytes": 0}, 0),
+    ],
+)
+def test_an_exit_record_says_how_much_is_stored(outcome: dict[str, Any], stored: int) -> None:
+    assert logs_of(ids(1)[0], ended(20, **outcome)).stored == stored
+
+
 def test_any_number_of_logs_keeps_order_and_sum(registry: Registry, registry_path: str) -> None:
     chance = random.Random(5)
     wanted = {}
@@ -226,48 +224,3 @@ def test_an_account_that_was_changed_is_found_when_it_is_opened(
     stranger.close()
     with pytest.raises(RegistryCorruptError):
         Registry(registry_path)
-
-
-# Version 1
-
-
-def version_1(registry_path: str, outcomes: dict[str, dict[str, Any] | None]) -> None:
-    database = sqlite3.connect(registry_path, isolation_level=None)
-    database.executescript(VERSION_1)
-    for task_id, outcome in outcomes.items():
-        over, spec, text = int(outcome is not None), json.dumps(SPEC), outcome and json.dumps(outcome)
-        crc = crc32(f"{task_id} {over} {spec} {text}".encode())
-        database.execute("INSERT INTO tasks VALUES (?, ?, ?, ?, ?)", (task_id, over, spec, text, crc))
-    database.close()
-
-
-def test_a_registry_of_version_1_is_upgraded_in_its_place(registry_path: str) -> None:
-    late, live, early, silent = ids(4)
-    version_1(
-        registry_path,
-        {
-            late: ended(20, stdout_bytes=5, stderr_bytes=6),
-            live: None,
-            early: ended(10, stdout_bytes=7, stderr_bytes=None),
-            silent: ended(5, stdout_bytes=0, stderr_bytes=0),
-        },
-    )
-    for _ in range(2):
-        registry = Registry(registry_path)
-        assert registry.logs_bytes == 18
-        assert [row.id for row in registry.live()] == [live]
-        assert registry.all_ids() == {late, live, early, silent}
-        assert registry._db.execute("PRAGMA user_version").fetchone() == (3,)
-        registry.close()
-    assert kept(registry_path) == (18, [(early, 7), (late, 11)])
-
-
-def test_a_row_of_version_1_that_is_damaged_stops_the_upgrade_and_leaves_the_file(registry_path: str) -> None:
-    version_1(registry_path, {ids(1)[0]: ended(20, stdout_bytes=5, stderr_bytes=6)})
-    stranger = sqlite3.connect(registry_path, isolation_level=None)
-    stranger.execute("UPDATE tasks SET outcome = replace(outcome, '5', '4')")
-    with pytest.raises(RegistryCorruptError):
-        Registry(registry_path)
-    assert stranger.execute("PRAGMA user_version").fetchone() == (1,)
-    assert not stranger.execute("SELECT 1 FROM sqlite_master WHERE name = 'logs'").fetchone()
-    stranger.close()

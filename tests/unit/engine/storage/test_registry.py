@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from supervisor.engine.storage.registry import (
-    NewerRegistryError,
     Registry,
     RegistryCorruptError,
     RegistryUnusableError,
@@ -125,15 +124,6 @@ def test_a_row_that_was_changed_is_found(registry: Registry, registry_path: str,
     stranger.close()
     with pytest.raises(RegistryCorruptError):
         registry.get(task_id)
-
-
-def test_a_newer_registry_is_no_damaged_one(registry: Registry, registry_path: str) -> None:
-    registry.close()
-    stranger = sqlite3.connect(registry_path)
-    stranger.execute("PRAGMA user_version = 4")
-    stranger.close()
-    with pytest.raises(NewerRegistryError):
-        Registry(registry_path)
 
 
 def test_noise_is_damage(registry_path: str) -> None:
