@@ -18,7 +18,7 @@ from supervisor.engine.operations.dispatch import Operations
 from supervisor.engine.operations.frontend import Reception
 from supervisor.engine.storage.rebuild import live_specs, open_registry, quarantine_registry
 from supervisor.engine.storage.registry import NewerRegistryError, Registry, RegistryCorruptError
-from supervisor.engine.storage.retention import Disk, Janitor, Limits
+from supervisor.engine.storage.retention import Disk, Limits, Retention
 from supervisor.engine.tasks.spawner import Nursery
 from supervisor.engine.tasks.tasks import Tasks
 from supervisor.ipc.child import be_child, take_lock
@@ -71,7 +71,7 @@ class _Engine:
         spool_gid = access.frontend_ids[1] if access.frontend_ids else None
         self._tasks = Tasks(self._loop, registry, self._ask, self._on_stored, spool_gid)
         limits = Limits.of(keeping, Disk.now())
-        self._janitor = Janitor(self._loop, registry, limits, lambda: self._tasks.is_out_of_space)
+        self._retention = Retention(self._loop, registry, limits, lambda: self._tasks.is_out_of_space)
         authority = Authority(access, str(settings.address), TokenStore(), ticket_key())
         self._audit = audit = Audit()
         context = Context(
@@ -96,7 +96,7 @@ class _Engine:
         self._loop.watch(self._hints.fileno(), self._on_hints)
         for spec in live_specs(self._registry):
             self._tasks.adopt(spec)
-        self._janitor.poke()
+        self._retention.check_soon()
         self._control.send("ready")
         self._loop.run(self._plan_commit)
         self._registry.commit()
@@ -107,7 +107,7 @@ class _Engine:
         self._nursery.ask(task_id)
 
     def _on_stored(self, urgent: bool) -> None:
-        self._janitor.poke(urgent)
+        self._retention.check_soon(urgent)
 
     def _open_channel(self, fd: int) -> Channel:
         # Nothing to do when it is lost: the arbiter sends an end of a new one.

@@ -19,10 +19,10 @@ _UNFINISHED_MODE = 0o750
 
 
 def lend(task_id: str, gid: int | None = None) -> int:
-    """Open a task's directory for the front-end, whose group is `gid` (None: it is this process's user anyway).
+    """Open a task's directory for the front-end, whose group is `gid` (None: it runs as this process's user).
 
-    OSError if it is gone, or cannot be made readable. One that an older levity has made, or another group could read,
-    is mended.
+    A directory that an older levity made, or that has another group, is mended. OSError if it is gone, or cannot be
+    made readable.
     """
     directory_fd = open_directory(task_id)
     try:
@@ -37,7 +37,7 @@ def lend(task_id: str, gid: int | None = None) -> int:
 
 
 def _mend(directory_fd: int, gid: int) -> None:
-    """Give everything that may be lent to the group; the directory last, which says that it is done."""
+    """Give all that the front-end reads to its group. The directory comes last: its mode says that this is done."""
     names = os.listdir(directory_fd)
     for name in names:
         if name in (EXIT, REMOVED) or _is_output(name):
@@ -53,7 +53,7 @@ def _is_output(name: str) -> bool:
 
 def _share(directory_fd: int, name: str, gid: int) -> None:
     try:
-        # Not waiting for the other end, should it be a FIFO.
+        # O_NONBLOCK: opening a FIFO would wait for its other end.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         fd = os.open(name, flags, dir_fd=directory_fd)
     except FileNotFoundError:

@@ -15,7 +15,7 @@ __all__ = ["Finding", "Observation", "classify", "observe", "shim_of"]
 
 @dataclass(frozen=True)
 class Observation:
-    """What a task's directory says: who holds its lock (0: nobody), and its records as far as they exist.
+    """What a task's directory says: the pid of the shim that holds its lock (0: none), and the records that exist.
 
     `blocked` is the byte by which the shim says why it cannot store output, 0 while it can.
     """
@@ -37,21 +37,21 @@ class Finding(Enum):
 
 
 def classify(seen: Observation) -> Finding:
-    """Say what an observation means; total over all of them."""
+    """Return what an observation means. Every observation has a meaning."""
     if seen.exit is not None:
         return Finding.OVER
     if seen.holder:
         return Finding.RUNNING if seen.shim is not None and "task_pid" in seen.shim else Finding.STARTING
-    # A shim's name without "started" counts as lost: it may have executed the command and been killed right after.
+    # A shim that wrote its name but not "started" counts as lost: it may have executed the command before it died.
     return Finding.NEVER_STARTED if seen.shim is None else Finding.LOST
 
 
 def observe(task_id: str) -> Observation:
     """Look at a task's directory; FileNotFoundError if it is gone.
 
-    The order matters, since a shim may come or go meanwhile. SHIM is written and removed only under the lock. So a
-    shim is gone for good only if its name was there before the lock was found free, and still is afterwards; and the
-    exit record, which it writes before it lets go of the lock, is looked for last.
+    The order matters, since a shim may come or go meanwhile. A shim writes and removes SHIM only under the lock. So it
+    is gone for good only if SHIM named it before the lock was found free, and still does afterwards. It writes the exit
+    record before it lets go of the lock, so that is read last.
     """
     directory_fd = open_directory(task_id)
     try:
@@ -75,7 +75,7 @@ def shim_of(task_id: str) -> int:
 
 
 def _holder(directory_fd: int) -> tuple[int, int]:
-    """Return the pid of the shim (0 if there is none), and the byte by which it says that its output waits (or 0)."""
+    """Return the pid of the shim (0: there is none), and the byte that it locks while it cannot store output (or 0)."""
     try:
         lock_fd = os.open(LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd)
     except FileNotFoundError:

@@ -65,14 +65,14 @@ _OWNERS_IDS = "SELECT id FROM known_tasks WHERE owner = :owner AND id >= :first 
 class Registry:
     """The open registry. `logs_bytes` is how much of the output of tasks that are over is stored, all together.
 
-    `has_unstored`: whether something is still to be committed. Every method may raise RegistryUnusableError, but for
-    those that change something: try again later; or RegistryCorruptError: set the file aside and make it anew.
+    `has_unstored`: whether there are changes to commit. A question may raise RegistryUnusableError: ask again later.
+    Any method may raise RegistryCorruptError: set the file aside and make it anew.
     """
 
     def __init__(self, path: str) -> None:
         self.has_unstored = False
-        # No output that is stored has ended before. Without it SQLite would look again, for each oldest one, at all
-        # those before it that are removed and still in the file; on a full disk that may be all there were.
+        # All tasks with stored output ended at or after this. On a full disk the file keeps the rows of output that is
+        # removed; without this bound, each search for the oldest would pass over all of them again.
         self._oldest_end_ns = 0
         with ExitStack() as undo:
             self._db = open_file(path)
@@ -121,7 +121,7 @@ class Registry:
     def _number_and_bytes(self, task_id: str) -> tuple[int, int]:
         """Return the number of a task, a new one for a new task; and how much of its output is stored so far."""
         number = stored = None
-        # In a file that cannot be read now the task may have another number: it keeps that one there.
+        # A file that cannot be read now may have the task under another number: it keeps that number there.
         with suppress(RegistryUnusableError), translated():
             number, stored = self._db.execute(_NUMBER_AND_BYTES, {"id": task_id}).fetchone()
         if number is None:
@@ -158,7 +158,7 @@ class Registry:
         return True
 
     def _roll_back(self) -> None:
-        # Where not even this is possible, the next commit comes back to it: it cannot begin.
+        # If even this fails, the next commit fails to begin and rolls back then.
         with suppress(RegistryUnusableError), translated():
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")

@@ -42,17 +42,17 @@ def open_file(path: str) -> Database:
     """
     with translated(), ExitStack() as undo:
         database = connect(path)
-        # Not left to the garbage collector: closing removes the write-ahead log by its name, which by then may be
+        # At once, and not by the garbage collector: closing removes the write-ahead log by its name, which later may be
         # that of the next registry.
         undo.callback(database.close)
-        # What is damaged shows by its checksum; in the middle of a query it would look like any other failure.
+        # Damaged text shows by its checksum. An error while SQLite reads it would look like any other failure.
         database.text_factory = lambda data: data.decode("utf-8", "replace")
         _check_identity(database)
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA synchronous=NORMAL")
         if database.execute("PRAGMA integrity_check(1)").fetchone()[0] != "ok":
             raise RegistryCorruptError(path)
-        # From here on the engine does not wait for a stranger's lock: a commit that fails is tried again.
+        # From here on the engine does not wait for another program's lock: it tries the commit again later.
         database.execute("PRAGMA busy_timeout=0")
         undo.pop_all()
     return database

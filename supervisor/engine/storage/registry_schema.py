@@ -69,7 +69,7 @@ _OPENING_TIMEOUT_S = 2.0
 
 
 class RegistryUnusableError(Exception):
-    """The host does not let us use the file now (no space, no permission, a stranger's lock); it is none the worse."""
+    """The file is whole but cannot be used now: no space, no permission, or another program's lock."""
 
 
 class NewerRegistryError(Exception):
@@ -78,13 +78,13 @@ class NewerRegistryError(Exception):
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn what SQLite raises into what it means for the file."""
+    """Turn an error of SQLite into what it means for the file."""
     try:
         yield
     except sqlite3.OperationalError as error:
         raise RegistryUnusableError(str(error)) from error
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-        # Python decodes SQLite's messages strictly, and they quote what is damaged.
+        # SQLite's messages quote damaged text, and Python decodes them strictly.
         raise RegistryCorruptError(str(error)) from error
 
 

@@ -54,10 +54,10 @@ def open_directory(task_id: str) -> int:
 
 
 def create(task_id: str, spec: JsonObject, gid: int | None = None) -> None:
-    """Write down what was asked; OSError when the disk does not take it (nothing is left then).
+    """Make a task's directory with its spec; OSError when the disk does not take it (nothing is left then).
 
     `gid` is the group that may read the output, None where levityd's user alone reads everything.
-    Not durable yet: that costs milliseconds and is done by the task's own shim, before the command is executed.
+    The spec is not synced here, which costs milliseconds: the task's own shim does that before it executes the command.
     """
     os.mkdir(task_path(task_id), 0o700)
     try:
@@ -77,7 +77,7 @@ def create(task_id: str, spec: JsonObject, gid: int | None = None) -> None:
 
 
 def load_spec(task_id: str) -> JsonObject | None:
-    """Return what was asked; None for a directory that was not made to its end."""
+    """Return a task's spec; None for a directory that was not made to its end."""
     directory_fd = open_directory(task_id)
     try:
         return load_record(directory_fd, SPEC)
@@ -97,7 +97,7 @@ def store_exit(task_id: str, record: JsonObject) -> None:
 
 @contextmanager
 def _shared(directory_fd: int) -> Iterator[None]:
-    """Have the group be able to read what is made meanwhile, if it may enter: this process has but one thread."""
+    """Let the directory's group read files that are made meanwhile, if it may enter. The engine has but one thread."""
     enters = os.fstat(directory_fd).st_mode & _GROUP_ENTERS == _GROUP_ENTERS
     before = os.umask(0o027 if enters else 0o077)
     try:
@@ -130,11 +130,11 @@ def _size(entry: "os.DirEntry[str]") -> int:
 
 
 def remove_output(task_id: str, limit_bytes: int) -> tuple[int, bool]:
-    """Remove what a task that is over has written, and what it was fed; return how many bytes, and if that was all.
+    """Remove output and input of a task that is over; return how many bytes that were, and whether it was all.
 
-    It stops after the file with which `limit_bytes` is reached. The index goes last: as long as it is there, it tells a
-    reader how many bytes are gone; and a mark says that they went on purpose. Nothing is left to do for a directory
-    that is not there any more; OSError when something cannot be removed.
+    It stops after the file with which `limit_bytes` is reached. The index goes last: while it is there, a reader learns
+    from it how many bytes are gone. A mark says that they went on purpose. A directory that is gone counts as done.
+    OSError when a file cannot be removed.
     """
     try:
         directory_fd = open_directory(task_id)
@@ -158,7 +158,7 @@ def _mark_removed(directory_fd: int) -> None:
         with _shared(directory_fd):
             os.close(os.open(REMOVED, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, OUTPUT_MODE, dir_fd=directory_fd))
     except OSError as error:
-        # There may be no room even for that: then what is removed first looks lost to who reads it just now.
+        # Without room for the mark, a client that reads just now takes the first bytes that go for lost.
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
 
