@@ -179,7 +179,7 @@ def test_a_registry_deleted_under_a_running_levityd_is_back_after_a_restart(daem
 
 
 def test_a_program_that_locks_the_registry_keeps_no_client_waiting(daemon: Daemon) -> None:
-    """The engine has one thread. What the file does not take is known all the same, and stored when the lock is gone."""
+    """The engine has one thread. It answers from memory, and stores the tasks when the lock is gone."""
     path = daemon.state_dir / "registry.db"
     with client_of(daemon.address) as client:
         before = [sh(client, "exit 2") for _ in range(3)]
