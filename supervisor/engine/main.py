@@ -35,6 +35,8 @@ __all__ = ["run_engine"]
 # meanwhile loses nothing: the next one finds it in the directories.
 _COMMIT_DELAY_S = 0.05
 _COMMIT_RETRY_S = 1.0
+# For another program's lock, when there will be no later commit. At other times clients would wait meanwhile.
+_LAST_COMMIT_WAIT_S = 2.0
 _HINTS_A_TURN = 64
 
 
@@ -99,7 +101,7 @@ class _Engine:
         self._retention.check_soon()
         self._control.send("ready")
         self._loop.run(self._plan_commit)
-        self._registry.commit()
+        self._registry.commit(_LAST_COMMIT_WAIT_S)
         self._audit.close()
         self._control.send("stopped", live=len(self._tasks.live))
 

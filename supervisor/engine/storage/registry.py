@@ -144,12 +144,16 @@ class Registry:
         if logs.stored:
             self._oldest_end_ns = min(self._oldest_end_ns, logs.ended_ns)
 
-    def commit(self) -> bool:
-        """Store all changes, in one transaction; False when the file does not take them now (they stay)."""
+    def commit(self, wait_s: float = 0.0) -> bool:
+        """Store all changes, in one transaction; False when the file does not take them now (they stay).
+
+        It waits for another program's lock no longer than `wait_s`.
+        """
         if not self.has_unstored:
             return True
         try:
             with translated():
+                self._db.execute(f"PRAGMA busy_timeout={round(wait_s * 1000)}")
                 store(self._db)
         except RegistryUnusableError:
             self._roll_back()

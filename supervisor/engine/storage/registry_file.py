@@ -52,8 +52,6 @@ def open_file(path: str) -> Database:
         database.execute("PRAGMA synchronous=NORMAL")
         if database.execute("PRAGMA integrity_check(1)").fetchone()[0] != "ok":
             raise RegistryCorruptError(path)
-        # From here on the engine does not wait for another program's lock: it tries the commit again later.
-        database.execute("PRAGMA busy_timeout=0")
         undo.pop_all()
     return database
 

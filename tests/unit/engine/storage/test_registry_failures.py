@@ -57,11 +57,11 @@ def interrupted_at(step: int) -> Fault:
         # What only changes memory is not interrupted.
         commit = registry.commit
 
-        def interrupted() -> bool:
+        def interrupted(wait_s: float = 0.0) -> bool:
             steps = itertools.count(1)
             registry._db.set_progress_handler(lambda: next(steps) == step, 1)
             try:
-                return commit()
+                return commit(wait_s)
             finally:
                 registry._db.set_progress_handler(None, 0)
 
@@ -257,6 +257,15 @@ def test_a_stranger_s_lock_keeps_nobody_waiting(registry: Registry, registry_pat
             assert not registry.commit()
             assert registry.get(task_id) is not None
         assert time.monotonic() - begun < 1.5  # It would be seconds for each commit, if it waited.
+
+
+def test_the_last_commit_waits_for_a_lock(registry: Registry, registry_path: str) -> None:
+    registry.put(row_of(ids(1)[0], ""))
+    with stranger_writes(registry, registry_path):
+        begun = time.monotonic()
+        assert not registry.commit(wait_s=0.3)
+        assert time.monotonic() - begun >= 0.3
+    assert registry.commit(wait_s=0.3)
 
 
 def test_a_stranger_reads_and_writes_while_nothing_is_committed(registry: Registry, registry_path: str) -> None:
