@@ -19,7 +19,7 @@ from supervisor.engine.operations.frontend import FrontendOperations
 from supervisor.engine.operations.request import EngineRequest
 from supervisor.engine.storage.rebuild import live_specs, open_registry, quarantine_registry
 from supervisor.engine.storage.registry import NewerRegistryError, Registry, RegistryCorruptError
-from supervisor.engine.storage.retention import Disk, Janitor, Limits
+from supervisor.engine.storage.retention import Disk, Limits, Retention
 from supervisor.engine.tasks.spawner import Nursery
 from supervisor.engine.tasks.tasks import Tasks
 from supervisor.ipc.child import be_child, take_lock
@@ -35,6 +35,8 @@ __all__ = ["run_engine"]
 # meanwhile loses nothing: the next one finds it in the directories.
 _COMMIT_DELAY_S = 0.05
 _COMMIT_RETRY_S = 1.0
+# For another program's lock, when there will be no later commit. At other times clients would wait meanwhile.
+_LAST_COMMIT_WAIT_S = 2.0
 _HINTS_A_TURN = 64
 
 
@@ -71,7 +73,7 @@ class _Engine:
         spool_gid = access.frontend_ids[1] if access.frontend_ids else None
         self._tasks = Tasks(self._loop, registry, self._ask, self._on_stored, spool_gid)
         limits = Limits.of(keeping, Disk.now())
-        self._janitor = Janitor(self._loop, registry, limits, lambda: self._tasks.is_out_of_space)
+        self._retention = Retention(self._loop, registry, limits, lambda: self._tasks.is_out_of_space)
         authenticator = Authenticator(access, str(settings.address), TokenStore(), ticket_key())
         self._audit = audit = Audit()
         context = Context(
@@ -98,10 +100,10 @@ class _Engine:
         self._loop.watch(self._hints.fileno(), self._on_hints)
         for spec in live_specs(self._registry):
             self._tasks.adopt(spec)
-        self._janitor.poke()
+        self._retention.check_soon()
         self._control.send("ready")
         self._loop.run(self._plan_commit)
-        self._registry.commit()
+        self._registry.commit(_LAST_COMMIT_WAIT_S)
         self._audit.close()
         self._control.send("stopped", live=len(self._tasks.live))
 
@@ -109,7 +111,7 @@ class _Engine:
         self._nursery.ask(task_id)
 
     def _on_stored(self, urgent: bool) -> None:
-        self._janitor.poke(urgent)
+        self._retention.check_soon(urgent)
 
     def _open_channel(self, fd: int) -> FrontendChannel:
         # Nothing to do when it is lost: the arbiter sends an end of a new one.
@@ -165,8 +167,8 @@ class _Engine:
                 self._tasks.look(hint)
 
     def _plan_commit(self) -> None:
-        """Have what this turn changed committed soon. What is queued answers queries meanwhile."""
-        if (self._registry.has_queue or self._audit.has_pending) and self._commit_timer is None:
+        """Have what this turn changed committed soon. Queries are answered from it meanwhile."""
+        if (self._registry.has_unstored or self._audit.has_pending) and self._commit_timer is None:
             self._commit_timer = self._loop.later(_COMMIT_DELAY_S, self._commit)
 
     def _commit(self) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from supervisor.engine.loop import Loop
 from supervisor.engine.storage import task_directory as directory
+from supervisor.engine.storage.lending import lend
 from supervisor.engine.tasks.spawner import Nursery
 from supervisor.spool.files import write_record
 from tests.support.deadline import eventually
@@ -59,7 +60,7 @@ class Lent:
     """A directory that is lent, as a context."""
 
     def __init__(self, gid: int | None = GID) -> None:
-        self.fd = directory.lend(ID, gid)
+        self.fd = lend(ID, gid)
 
     def __enter__(self) -> int:
         return self.fd
@@ -256,7 +257,7 @@ def test_it_is_mended_for_another_group(shared: Zygote) -> None:
 def test_a_removed_directory_cannot_be_lent(shared: Zygote, gid: int | None) -> None:
     assert not shared.path(ID).exists()
     with pytest.raises(FileNotFoundError):
-        directory.lend(ID, gid)
+        lend(ID, gid)
 
 
 def test_a_link_is_not_lent(shared: Zygote) -> None:
@@ -267,13 +268,13 @@ def test_a_link_is_not_lent(shared: Zygote) -> None:
     (shared.path(ID) / OUTPUT).symlink_to(secret)
     before = os.listdir("/proc/self/fd")
     with pytest.raises(OSError, match="symbolic"):
-        directory.lend(ID, GID)
+        lend(ID, GID)
     assert len(os.listdir("/proc/self/fd")) == len(before)
     assert (secret.stat().st_gid, stat.S_IMODE(secret.stat().st_mode)) == (0, 0o600)
     directory.remove(ID)
     shared.path(ID).symlink_to(shared.directory)
     with pytest.raises(OSError, match=r"symbolic|directory"):
-        directory.lend(ID, GID)
+        lend(ID, GID)
 
 
 def test_without_a_group_it_is_just_opened(shared: Zygote) -> None:

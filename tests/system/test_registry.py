@@ -3,7 +3,9 @@
 import os
 import random
 import sqlite3
+import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 from levity.states import State
 from tests.support.daemon import Daemon
+from tests.support.deadline import eventually
 from tests.support.tasks import client_of, ended, output, sh
 
 # Enough for several pages of table and index.
@@ -173,6 +176,35 @@ def test_a_registry_deleted_under_a_running_levityd_is_back_after_a_restart(daem
         assert [ended(client, task_id).exit_code for task_id in (before, after)] == [3, 4]
         daemon.restart()
         assert [client.query(task_id).exit_code for task_id in (before, after)] == [3, 4]
+
+
+def test_a_program_that_locks_the_registry_keeps_no_client_waiting(daemon: Daemon) -> None:
+    """The engine has one thread. It answers from memory, and stores the tasks when the lock is gone."""
+    path = daemon.state_dir / "registry.db"
+    with client_of(daemon.address) as client:
+        before = [sh(client, "exit 2") for _ in range(3)]
+        with closing(sqlite3.connect(path, isolation_level=None)) as stranger:
+            stranger.execute("BEGIN EXCLUSIVE")
+            # Among them are ends of tasks whose start is stored.
+            assert [ended(client, task_id).exit_code for task_id in before] == [2, 2, 2]
+            tasks = [sh(client, f"exit {number}") for number in range(5)]
+            assert [ended(client, task_id).exit_code for task_id in tasks] == list(range(5))
+            longest_s = 0.0
+            give_up_at = time.monotonic() + 3
+            while time.monotonic() < give_up_at:  # The engine tries to commit about three times meanwhile.
+                begun = time.monotonic()
+                assert [record.id for record in client.list(all=True)] == before + tasks
+                assert client.query(tasks[-1]).exit_code == 4
+                longest_s = max(longest_s, time.monotonic() - begun)
+            assert longest_s < 1.5, "it waited for the lock"
+            stranger.execute("ROLLBACK")
+
+        def stored() -> bool:
+            with closing(sqlite3.connect(path)) as stranger:
+                found = stranger.execute("SELECT id FROM tasks WHERE over = 1 ORDER BY rowid").fetchall()
+            return [task_id for (task_id,) in found] == before + tasks
+
+        eventually(stored, "the registry to have all tasks")
 
 
 def test_a_registry_made_anew_lists_tasks_in_the_order_of_their_start(daemon: Daemon) -> None:

@@ -21,7 +21,7 @@ from supervisor.engine.access.audit_log import Audit, note
 from supervisor.engine.access.authenticator import Authenticator, WrongUserError, file_version
 from supervisor.engine.access.tickets import Client
 from supervisor.engine.operations.request import EngineRequest
-from supervisor.engine.storage import task_directory as directory
+from supervisor.engine.storage.lending import lend
 from supervisor.log import say
 from supervisor.security.principal import Right
 from supervisor.spool.records import JsonObject
@@ -149,7 +149,7 @@ class FrontendOperations:
         if method == "task.logs":
             note(self._audit, client, method, task_id)
         try:
-            return {"id": task_id}, directory.lend(task_id, self._spool_gid)
+            return {"id": task_id}, lend(task_id, self._spool_gid)
         except FileNotFoundError:
             raise HostError(f"the output of task {task_id} is not stored any more") from None
 

@@ -84,13 +84,9 @@ class Catalogue:
         after = open_cursor(self._cursor_key, cursor)
         records: list[JsonObject] = []
         size = 0
-        self._registry.commit()
         rows = self._registry.page(after, limit, live_only=live_only, owner=None if who.sees_all else who.user)
         for number, row in rows:
             task = self._live.get(row.id)
-            if live_only and task is None:
-                after = number
-                continue  # It has ended, which the disk did not take yet.
             record = task.record() if task else record_of(row)
             size += len(dump_object(record))
             if records and size > _PAGE_BYTES:

@@ -1,12 +1,12 @@
 """The registry: an index over the tasks' directories. Runs in: engine. Owns: the only SQLite connection there is.
 
-It is never the truth: writes are queued and committed together, a failed commit is tried again, and a file that is
-damaged is moved aside and made anew from the directories.
+The directories are the truth. Changes are kept in memory and stored together; a commit that fails is tried again. A
+file that is damaged is moved aside and made anew from the directories.
 """
 
-from contextlib import ExitStack, closing
-from heapq import heappop, heappush
+from contextlib import ExitStack, suppress
 
+from supervisor.engine.storage.registry_file import open_file, set_aside
 from supervisor.engine.storage.registry_rows import (
     NUMBER_LIMIT,
     Logs,
@@ -17,15 +17,8 @@ from supervisor.engine.storage.registry_rows import (
     pack_row,
     unpack_row,
 )
-from supervisor.engine.storage.registry_schema import (
-    NewerRegistryError,
-    RegistryUnusableError,
-    open_file,
-    set_aside,
-    translated,
-    write_logs,
-    write_row,
-)
+from supervisor.engine.storage.registry_schema import NewerRegistryError, RegistryUnusableError, translated
+from supervisor.engine.storage.registry_unstored import attach, change_logs, change_task, remove_task, store
 
 __all__ = [
     "Logs",
@@ -37,211 +30,190 @@ __all__ = [
     "set_aside",
 ]
 
-_BY_ID = "SELECT id, over, spec, outcome, crc, owner FROM tasks WHERE id = ?"
-_LIVE = "SELECT id, over, spec, outcome, crc, owner FROM tasks WHERE over = 0"
-_OLDEST_LOGS = "SELECT id, bytes, ended_ns FROM logs WHERE ended_ns >= ? ORDER BY ended_ns"
+_BY_ID = "SELECT id, over, spec, outcome, crc, owner FROM known_tasks WHERE id = ?"
+_LIVE = "SELECT id, over, spec, outcome, crc, owner FROM known_tasks WHERE over = 0 ORDER BY number"
+_NUMBER_AND_BYTES = (
+    "SELECT (SELECT number FROM known_tasks WHERE id = :id), (SELECT bytes FROM known_logs WHERE id = :id)"
+)
+_OLDEST_LOGS = "SELECT id, bytes, ended_ns FROM known_logs WHERE ended_ns >= ? ORDER BY ended_ns LIMIT 1"
 
-# Each of these goes through an index, so that what is not asked for (tasks that are over, those of other owners) costs
-# nothing, however much of it there is.
+# Each of these goes through an index, so that tasks that are not asked for (those that are over, those of other owners)
+# cost nothing, however many there are.
 _PAGES = {
     # By live_only, and whether it is about one owner.
     (False, False): (
-        "SELECT rowid, id, over, spec, outcome, crc, owner FROM tasks WHERE rowid > :after ORDER BY rowid LIMIT :limit"
+        "SELECT number, id, over, spec, outcome, crc, owner FROM known_tasks WHERE number > :after "
+        "ORDER BY number LIMIT :limit"
     ),
     (True, False): (
-        "SELECT rowid, id, over, spec, outcome, crc, owner FROM tasks WHERE over = 0 AND rowid > :after "
-        "ORDER BY rowid LIMIT :limit"
+        "SELECT number, id, over, spec, outcome, crc, owner FROM known_tasks WHERE over = 0 AND number > :after "
+        "ORDER BY number LIMIT :limit"
     ),
     (False, True): (
-        "SELECT rowid, id, over, spec, outcome, crc, owner FROM tasks WHERE owner = :owner AND rowid > :after "
-        "ORDER BY rowid LIMIT :limit"
+        "SELECT number, id, over, spec, outcome, crc, owner FROM known_tasks WHERE owner = :owner AND number > :after "
+        "ORDER BY number LIMIT :limit"
     ),
     (True, True): (
-        "SELECT rowid, id, over, spec, outcome, crc, owner FROM tasks WHERE over = 0 AND owner = :owner "
-        "AND rowid > :after ORDER BY rowid LIMIT :limit"
+        "SELECT number, id, over, spec, outcome, crc, owner FROM known_tasks WHERE over = 0 AND owner = :owner "
+        "AND number > :after ORDER BY number LIMIT :limit"
     ),
 }
-_IDS = "SELECT id FROM tasks WHERE id >= :first AND id < :end ORDER BY id LIMIT :limit"
-_OWNERS_IDS = "SELECT id FROM tasks WHERE owner = :owner AND id >= :first AND id < :end ORDER BY id LIMIT :limit"
-
-# Cursors from here on are those of rows that have none in the file.
-_UNSTORED = 2**62
+_IDS = "SELECT id FROM known_tasks WHERE id >= :first AND id < :end ORDER BY id LIMIT :limit"
+_OWNERS_IDS = "SELECT id FROM known_tasks WHERE owner = :owner AND id >= :first AND id < :end ORDER BY id LIMIT :limit"
 
 
 class Registry:
     """The open registry. `logs_bytes` is how much of the output of tasks that are over is stored, all together.
 
-    Every method may raise RegistryUnusableError: try again later; or RegistryCorruptError: set the file aside and make
-    it anew.
+    `has_unstored`: whether there are changes to commit. A question may raise RegistryUnusableError: ask again later.
+    Any method may raise RegistryCorruptError: set the file aside and make it anew.
     """
 
     def __init__(self, path: str) -> None:
-        self._queue: dict[str, Row | None] = {}
-        self._logs_queue: dict[str, Logs | None] = {}
-        # While the disk takes nothing all logs may be queued, and finding the oldest shall cost no more for it. So here
-        # are end and id of those queued, also of some that were; and before which end the file has no others.
-        self._queued_ends: list[tuple[int, str]] = []
-        self._queued_before_ns = 0
+        self.has_unstored = False
+        # All tasks with stored output ended at or after this. On a full disk the file keeps the rows of output that is
+        # removed; without this bound, each search for the oldest would pass over all of them again.
+        self._oldest_end_ns = 0
         with ExitStack() as undo:
             self._db = open_file(path)
             undo.callback(self._db.close)
+            with translated():
+                attach(self._db)
+                self._last_number = int(self._db.execute("SELECT coalesce(max(rowid), 0) FROM tasks").fetchone()[0])
             self.logs_bytes = self._sum_logs()
             undo.pop_all()
 
     def __repr__(self) -> str:
-        return f"<Registry {len(self._queue)} queued>"
+        return f"<Registry {self._last_number} tasks accepted{', some unstored' if self.has_unstored else ''}>"
 
     def _sum_logs(self) -> int:
         with translated():
-            sums = "SELECT total(bytes), total(bytes + ended_ns != proof) FROM logs"
+            sums = "SELECT total(bytes), total(bytes + ended_ns != proof) FROM main.logs"
             total, wrong = self._db.execute(sums).fetchone()
         if wrong:
             raise RegistryCorruptError("its account of logs is wrong")
         return int(total)
 
+    # Changes
+
     def put(self, row: Row, logs_bytes: int | None = None) -> None:
         """Remember a task; or how it ended, and that its output is stored.
 
-        `logs_bytes` is how much that is, where somebody has looked; otherwise its exit record says so.
+        `logs_bytes` is how much output was counted; without it, the exit record says so.
         """
-        self._queue[row.id] = row
+        number, bytes_before = self._number_and_bytes(row.id)
+        with translated():
+            change_task(self._db, number, pack_row(row))
+        self.has_unstored = True
         if row.outcome is not None:
             logs = logs_of(row.id, row.outcome)
             if logs_bytes is not None:
                 logs = Logs(row.id, logs_bytes, logs.ended_ns)
-            before = self._logs_queue.get(row.id)
-            self.logs_bytes += logs.stored - (before.stored if before else 0)
-            self._put_logs(logs)
-
-    def _put_logs(self, logs: Logs) -> None:
-        self._logs_queue[logs.id] = logs
-        if logs.stored:
-            heappush(self._queued_ends, (logs.ended_ns, logs.id))
+            self._change_logs(logs, bytes_before)
 
     def remove(self, task_id: str) -> None:
         """Forget a task, of which there is no output."""
-        self._queue[task_id] = None
+        number, _bytes = self._number_and_bytes(task_id)
+        with translated():
+            remove_task(self._db, number, task_id)
+        self.has_unstored = True
 
-    def oldest_logs(self) -> Logs | None:
-        """Return the output of the task that ended first; None when there is none of any."""
-        with translated(), closing(self._db.execute(_OLDEST_LOGS, (self._queued_before_ns,))) as rows:
-            # What is queued is newer.
-            row = next((row for row in rows if row[0] not in self._logs_queue), None)
-        stored = None if row is None else Logs(*row)
-        self._queued_before_ns = NUMBER_LIMIT if stored is None else stored.ended_ns
-        found = [logs for logs in (self._oldest_queued(), stored) if logs is not None]
-        return min(found, key=lambda logs: logs.ended_ns, default=None)
-
-    def _oldest_queued(self) -> Logs | None:
-        ends = self._queued_ends
-        while ends:
-            logs = self._logs_queue[ends[0][1]]
-            if logs is not None and logs.stored and logs.ended_ns == ends[0][0]:
-                return logs
-            heappop(ends)
-        return None
+    def _number_and_bytes(self, task_id: str) -> tuple[int, int]:
+        """Return the number of a task, a new one for a new task; and how much of its output is stored so far."""
+        number = stored = None
+        # A file that cannot be read now may have the task under another number: it keeps that number there.
+        with suppress(RegistryUnusableError), translated():
+            number, stored = self._db.execute(_NUMBER_AND_BYTES, {"id": task_id}).fetchone()
+        if number is None:
+            number = self._last_number = self._last_number + 1
+        return number, stored or 0
 
     def drop_logs(self, logs: Logs) -> None:
         """Note that a task's output is removed."""
-        self.logs_bytes -= logs.stored
-        self._logs_queue[logs.id] = None
+        self._change_logs(Logs(logs.id, 0, logs.ended_ns), logs.stored)
 
     def put_off_logs(self, logs: Logs, time_ns: int) -> None:
         """Have a task's output taken for that of one that ended at `time_ns`: it is not the oldest any more."""
-        self._put_logs(Logs(logs.id, logs.stored, time_ns))
+        self._change_logs(Logs(logs.id, logs.stored, time_ns), logs.stored)
 
-    @property
-    def has_queue(self) -> bool:
-        """Whether something is still to be committed."""
-        return bool(self._queue) or bool(self._logs_queue)
+    def _change_logs(self, logs: Logs, bytes_before: int) -> None:
+        with translated():
+            change_logs(self._db, logs)
+        self.has_unstored = True
+        self.logs_bytes += logs.stored - bytes_before
+        if logs.stored:
+            self._oldest_end_ns = min(self._oldest_end_ns, logs.ended_ns)
 
-    def commit(self) -> bool:
-        """Write what is queued, in one transaction; False when the disk did not take it (it stays queued)."""
-        if not self.has_queue:
+    def commit(self, wait_s: float = 0.0) -> bool:
+        """Store all changes, in one transaction; False when the file does not take them now (they stay).
+
+        It waits for another program's lock no longer than `wait_s`.
+        """
+        if not self.has_unstored:
             return True
         try:
             with translated():
-                self._write()
+                self._db.execute(f"PRAGMA busy_timeout={round(wait_s * 1000)}")
+                store(self._db)
         except RegistryUnusableError:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
+            self._roll_back()
             return False
-        self._queue.clear()
-        self._logs_queue.clear()
-        self._queued_ends.clear()
-        self._queued_before_ns = 0
+        self.has_unstored = False
         return True
 
-    def _write(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
-        for task_id, row in self._queue.items():
-            if row is None:
-                self._db.execute("DELETE FROM tasks WHERE id = ?", (task_id,))
-            else:
-                write_row(self._db, pack_row(row))
-        for task_id, logs in self._logs_queue.items():
-            write_logs(self._db, task_id, logs)
-        self._db.execute("COMMIT")
+    def _roll_back(self) -> None:
+        # If even this fails, the next commit fails to begin and rolls back then.
+        with suppress(RegistryUnusableError), translated():
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+
+    # Questions
+
+    def oldest_logs(self) -> Logs | None:
+        """Return the output of the task that ended first; None when there is none of any."""
+        with translated():
+            found = self._db.execute(_OLDEST_LOGS, (self._oldest_end_ns,)).fetchone()
+        oldest = None if found is None else Logs(*found)
+        self._oldest_end_ns = NUMBER_LIMIT if oldest is None else oldest.ended_ns
+        return oldest
 
     def get(self, task_id: str) -> Row | None:
         """Return a task by its whole id."""
-        if task_id in self._queue:
-            return self._queue[task_id]
         rows = self._select(_BY_ID, (task_id,))
         return rows[0] if rows else None
 
     def ids_from(self, prefix: str, limit: int, owner: str | None = None) -> list[str]:
-        """Return up to `limit` ids that start with `prefix` (of the characters an id has).
+        """Return up to `limit` ids that start with `prefix` (of the characters an id has), sorted.
 
         With an `owner`, only those of that one's tasks.
         """
-        removed = sum(row is None for row in self._queue.values())
         # "g" sorts behind every character of an id.
-        values: dict[str, str | int] = {"first": prefix, "end": prefix + "g", "limit": limit + removed}
+        values: dict[str, str | int] = {"first": prefix, "end": prefix + "g", "limit": limit}
         if owner is not None:
             values["owner"] = owner_key(owner)
         with translated():
-            found = {row[0] for row in self._db.execute(_IDS if owner is None else _OWNERS_IDS, values)}
-        for task_id, row in self._queue.items():
-            if row is None:
-                found.discard(task_id)
-            elif task_id.startswith(prefix) and owner in {None, row.owner}:
-                found.add(task_id)
-        return sorted(found)[:limit]
+            return [row[0] for row in self._db.execute(_IDS if owner is None else _OWNERS_IDS, values)]
 
     def page(self, after: int, limit: int, *, live_only: bool, owner: str | None = None) -> list[tuple[int, Row]]:
-        """Return up to `limit` tasks accepted after the cursor `after` (0: from the first), each with its cursor.
+        """Return up to `limit` tasks accepted after the task `after` (0: from the first), each with its number.
 
-        With an `owner`, only that one's; whoever goes on from a cursor names the same. With `live_only` one that has
-        ended may be among them, where the disk did not take its end yet.
+        With an `owner`, only that one's.
         """
         values: dict[str, str | int] = {"after": after, "limit": limit}
         if owner is not None:
             values["owner"] = owner_key(owner)
         with translated():
             rows = self._db.execute(_PAGES[live_only, owner is not None], values).fetchall()
-        found = [(rowid, unpack_row(*columns)) for rowid, *columns in rows]
-        # What could not be committed yet is newer.
-        page = [(rowid, self._queue.get(row.id) or row) for rowid, row in found]
-        return page + self._unstored(after, limit - len(page), owner)
-
-    def _unstored(self, after: int, limit: int, owner: str | None) -> list[tuple[int, Row]]:
-        """Return the tasks of which the disk did not take anything yet, as the end of the last page."""
-        queued = [row for row in self._queue.values() if row is not None and owner in {None, row.owner}]
-        new = [row for row in queued if not self._select(_BY_ID, (row.id,))]
-        first = max(0, after - _UNSTORED)
-        return [(_UNSTORED + first + number, row) for number, row in enumerate(new[first : first + limit], 1)]
+        return [(number, unpack_row(*columns)) for number, *columns in rows]
 
     def live(self) -> list[Row]:
         """Return the tasks that are not over."""
-        stored = self._select(_LIVE, ())
-        queued = [row for row in self._queue.values() if row is not None and row.outcome is None]
-        return [row for row in stored if row.id not in self._queue] + queued
+        return self._select(_LIVE, ())
 
     def all_ids(self) -> set[str]:
         """Return every id there is."""
         with translated():
-            return {row[0] for row in self._db.execute("SELECT id FROM tasks")}
+            return {row[0] for row in self._db.execute("SELECT id FROM known_tasks")}
 
     def _select(self, query: str, values: tuple[str, ...]) -> list[Row]:
         with translated():

@@ -13,7 +13,7 @@ __all__ = ["Logs", "RegistryCorruptError", "Row", "StoredRow", "logs_of", "owner
 # id, over, spec, outcome, crc, owner
 StoredRow = tuple[str, int, str, str | None, int, str]
 
-# The sum of two such numbers is one that SQLite can hold.
+# SQLite can hold the sum of two numbers below this.
 NUMBER_LIMIT = 2**62
 
 
@@ -33,7 +33,7 @@ class Row:
 
     @property
     def owner(self) -> str:
-        """Who started it; empty where the spec does not say, as none did before there were owners."""
+        """The user who started the task; empty where the spec names none, as in levity before there were owners."""
         owner = self.spec.get("owner", "")
         return owner if isinstance(owner, str) else ""
 
@@ -50,7 +50,7 @@ class Logs:
 
 
 def owner_key(owner: str) -> str:
-    """Return what stands for an owner in the file: the name itself, if it is ASCII as it should be.
+    """Return how the file writes an owner: as the name itself where that is ASCII, else in JSON's escapes.
 
     The name of a local account may be any bytes, and SQLite takes no lone surrogate.
     """
@@ -67,7 +67,7 @@ def pack_row(row: Row) -> StoredRow:
 def unpack_row(task_id: str, over: int, spec: str, outcome: str | None, crc: int, owner: str | None = None) -> Row:
     """Return the row that has these columns; RegistryCorruptError if they are not as they were written.
 
-    `owner` is there to find a row by; who owns it is what its spec says. A file of before has no such column.
+    The column `owner` is for finding a row; the spec says who the owner is. Files before version 3 have no such column.
     """
     try:
         if _crc(task_id, over, spec, outcome) != crc:
@@ -81,18 +81,18 @@ def unpack_row(task_id: str, over: int, spec: str, outcome: str | None, crc: int
 
 
 def _crc(task_id: str, over: int, spec: str, outcome: str | None) -> int:
-    """Return what shows a flipped bit in a row: SQLite checks its structure, not its contents."""
+    """Return the checksum by which a flipped bit in a row shows: SQLite checks its structure, not its contents."""
     return crc32(f"{task_id} {over} {spec} {outcome}".encode())
 
 
 def logs_of(task_id: str, outcome: JsonObject) -> Logs:
     """Return what is stored of the output of a task that is over, by its exit record."""
     stored = outcome.get("stored_bytes")
-    if stored is None:  # Written before there was this key, and before anything was rotated away.
+    if stored is None:  # By a levity without caps: all output was stored.
         stored = _number(outcome.get("stdout_bytes")) + _number(outcome.get("stderr_bytes"))
     return Logs(task_id, _number(stored), _number(outcome.get("ended_ns")))
 
 
 def _number(value: object) -> int:
-    """Return a number of a record's; 0 for what can be none of levity's."""
+    """Return a number of a record; 0 if levity cannot have written it."""
     return value if isinstance(value, int) and 0 <= value < NUMBER_LIMIT else 0

@@ -1,7 +1,7 @@
 """Store what clients send to the standard input of tasks. Runs in: engine. Owns: nothing.
 
-The input lies in the task's directory until the task has read it, so it survives client, connection and levityd; and
-each piece says where in the input it belongs, so that one that is sent again is not stored twice.
+The input stays in the task's directory until the task has read it, so it survives client, connection and levityd. Each
+piece names its offset in the input, so a piece that is sent again is stored once.
 """
 
 import errno
@@ -19,8 +19,8 @@ from supervisor.spool.records import JsonObject
 
 __all__ = ["Input", "parse_input", "store_input"]
 
-# Room is made by whole segments, so they are small beside the limit.
-_SEGMENT = 256 * 1024
+# The shim makes room by removing whole segments, so they are small beside the limit.
+_SEGMENT_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,13 @@ def _is_count(value: object) -> bool:
 
 
 def store_input(task_id: str, piece: Input) -> JsonObject:
-    """Store a piece and return the reply; where there is no room for it now, that says why (`full`: "limit" or "disk").
+    """Store a piece and return the reply. Where there is no room for it now, `full` says why: "limit" or "disk".
 
     OSError when the disk fails in another way, or the directory is gone.
     """
     directory_fd = open_task(task_id)
     try:
-        return _Spool(directory_fd).take(piece) or {"full": "limit"}
+        return _StdinSpool(directory_fd).add(piece) or {"full": "limit"}
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -70,8 +70,8 @@ def store_input(task_id: str, piece: Input) -> JsonObject:
         os.close(directory_fd)
 
 
-class _Spool:
-    """The stored input of one task, as it is at the moment."""
+class _StdinSpool:
+    """The input of one task that is stored at the moment."""
 
     def __init__(self, directory_fd: int) -> None:
         self._directory_fd = directory_fd
@@ -84,7 +84,7 @@ class _Spool:
         try:
             return os.stat(self._name, dir_fd=self._directory_fd).st_size
         except FileNotFoundError:
-            return 0  # The task is over, and its input removed since: that is looked for next.
+            return 0  # The task is over and its input has been removed since; `add` looks for that next.
 
     @property
     def _name(self) -> str:
@@ -94,32 +94,32 @@ class _Spool:
     def _end(self) -> int:
         return self._newest + self._size
 
-    def take(self, piece: Input) -> JsonObject | None:
-        """Add what is new of a piece; None if there is no room for it now."""
+    def add(self, piece: Input) -> JsonObject | None:
+        """Store the part of a piece that is new, and return the reply; None if there is no room for it now."""
         if self._is_closed:
-            return self._closed()
+            return self._closed_reply()
         if piece.offset > self._end:
             raise InvalidRequest(f"{self._end} bytes of input are stored, so the next are not those at {piece.offset}")
         fresh = piece.data[self._end - piece.offset :]
         if fresh and self._has(STDIN_END):
             raise InvalidRequest("the input has ended already")
-        unread = self._maybe_unread
+        unread = self._maybe_unread_bytes
         if fresh and piece.limit is not None and unread and unread + len(fresh) > piece.limit:
             return None
         self._append(fresh)
         if piece.is_last:
             make_mark(STDIN_END, self._directory_fd)
         if not self._has(STDIN):
-            # The task has ended meanwhile. What its shim removes then it may have removed before this was added.
+            # The task has ended meanwhile. Its shim may have removed the input before this piece was added.
             self._discard()
-            return self._closed()
+            return self._closed_reply()
         return {"stored": self._end, "closed": False, "over": False}
 
     @property
     def _is_closed(self) -> bool:
         return self._has(EXIT) or not self._has(STDIN) or self._has(STDIN_CLOSED)
 
-    def _closed(self) -> JsonObject:
+    def _closed_reply(self) -> JsonObject:
         return {"stored": self._end, "closed": True, "over": self._has(EXIT)}
 
     def _discard(self) -> None:
@@ -131,17 +131,18 @@ class _Spool:
                     pass  # The shim was faster.
 
     @property
-    def _maybe_unread(self) -> int:
+    def _maybe_unread_bytes(self) -> int:
         """How much the task may not have read.
 
-        Its shim removes each segment that was read, but for the newest: of that alone nobody knows, and it counts as 0.
+        Its shim removes each segment that the task has read, but for the newest. Of a newest that is alone the engine
+        does not know how much was read: it counts as 0.
         """
         return self._end - self._bases[0] if len(self._bases) > 1 else 0
 
     def _append(self, data: bytes) -> None:
         rest = memoryview(data)
         while rest:
-            if not self._bases or self._size >= _SEGMENT:
+            if not self._bases or self._size >= _SEGMENT_BYTES:
                 self._newest, self._size = self._end, 0
                 self._bases.append(self._newest)
             flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -15,9 +15,8 @@ from levity.errors import LevityError
 from levity.states import State
 from supervisor.engine.loop import Loop, Timer
 from supervisor.engine.storage import task_directory as directory
-from supervisor.engine.storage.judge import Finding, judge
+from supervisor.engine.storage.observation import Finding, Observation, classify, observe, shim_of
 from supervisor.engine.storage.registry import Registry, Row
-from supervisor.engine.storage.task_directory import Observation
 from supervisor.engine.tasks.dead_shims import Losses
 from supervisor.engine.tasks.live_task import Answer, LiveTask
 from supervisor.engine.tasks.shim_control import send_command
@@ -146,7 +145,7 @@ class Tasks:
         if task.id in self._losses:
             return  # Its end is being recorded.
         try:
-            seen = directory.observe(task.id)
+            seen = observe(task.id)
         except (FileNotFoundError, NotADirectoryError):
             seen = Observation(0, {}, None)  # Its directory is gone: so is what was known of it.
         except (OSError, RecordVersionError) as error:
@@ -154,7 +153,7 @@ class Tasks:
             say(f"levityd: task {task.id} cannot be looked at now: {error}")
             self._loop.later(_LOOK_RETRY_S, lambda: self.look(task.id))
             return
-        finding = judge(seen)
+        finding = classify(seen)
         if finding is Finding.OVER and seen.exit is not None:
             self._end(task, seen.exit)
         elif finding is Finding.NEVER_STARTED:
@@ -217,7 +216,7 @@ class Tasks:
 
     def _has_shim(self, task: LiveTask, holder: int) -> bool:
         try:
-            return directory.shim_of(task.id) == holder
+            return shim_of(task.id) == holder
         except OSError:
             return False
 

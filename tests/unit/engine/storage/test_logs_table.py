@@ -1,34 +1,17 @@
-"""The registry's account of what is stored of ended tasks' output: its sum, its order, its upgrade, its damage."""
+"""The registry's account of what is stored of ended tasks' output: its sum, its order, its damage."""
 
-import json
 import random
 import sqlite3
-from binascii import crc32
-from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
 import pytest
 
 from supervisor.engine.storage.registry import Logs, Registry, RegistryCorruptError, Row
-from tests.support.registry import ids
+from supervisor.engine.storage.registry_rows import logs_of
+from tests.support.registry import ids, steps_of
 
 SPEC: dict[str, Any] = {"argv": ["ls"], "grace_s": 5.0}
-
-# As levity 0.1.0 made it.
-VERSION_1 = """
-CREATE TABLE tasks (
-    id TEXT NOT NULL PRIMARY KEY,
-    over INTEGER NOT NULL,
-    spec TEXT NOT NULL,
-    outcome TEXT,
-    crc INTEGER NOT NULL
-);
-CREATE INDEX live_tasks ON tasks (id) WHERE over = 0;
-PRAGMA application_id=1818588777;
-PRAGMA user_version=1;
-PRAGMA journal_mode=WAL;
-"""
 
 
 def ended(ended_ns: int, **more: object) -> dict[str, Any]:
@@ -122,7 +105,6 @@ def test_while_nothing_can_be_committed_the_order_holds(registry: Registry, regi
         registry.put(Row(task_id, SPEC, ended(number, stored_bytes=1)))
         if number == 9:
             registry.commit()
-    registry._db.execute("PRAGMA busy_timeout = 0")
     stranger = sqlite3.connect(registry_path, isolation_level=None)
     stranger.execute("BEGIN IMMEDIATE")
     assert not registry.commit()
@@ -134,37 +116,22 @@ def test_while_nothing_can_be_committed_the_order_holds(registry: Registry, regi
     assert kept(registry_path) == (0, [])
 
 
-class Counting(dict[str, Logs | None]):
-    """A queue that counts how many of its entries were looked at."""
-
-    looks = 0
-
-    def __contains__(self, key: object) -> bool:
-        self.looks += 1
-        return super().__contains__(key)
-
-    def __iter__(self) -> Iterator[str]:
-        self.looks += len(self)
-        return super().__iter__()
-
-    def values(self) -> Any:
-        self.looks += len(self)
-        return super().values()
-
-
 def test_each_removal_costs_the_same_while_nothing_can_be_committed(registry: Registry, registry_path: str) -> None:
-    count = 1000
-    for number, task_id in enumerate(ids(count)):
-        registry.put(Row(task_id, SPEC, ended(number, stored_bytes=1)))
-        if number == count // 2:
-            registry.commit()
-    registry._db.execute("PRAGMA busy_timeout = 0")
-    with closing(sqlite3.connect(registry_path, isolation_level=None)) as stranger:
-        stranger.execute("BEGIN IMMEDIATE")
-        registry._logs_queue = queue = Counting(registry._logs_queue)
-        assert [task_id for task_id, _bytes in in_order(registry)] == ids(count)
-        assert not registry.commit()
-    assert queue.looks < 10 * count
+    def cost(count: int) -> int:
+        """Return what it costs to remove so many, of which half are in the file."""
+        for number, task_id in enumerate(ids(count)):
+            registry.put(Row(task_id, SPEC, ended(number, stored_bytes=1)))
+            if number == count // 2:
+                assert registry.commit()
+        with closing(sqlite3.connect(registry_path, isolation_level=None)) as stranger:
+            stranger.execute("BEGIN IMMEDIATE")
+            steps = steps_of(registry, lambda: in_order(registry))
+            assert registry.oldest_logs() is None
+            assert not registry.commit()
+        return steps
+
+    few, many = cost(100), cost(1000)
+    assert many < 15 * few
 
 
 def test_what_is_put_after_a_search_is_found_though_it_is_older(registry: Registry, registry_path: str) -> None:
@@ -194,6 +161,20 @@ def test_a_record_that_tells_nonsense_counts_for_nothing(
     registry.put(Row(ids(1)[0], SPEC, {"state": "Finished", "ended_ns": "then", **odd}))
     assert registry.commit()
     assert kept(registry_path) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("outcome", "stored"),
+    [
+        ({"stored_bytes": 9, "stdout_bytes": 5, "stderr_bytes": 6}, 9),
+        # Before there was a cap, all that was written was stored.
+        ({"stdout_bytes": 5, "stderr_bytes": 6}, 11),
+        ({"stdout_bytes": 7, "stderr_bytes": None}, 7),
+        ({"stdout_bytes": 0, "stderr_bytes": 0}, 0),
+    ],
+)
+def test_an_exit_record_says_how_much_is_stored(outcome: dict[str, Any], stored: int) -> None:
+    assert logs_of(ids(1)[0], ended(20, **outcome)).stored == stored
 
 
 def test_any_number_of_logs_keeps_order_and_sum(registry: Registry, registry_path: str) -> None:
@@ -243,48 +224,3 @@ def test_an_account_that_was_changed_is_found_when_it_is_opened(
     stranger.close()
     with pytest.raises(RegistryCorruptError):
         Registry(registry_path)
-
-
-# Version 1
-
-
-def version_1(registry_path: str, outcomes: dict[str, dict[str, Any] | None]) -> None:
-    database = sqlite3.connect(registry_path, isolation_level=None)
-    database.executescript(VERSION_1)
-    for task_id, outcome in outcomes.items():
-        over, spec, text = int(outcome is not None), json.dumps(SPEC), outcome and json.dumps(outcome)
-        crc = crc32(f"{task_id} {over} {spec} {text}".encode())
-        database.execute("INSERT INTO tasks VALUES (?, ?, ?, ?, ?)", (task_id, over, spec, text, crc))
-    database.close()
-
-
-def test_a_registry_of_version_1_is_upgraded_in_its_place(registry_path: str) -> None:
-    late, live, early, silent = ids(4)
-    version_1(
-        registry_path,
-        {
-            late: ended(20, stdout_bytes=5, stderr_bytes=6),
-            live: None,
-            early: ended(10, stdout_bytes=7, stderr_bytes=None),
-            silent: ended(5, stdout_bytes=0, stderr_bytes=0),
-        },
-    )
-    for _ in range(2):
-        registry = Registry(registry_path)
-        assert registry.logs_bytes == 18
-        assert [row.id for row in registry.live()] == [live]
-        assert registry.all_ids() == {late, live, early, silent}
-        assert registry._db.execute("PRAGMA user_version").fetchone() == (3,)
-        registry.close()
-    assert kept(registry_path) == (18, [(early, 7), (late, 11)])
-
-
-def test_a_row_of_version_1_that_is_damaged_stops_the_upgrade_and_leaves_the_file(registry_path: str) -> None:
-    version_1(registry_path, {ids(1)[0]: ended(20, stdout_bytes=5, stderr_bytes=6)})
-    stranger = sqlite3.connect(registry_path, isolation_level=None)
-    stranger.execute("UPDATE tasks SET outcome = replace(outcome, '5', '4')")
-    with pytest.raises(RegistryCorruptError):
-        Registry(registry_path)
-    assert stranger.execute("PRAGMA user_version").fetchone() == (1,)
-    assert not stranger.execute("SELECT 1 FROM sqlite_master WHERE name = 'logs'").fetchone()
-    stranger.close()

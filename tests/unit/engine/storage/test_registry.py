@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from supervisor.engine.storage.registry import (
-    NewerRegistryError,
     Registry,
     RegistryCorruptError,
     RegistryUnusableError,
@@ -127,15 +126,6 @@ def test_a_row_that_was_changed_is_found(registry: Registry, registry_path: str,
         registry.get(task_id)
 
 
-def test_a_newer_registry_is_no_damaged_one(registry: Registry, registry_path: str) -> None:
-    registry.close()
-    stranger = sqlite3.connect(registry_path)
-    stranger.execute("PRAGMA user_version = 4")
-    stranger.close()
-    with pytest.raises(NewerRegistryError):
-        Registry(registry_path)
-
-
 def test_noise_is_damage(registry_path: str) -> None:
     Path(registry_path).write_bytes(b"noise " * 1000)
     with pytest.raises(RegistryCorruptError):
@@ -148,7 +138,6 @@ def test_a_place_that_cannot_be_used_is_no_damage(tmp_path: Path) -> None:
 
 
 def test_a_strangers_lock_fails_the_commit_and_keeps_the_queue(registry: Registry, registry_path: str) -> None:
-    registry._db.execute("PRAGMA busy_timeout = 0")  # Two seconds otherwise.
     stranger = sqlite3.connect(registry_path, isolation_level=None)
     stranger.execute("BEGIN EXCLUSIVE")
     (task_id,) = ids(1)
@@ -166,7 +155,6 @@ def full(registry: Registry, registry_path: str) -> Iterator[Registry]:
     for task_id in ids(5):
         registry.put(Row(task_id, SPEC, None))
     assert registry.commit()
-    registry._db.execute("PRAGMA busy_timeout = 0")
     stranger = sqlite3.connect(registry_path, isolation_level=None)
     stranger.execute("BEGIN IMMEDIATE")
     for task_id in ids(15)[5:]:

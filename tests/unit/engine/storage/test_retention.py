@@ -1,8 +1,6 @@
-"""What goes when too much is stored: how the janitor decides, and that it does no more than it must."""
+"""What goes when too much is stored: how it is decided, and that no more goes than must."""
 
-import itertools
 import os
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.engine.loop import Loop
-from supervisor.engine.storage import retention as janitor
+from supervisor.engine.loop import Loop, Timer
+from supervisor.engine.storage import retention
 from supervisor.engine.storage import task_directory as directory
 from supervisor.engine.storage.rebuild import open_registry
-from supervisor.engine.storage.registry import Logs, Registry, RegistryUnusableError, Row
-from supervisor.engine.storage.retention import Disk, Janitor, Limits, must_go
+from supervisor.engine.storage.registry import Registry, RegistryUnusableError, Row
+from supervisor.engine.storage.retention import Disk, Limits, Retention, must_go
 from supervisor.settings import Keeping
 
 MIB, GIB = 2**20, 2**30
@@ -103,18 +101,70 @@ def test_the_defaults() -> None:
 # The sweep
 
 
+# The time of day when a test begins.
+START_NS = 10**18
+
+
+class VirtualLoop(Loop):
+    """A loop in which time passes only as far as the test says."""
+
+    def __init__(self) -> None:
+        self.now = self.begun = 1000.0
+        self._waiting: list[Timer] = []
+
+    def later(self, delay_s: float, call: Callable[[], None]) -> Timer:
+        timer = Timer(self.now + delay_s, call)
+        self._waiting.append(timer)
+        return timer
+
+    def next_due(self) -> float | None:
+        return min((timer.when for timer in self._waiting if timer.call is not None), default=None)
+
+    def pass_time(self, seconds: float, after_turn: Callable[[], object]) -> None:
+        """Do what is due in that time, all that is due at one moment in one turn."""
+        until = self.now + seconds
+        while (due := self.next_due()) is not None and due <= until:
+            self.now = max(self.now, due)
+            ready = [timer for timer in self._waiting if timer.when <= self.now]
+            self._waiting = [timer for timer in self._waiting if timer.when > self.now]
+            for timer in ready:
+                if timer.call is not None:
+                    timer.call()
+            after_turn()
+        self.now = until
+
+
 class Place:
-    """A state directory with ended tasks of 1000 bytes each, oldest first in `ids`, and a janitor for it."""
+    """A state directory with ended tasks of 1000 bytes each, oldest first in `ids`, and what keeps it within bounds.
+
+    `free` is what the disk says is free, one number after the other, the last for ever; `asked` what it said so far.
+    """
 
     def __init__(self, quota: int = 0, min_free: int = 0) -> None:
         self.registry: Registry = open_registry()
-        self.loop = Loop()
+        self.loop = VirtualLoop()
         self.is_awaited = False
-        limits = Limits(quota, min_free, spared=0)
-        self.janitor = Janitor(self.loop, self.registry, limits, lambda: self.is_awaited)
+        self.free = [50 * GIB]
+        self.asked: list[int] = []
+        self.retention = Retention(
+            self.loop,
+            self.registry,
+            Limits(quota, min_free, spared=0),
+            lambda: self.is_awaited,
+            clock=lambda: self.loop.now,
+            time_ns=self.time_ns,
+            disk=self._disk,
+        )
         self.ids: list[str] = []
 
-    def add(self, count: int) -> None:
+    def time_ns(self) -> int:
+        return START_NS + round((self.loop.now - self.loop.begun) * 1e9)
+
+    def _disk(self, *, is_awaited: bool) -> Disk:
+        self.asked.append(self.free[min(len(self.asked), len(self.free) - 1)])
+        return Disk(100 * GIB, self.asked[-1], is_awaited)
+
+    def add(self, count: int, first_end_ns: int = 1) -> None:
         for _ in range(count):
             number = len(self.ids)
             task_id = f"{number:08x}-0000-4000-8000-000000000000"
@@ -127,7 +177,7 @@ class Place:
                 "stdin": False,
             }
             outcome: dict[str, Any] = {"state": "Finished", "exit_code": 0, "signal": None, "reason": "exited"}
-            outcome |= {"ended_ns": number + 1, "stored_bytes": 1000}
+            outcome |= {"ended_ns": first_end_ns + number, "stored_bytes": 1000}
             directory.create(task_id, spec)
             directory.store_exit(task_id, outcome)
             Path(f"tasks/{task_id}/stdout.0000000000000000.log").write_bytes(b"x" * 920)
@@ -137,18 +187,7 @@ class Place:
         self.registry.commit()
 
     def run(self, seconds: float = 0.05, each_turn: Callable[[], object] = lambda: None) -> None:
-        """Let the loop do what is due in that time, however long it takes."""
-        give_up_at = time.monotonic() + seconds
-
-        def stop_when_idle() -> None:
-            each_turn()
-            sleep_s = self.loop._sleep_s()
-            if sleep_s is None or (sleep_s > 0 and time.monotonic() + sleep_s > give_up_at):
-                self.loop.stop()
-
-        self.loop._running = True
-        self.loop.later(0, lambda: None)
-        self.loop.run(stop_when_idle)
+        self.loop.pass_time(seconds, each_turn)
 
     def left(self) -> list[int]:
         """Return the numbers of the tasks of which there is output, and check that all have their result."""
@@ -157,7 +196,6 @@ class Place:
         return [number for number, task_id in enumerate(self.ids) if directory.stored_bytes(task_id)]
 
     def close(self) -> None:
-        self.loop._selector.close()
         self.registry.close()
 
 
@@ -170,28 +208,16 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Pla
         place.close()
 
 
-def make(places: list[Place], quota: int = 0, min_free: int = 0, count: int = 10) -> Place:
+def make(places: list[Place], quota: int = 0, min_free: int = 0, count: int = 10, first_end_ns: int = 1) -> Place:
     place = Place(quota, min_free)
     places.append(place)
-    place.add(count)
+    place.add(count, first_end_ns)
     return place
-
-
-def disk(monkeypatch: pytest.MonkeyPatch, *free: int) -> list[int]:
-    """Have the disk say that so much is free, one number after the other, the last for ever; return how often asked."""
-    asked: list[int] = []
-
-    def now(*, is_awaited: bool = False) -> Disk:
-        asked.append(free[min(len(asked), len(free) - 1)])
-        return Disk(100 * GIB, asked[-1], is_awaited)
-
-    monkeypatch.setattr(janitor.Disk, "now", now)
-    return asked
 
 
 def test_over_the_quota_the_oldest_go_and_no_more_than_needed(places: list[Place]) -> None:
     place = make(places, quota=4500)
-    place.janitor.poke()
+    place.retention.check_soon()
     place.run()
     assert place.left() == [6, 7, 8, 9]
     assert place.registry.logs_bytes == 4000
@@ -199,7 +225,7 @@ def test_over_the_quota_the_oldest_go_and_no_more_than_needed(places: list[Place
 
 def test_within_its_limits_nothing_goes(places: list[Place]) -> None:
     place = make(places, quota=10_000, min_free=1)
-    place.janitor.poke()
+    place.retention.check_soon()
     place.run()
     assert len(place.left()) == 10
 
@@ -208,78 +234,71 @@ def test_one_task_a_turn(places: list[Place]) -> None:
     """So that a query never waits for more than one."""
     place = make(places, quota=1)
     turns: list[int] = []
-    place.janitor.poke()
-    place.loop.later(20, place.loop.stop)
-
-    def after_turn() -> None:
-        turns.append(len(place.left()))
-        if not turns[-1]:
-            place.loop.stop()
-
-    place.loop.run(after_turn)
+    place.retention.check_soon()
+    place.run(each_turn=lambda: turns.append(len(place.left())))
     assert turns[-1] == 0
     assert all(before - after <= 1 for before, after in zip([10, *turns], turns, strict=False))
 
 
 def test_what_takes_long_is_removed_in_several_turns(places: list[Place], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(janitor, "_TURN_BYTES", 500)
+    monkeypatch.setattr(retention, "_TURN_BYTES", 500)
     place = make(places, quota=8000)
     seen: list[tuple[int, int]] = []
-    place.janitor.poke()
+    place.retention.check_soon()
     place.run(each_turn=lambda: seen.append((directory.stored_bytes(place.ids[0]), place.registry.logs_bytes)))
     assert (80, 10_000) in seen, "counted as gone before it was"
     assert place.left() == list(range(2, 10))
 
 
-def test_pokes_lead_to_one_look_a_second_and_then_to_none(places: list[Place], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_calls_lead_to_one_check_a_second_and_then_to_none(places: list[Place]) -> None:
     place = make(places, min_free=1)
-    asked = disk(monkeypatch, GIB)
+    place.free = [GIB]
     for _ in range(100):
-        place.janitor.poke()
+        place.retention.check_soon()
     place.run()
-    assert len(asked) == 1
+    assert len(place.asked) == 1
     for _ in range(100):
-        place.janitor.poke()
+        place.retention.check_soon()
     place.run()
-    assert len(asked) == 1
+    assert len(place.asked) == 1
     place.run(1.2)
-    assert len(asked) == 2
-    assert place.loop._sleep_s() is None, "an idle levityd wakes up"
+    assert len(place.asked) == 2
+    assert place.loop.next_due() is None, "an idle levityd wakes up"
 
 
-def test_with_too_little_free_only_what_is_missing_goes(places: list[Place], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_too_little_free_only_what_is_missing_goes(places: list[Place]) -> None:
     """Though the disk goes on saying what it said."""
     place = make(places, min_free=GIB)
-    disk(monkeypatch, GIB - 2500)
-    place.janitor.poke()
+    place.free = [GIB - 2500]
+    place.retention.check_soon()
     place.run()
     assert place.left() == [3, 4, 5, 6, 7, 8, 9]
 
 
-def test_a_task_that_waits_for_room_is_not_kept_waiting(places: list[Place], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_that_waits_for_room_is_not_kept_waiting(places: list[Place]) -> None:
     place = make(places, min_free=GIB, count=3)
-    asked = disk(monkeypatch, 2 * GIB, GIB - 500, 2 * GIB)
-    place.janitor.poke()
+    place.free = [2 * GIB, GIB - 500, 2 * GIB]
+    place.retention.check_soon()
     place.run()
     assert len(place.left()) == 3
     place.is_awaited = True
-    place.janitor.poke(urgent=True)
+    place.retention.check_soon(urgent=True)
     place.run()
-    # It looked at once, and took what there was, being less than is worth the while.
-    assert len(asked) == 2
+    # It checked at once, and took what there was, which is less than it would free for that task.
+    assert len(place.asked) == 2
     assert place.left() == []
-    # It looks again whether that was enough: nothing is left to be removed, so that was it.
+    # It checks again whether that was enough. Nothing is left to be removed: it checks no more.
     place.run(1.2)
-    assert len(asked) == 3
-    assert place.loop._sleep_s() is None
+    assert len(place.asked) == 3
+    assert place.loop.next_due() is None
 
 
 def test_when_the_task_goes_on_nothing_more_goes(places: list[Place], monkeypatch: pytest.MonkeyPatch) -> None:
     place = make(places, min_free=GIB)
-    monkeypatch.setattr(janitor, "_ROOM_BYTES", 1500)
-    disk(monkeypatch, 2 * GIB)
+    monkeypatch.setattr(retention, "_ROOM_BYTES", 1500)
+    place.free = [2 * GIB]
     place.is_awaited = True
-    place.janitor.poke(urgent=True)
+    place.retention.check_soon(urgent=True)
     place.run()
     assert place.left() == list(range(2, 10))
     place.run(1.2)
@@ -287,7 +306,7 @@ def test_when_the_task_goes_on_nothing_more_goes(places: list[Place], monkeypatc
     place.is_awaited = False
     place.run(1.2)
     assert place.left() == list(range(4, 10))
-    assert place.loop._sleep_s() is None
+    assert place.loop.next_due() is None
 
 
 def test_what_cannot_be_removed_stops_nobody_for_ever(
@@ -302,10 +321,10 @@ def test_what_cannot_be_removed_stops_nobody_for_ever(
         return remove_output(task_id, limit_bytes)
 
     monkeypatch.setattr(directory, "remove_output", refuse)
-    place.janitor.poke()
+    place.retention.check_soon()
     place.run()
     assert len(place.left()) == 10
-    place.janitor.poke()
+    place.retention.check_soon()
     place.run(1.2)
     assert place.left() == [0, 6, 7, 8, 9]
     refusal, summary = capfd.readouterr().err.splitlines()
@@ -315,21 +334,28 @@ def test_what_cannot_be_removed_stops_nobody_for_ever(
 
 
 def test_what_ended_lately_is_kept_until_it_is_old_enough(places: list[Place]) -> None:
-    place = make(places, quota=5000)
-    place.janitor.limits = replace(place.janitor.limits, min_age_s=0.5)
-    ages = itertools.count(time.time_ns() - 10**8)
-    place.registry.oldest_logs = lambda: Logs(place.ids[len(place.ids) - len(place.left())], 1000, next(ages))  # type: ignore[method-assign]
-    place.janitor.poke()
+    place = make(places, quota=5000, first_end_ns=START_NS - 10**8)
+    place.retention.limits = replace(place.retention.limits, min_age_s=0.5)
+    place.retention.check_soon()
     place.run(0.1)
     assert len(place.left()) == 10
     place.run(0.6)
     assert len(place.left()) == 5
     # Unless somebody waits for the room.
     place.is_awaited = True
-    place.janitor.limits = replace(place.janitor.limits, min_age_s=3600.0, quota=3000)
-    place.janitor.poke(urgent=True)
+    place.retention.limits = replace(place.retention.limits, min_age_s=3600.0, quota=3000)
+    place.retention.check_soon(urgent=True)
     place.run(0.1)
     assert len(place.left()) == 3
+
+
+def test_output_of_a_task_that_ended_in_the_future_is_not_kept_for_that(places: list[Place]) -> None:
+    """The clock was set back."""
+    place = make(places, quota=5000, first_end_ns=START_NS + 10**12)
+    place.retention.limits = replace(place.retention.limits, min_age_s=0.5)
+    place.retention.check_soon()
+    place.run(0.1)
+    assert place.left() == [5, 6, 7, 8, 9]
 
 
 def test_a_registry_that_cannot_be_read_puts_it_off(
@@ -340,13 +366,13 @@ def test_a_registry_that_cannot_be_read_puts_it_off(
     def refuse(_self: Registry) -> None:
         raise RegistryUnusableError("disk I/O error")
 
-    place.janitor.poke()
+    place.retention.check_soon()
     with monkeypatch.context() as broken:
         broken.setattr(Registry, "oldest_logs", refuse)
         place.run()
     assert len(place.left()) == 10
     assert "disk I/O error" in capfd.readouterr().err
-    place.janitor.poke()
+    place.retention.check_soon()
     place.run(1.2)
     assert place.left() == [5, 6, 7, 8, 9]
 
@@ -363,7 +389,7 @@ def test_output_that_was_removed_before_a_crash_goes_first_and_nothing_else_for_
     places.append(next_place)
     next_place.ids = place.ids
     assert next_place.registry.logs_bytes == 12_000
-    next_place.janitor.poke()
+    next_place.retention.check_soon()
     next_place.run()
     assert next_place.left() == list(range(2, 12))
     assert next_place.registry.logs_bytes == 10_000
@@ -372,14 +398,14 @@ def test_output_that_was_removed_before_a_crash_goes_first_and_nothing_else_for_
 def test_half_removed_output_is_removed_to_its_end(places: list[Place]) -> None:
     place = make(places, quota=9500)
     os.unlink(f"tasks/{place.ids[0]}/stdout.0000000000000000.log")
-    place.janitor.poke()
+    place.retention.check_soon()
     place.run()
     assert place.left() == list(range(1, 10))
 
 
 def test_a_registry_made_anew_counts_what_is_there(places: list[Place]) -> None:
     place = make(places, quota=4500)
-    place.janitor.poke()
+    place.retention.check_soon()
     place.run()
     place.registry.close()
     for name in os.listdir("."):

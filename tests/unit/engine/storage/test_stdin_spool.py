@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.engine.storage import stdin_spool as inputs_module
-from supervisor.engine.storage.stdin_spool import Input, _Spool
+from supervisor.engine.storage import stdin_spool
+from supervisor.engine.storage.stdin_spool import Input, _StdinSpool
 from tests.support.spool import scratch
 
 
@@ -32,17 +32,17 @@ def left(path: Path) -> list[str]:
 @given(st.binary(max_size=200), st.lists(st.tuples(st.integers(0, 200), st.integers(0, 60)), max_size=20))
 def test_pieces_that_come_twice_or_overlap_are_stored_once(text: bytes, cuts: list[tuple[int, int]]) -> None:
     with scratch() as path, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inputs_module, "_SEGMENT", 30)
+        patch.setattr(stdin_spool, "_SEGMENT_BYTES", 30)
         os.mkfifo(path / "stdin")
         fd = os.open(path, os.O_RDONLY)
         try:
             stored = 0
             for back, length in [*cuts, (0, len(text)), (200, len(text))]:
                 offset = max(0, stored - back)
-                answer = _Spool(fd).take(piece(offset, text[offset : offset + length]))
+                answer = _StdinSpool(fd).add(piece(offset, text[offset : offset + length]))
                 assert answer is not None
                 stored = answer["stored"]
-            _Spool(fd).take(piece(stored, b"", end=True))
+            _StdinSpool(fd).add(piece(stored, b"", end=True))
         finally:
             os.close(fd)
         assert stored == len(text)
@@ -51,22 +51,22 @@ def test_pieces_that_come_twice_or_overlap_are_stored_once(text: bytes, cuts: li
 
 def test_a_task_that_ends_while_a_piece_is_added(place: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its shim has removed the input before the piece was there, and would not see it."""
-    append = _Spool._append
+    append = _StdinSpool._append
 
-    def too_late(self: _Spool, data: bytes) -> None:
+    def too_late(self: _StdinSpool, data: bytes) -> None:
         os.unlink(tmp_path / "stdin")
         append(self, data)
 
-    monkeypatch.setattr(_Spool, "_append", too_late)
-    assert _Spool(place).take(piece(0, b"abc")) == {"stored": 3, "closed": True, "over": False}
+    monkeypatch.setattr(_StdinSpool, "_append", too_late)
+    assert _StdinSpool(place).add(piece(0, b"abc")) == {"stored": 3, "closed": True, "over": False}
     assert left(tmp_path) == []
 
 
 def test_a_task_whose_input_is_being_removed(place: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The FIFO goes first: a client that goes on sending is told that nobody reads it, not that it is wrong."""
-    _Spool(place).take(piece(0, b"abc"))
+    _StdinSpool(place).add(piece(0, b"abc"))
     os.unlink(tmp_path / "stdin")
-    answer = _Spool(place).take(piece(3, b"def"))
+    answer = _StdinSpool(place).add(piece(3, b"def"))
     assert answer is not None
     assert answer["closed"]
     names = left(tmp_path)
@@ -77,6 +77,6 @@ def test_a_task_whose_input_is_being_removed(place: int, tmp_path: Path, monkeyp
         return names
 
     monkeypatch.setattr(os, "listdir", vanishing)
-    answer = _Spool(place).take(piece(3, b"def"))
+    answer = _StdinSpool(place).add(piece(3, b"def"))
     assert answer is not None
     assert answer["closed"]

@@ -1,9 +1,7 @@
-"""A task's directory as the engine makes, sees and sweeps it."""
+"""A task's directory as the engine makes and sweeps it."""
 
 import os
 import stat
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,20 +9,9 @@ from typing import Any
 import pytest
 
 from supervisor.engine.storage import task_directory as directory
-from supervisor.spool.layout import DISK_ERROR_BYTE, NO_SPACE_BYTE, WATCH_BYTE
 
 ID = "3f2a9c1e-0b7d-4e55-9a51-2f0c6d1b8e42"
 SPEC: dict[str, Any] = {"id": ID, "argv": ["ls"], "cwd": None, "env": {}, "grace_s": 5.0, "stdin": False}
-
-# Locks the bytes it is told, says so, and waits for the end of its input.
-HOLDER = """
-import fcntl, sys
-file = open(sys.argv[1], "r+b")
-for byte in map(int, sys.argv[2:]):
-    fcntl.lockf(file, fcntl.LOCK_EX, 1, byte)
-print("locked", flush=True)
-sys.stdin.read()
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -33,22 +20,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tasks").mkdir()
     return tmp_path / "tasks" / ID
-
-
-class Locked:
-    """Another process that holds these bytes of the task's lock."""
-
-    def __init__(self, place: Path, *held: int) -> None:
-        command = [sys.executable, "-I", "-S", "-c", HOLDER, str(place / "lock"), *map(str, held)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-
-    def __enter__(self) -> int:
-        assert self.process.stdout is not None
-        assert self.process.stdout.readline() == b"locked\n"
-        return self.process.pid
-
-    def __exit__(self, *_: object) -> None:
-        self.process.communicate(timeout=10)
 
 
 @pytest.fixture
@@ -83,28 +54,6 @@ def test_what_cannot_be_made_to_its_end_leaves_nothing(place: Path, monkeypatch:
     with pytest.raises(OSError, match="No space"):
         directory.create(ID, SPEC | {"stdin": True})
     assert not place.exists()
-
-
-# Seen
-
-
-@pytest.mark.parametrize("byte", [NO_SPACE_BYTE, DISK_ERROR_BYTE])
-def test_a_shim_says_by_its_lock_why_output_waits(made: Path, byte: int) -> None:
-    with Locked(made, WATCH_BYTE) as pid:
-        seen = directory.observe(ID)
-        assert (seen.holder, seen.blocked) == (pid, 0)
-    with Locked(made, WATCH_BYTE, byte) as pid:
-        seen = directory.observe(ID)
-        assert (seen.holder, seen.blocked) == (pid, byte)
-        assert directory.shim_of(ID) == pid
-
-
-def test_only_the_task_s_own_shim_can_say_so(made: Path) -> None:
-    with Locked(made, NO_SPACE_BYTE):
-        assert directory.observe(ID).blocked == 0
-        with Locked(made, WATCH_BYTE) as shim:
-            seen = directory.observe(ID)
-            assert (seen.holder, seen.blocked) == (shim, 0)
 
 
 # Swept
