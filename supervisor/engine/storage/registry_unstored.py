@@ -14,10 +14,11 @@ __all__ = ["attach", "change_logs", "change_task", "remove_task", "store"]
 
 # `number` is the rowid that the task has in the file, or will have. A task without a spec is removed; so are logs of 0
 # bytes. For a view SQLite looks up each row of the file among the changed ones, and merges both in the order asked for.
-# SQLite must make no temporary file: the disk may be full.
+# SQLite must make no temporary file: the disk may be full. With auto_vacuum the memory is free again after a commit.
 _SCHEMA = """
 PRAGMA temp_store=MEMORY;
 ATTACH ':memory:' AS unstored;
+PRAGMA unstored.auto_vacuum=FULL;
 CREATE TABLE unstored.tasks (
     number INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,

@@ -297,6 +297,18 @@ def test_a_change_needs_no_file_that_can_be_read(registry: Registry) -> None:
     assert [row.id for _number, row in registry.page(0, 9, live_only=False)] == [known, new]
 
 
+def test_what_is_stored_takes_no_memory_any_more(registry: Registry) -> None:
+    def pages() -> int:
+        return int(registry._db.execute("PRAGMA unstored.page_count").fetchone()[0])
+
+    before = pages()
+    for task_id in ids(500):
+        registry.put(row_of(task_id, "", {"state": "Finished", "ended_ns": 8, "stored_bytes": 1}))
+    assert pages() > 400
+    assert registry.commit()
+    assert pages() <= before + 5
+
+
 def test_logs_of_equal_age_are_all_found(registry: Registry) -> None:
     for task_id in ids(5):
         registry.put(row_of(task_id, "", {"state": "Finished", "ended_ns": 8, "stored_bytes": 1}))
