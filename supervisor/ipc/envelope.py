@@ -20,9 +20,11 @@ An envelope with an unknown `do` is ignored, and so are unknown keys of a head. 
 outside the head: an envelope that is not understood claims its own descriptor, so that the next one does not get it.
 """
 
+import json
+
 from levity.errors import ProtocolError
 from levity.protocol.frames import FRAME_LIMIT, FrameDecoder
-from levity.protocol.messages import dump_object, parse_object
+from levity.protocol.messages import dump_object
 from supervisor.spool.records import JsonObject
 
 __all__ = ["Envelope", "carries_descriptor", "envelope_decoder", "envelope_frame", "open_envelope"]
@@ -80,13 +82,24 @@ def open_envelope(frame_body: bytes) -> Envelope:
     end = _FIXED_BYTES + int.from_bytes(frame_body[1:_FIXED_BYTES], "big")
     if len(frame_body) < _FIXED_BYTES or end > min(len(frame_body), _FIXED_BYTES + _HEAD_LIMIT):
         raise ProtocolError("an envelope's head is cut off, or too long")
-    facts = parse_object(frame_body[_FIXED_BYTES:end])
+    facts = _parse_head(frame_body[_FIXED_BYTES:end])
     do, number, ticket, error = facts.get("do"), facts.get("number"), facts.get("ticket", ""), facts.get("error")
     if not isinstance(do, str) or not isinstance(ticket, str) or not _is_whole(number):
         raise ProtocolError("an envelope's head does not say what to do, with which number, for whom")
     if error is not None and not _is_whole(error):
         raise ProtocolError("an envelope's error is no number")
     return Envelope(do, facts["number"], frame_body[end:], ticket=ticket, error=error)
+
+
+def _parse_head(head: bytes) -> JsonObject:
+    # Not as strict as with a client's message, and three times as fast: each request and each reply has a head.
+    try:
+        facts = json.loads(head.decode("utf-8"))
+    except (ValueError, RecursionError):
+        raise ProtocolError("an envelope's head is not valid JSON") from None
+    if not isinstance(facts, dict):
+        raise ProtocolError("an envelope's head is not a JSON object")
+    return facts
 
 
 def _is_whole(value: object) -> bool:

@@ -78,6 +78,7 @@ NOT_UNDERSTOOD = {
     "a head cut off": struct.pack(">IBBI", 8, KIND, 0, 100) + b"{}",
     "a head too long": struct.pack(">IBBI", 6, KIND, 0, 2**32 - 1),
     "a head that is no JSON": envelope_of(CHECK, head=b"\xff{"),
+    "a deep head": envelope_of(CHECK, head=b"[" * 300_000),
     "a head that is a list": envelope_of(CHECK, head=b"[]"),
     "a head that says nothing": envelope_of(CHECK, head=b"{}"),
     "a number that is none": envelope_of(CHECK, head=b'{"do":"ask","number":"1"}'),

@@ -191,7 +191,8 @@ class Authenticator:
         role = self._role_by(ticket)
         if role is None or self._monotonic() > ticket.issued_s + _TICKET_AGE_S:
             raise AuthenticationError(STALE)
-        return Client(replace(ticket.principal, role=role), ticket.peer, text)
+        principal = ticket.principal if role is ticket.principal.role else replace(ticket.principal, role=role)
+        return Client(principal, ticket.peer, text)
 
     def _role_by(self, ticket: Ticket) -> Role | None:
         """Return the role that a client has by now; None if its token or certificate does not hold any more."""
