@@ -7,12 +7,11 @@ looks at (its reference count). So no object is made here that a waiting shim ca
 
 import os
 import select
+import signal
 import socket
 
-from supervisor.hostos.descriptors import signal_pipe
-from supervisor.hostos.files import open_directory
 from supervisor.hostos.kernel import become_subreaper
-from supervisor.hostos.locks import open_lock, try_lock, unlock, wait_for_lock
+from supervisor.hostos.locks import try_lock, unlock, wait_for_lock
 from supervisor.hostos.titles import set_title
 from supervisor.shim.control import make_control
 from supervisor.shim.hint import Hint, try_hint
@@ -41,6 +40,12 @@ class ShimContext:
         self.drain_s = drain_s
 
 
+# Written out here, as `_wake_on_child` is. To call hostos for it costs each waiting shim 16 KiB: Python writes to the
+# pages on which those functions lie.
+_DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
 def detach(title: str) -> None:
     """Become independent of the zygote, and the parent to which the kernel gives the task's orphans."""
     set_title(title, "levity-shim")
@@ -55,8 +60,8 @@ def take(path: str) -> tuple[int, int] | None:
     killed loses the lock a moment before its child is killed, and the child may still reach execve(2): so wait for the
     child's lock, too.
     """
-    directory_fd = open_directory(path)
-    lock_fd = open_lock(LOCK, directory_fd)
+    directory_fd = os.open(path, _DIRECTORY_FLAGS)
+    lock_fd = os.open(LOCK, _LOCK_FLAGS, 0o600, dir_fd=directory_fd)
     if not try_lock(lock_fd, WATCH_BYTE):
         return None
     wait_for_lock(lock_fd, START_BYTE)
@@ -74,8 +79,7 @@ def start(task_id: str, taken: tuple[int, int], context: ShimContext) -> Monitor
     if control is None:
         return None
     stdin_read, stdin = open_input(directory_fd)
-    # Readable when a child ends, stops or is adopted as a zombie. The zygote has set the handler for SIGCHLD.
-    wakeup, _write_end = signal_pipe()
+    wakeup = _wake_on_child()
     stdout, stdout_write = os.pipe()
     stderr, stderr_write = os.pipe()
     leader = launch(context.pre_exec, directory_fd, stdin_read, stdout_write, stderr_write)
@@ -118,3 +122,14 @@ def undo(directory_fd: int) -> None:
     for name in sorted(os.listdir(directory_fd), key=lambda name: (name == CONTROL, name == SHIM)):
         if name not in (SPEC, LOCK) and not name.startswith(STDIN):
             os.unlink(name, dir_fd=directory_fd)
+
+
+def _wake_on_child() -> int:
+    """Return a descriptor that becomes readable whenever a child ends, stops or is adopted as a zombie.
+
+    The zygote has a handler for SIGCHLD already: without one Python would not write here.
+    """
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    signal.set_wakeup_fd(write_end)
+    return read_end

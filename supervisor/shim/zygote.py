@@ -16,7 +16,6 @@ import signal
 import socket
 from functools import partial
 
-from levity.channel_binding import boot_id
 from supervisor.hostos import titles
 from supervisor.hostos.descriptors import close_all_but, drain, signal_pipe
 from supervisor.hostos.procfs import initial_environment, living_children
@@ -74,6 +73,8 @@ def _crowd_locks() -> list[_thread.LockType]:
 
 
 def _surroundings() -> Surroundings:
+    from levity.channel_binding import boot_id  # After the shim's modules: before them it costs each shim 10 KiB.
+
     environment = {name: value for name, value in initial_environment().items() if not name.startswith(b"LEVITY_")}
     oom_score_adj = b"0"
     try:
