@@ -85,6 +85,7 @@ class Arbiter:
             for child in self._children:
                 child.kill()
                 child.reap()
+            _ignore_signals()
         return self._left_behind
 
     def _be_engine(self, control: Connection, pipe: Connection) -> None:
@@ -213,3 +214,9 @@ def _wake_on_signals(ask_to_stop: Callable[[int, object], None]) -> int:
             signal.signal(number, ask_to_stop)
     signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
     return read_end
+
+
+def _ignore_signals() -> None:
+    """Ignore further signals to stop: at its end Python undoes its handlers, and such a signal would kill levityd."""
+    for number in _STOPPING:
+        signal.signal(number, signal.SIG_IGN)

@@ -48,6 +48,25 @@ def test_a_signal_ends_levityd_and_no_task(daemon: Daemon, numbers: tuple[int, .
         assert [client.query(task_id).state for task_id in tasks] == [State.RUNNING] * 3
 
 
+def test_signals_until_the_very_end_change_nothing(daemon: Daemon) -> None:
+    """Python undoes its handlers before the process is gone: a signal that comes then must not kill it."""
+    pid = daemon.pid
+    over = threading.Event()
+
+    def send() -> None:
+        while not over.wait(0.0005):
+            os.kill(pid, signal.SIGTERM)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    finally:
+        over.set()
+        sender.join()
+    assert daemon.stop(0) == 0
+
+
 def test_it_says_how_many_it_leaves_and_how_to_find_them(daemon: Daemon) -> None:
     with client_of(daemon.address) as client:
         tasks = [sh(client, "exec sleep 600") for _ in range(2)]
