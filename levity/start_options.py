@@ -9,7 +9,7 @@ import os
 from levity.errors import InvalidRequest
 from levity.protocol.text import bytes_to_text, text_to_bytes
 
-__all__ = ["DEFAULT_GRACE_S", "FIELDS", "Field", "Flag", "StartOptions", "check_grace", "start_params"]
+__all__ = ["DEFAULT_GRACE_S", "FIELDS", "Field", "Flag", "StartOptions", "check_grace"]
 
 # How long a task has between SIGTERM and SIGKILL if neither its start nor the signal says so.
 DEFAULT_GRACE_S = 5.0
@@ -224,13 +224,14 @@ class _User(Field["str | None"]):
 class StartOptions:
     """What was asked of a task. Texts are those of the wire (levity/protocol/text.py).
 
-    * `argv`: the command and its arguments; `cwd`: where it runs, None for its user's home
+    * `argv`: the command and its arguments; `cwd`: where it runs, None for the home of its user
     * `env`: what is added to its environment
-    * `grace_s`: seconds between SIGTERM and SIGKILL
-    * `stdin`: its standard input is what a client sends, else it is empty
-    * `merged`: both its streams go through one pipe, so their order is exact, and all of it is its stdout
-    * `log_cap`: how many bytes of its output are kept, 0 for all
-    * `user`: the account that it shall run as, None for the caller's own
+    * `grace_s`: how many seconds it has between SIGTERM and SIGKILL
+    * `stdin`: its standard input is what `write_stdin` gives it, else it is empty
+    * `merged`: both its streams go through one pipe: their order is exact, and all of it is its stdout
+    * `log_cap`: how many bytes of its output are kept, 0 for all of it, None for what levityd was told
+    * `user`: the account on the host that it runs as, where levityd is root's and one may choose. None is one's own,
+      and levityd's for a client that has none there
     """
 
     argv = _Argv()
@@ -273,22 +274,6 @@ class StartOptions:
     def asks_for_the_same(self, other: "StartOptions") -> bool:
         """Whether a second start that says `other` may be the first one, sent again."""
         return all(self.values[name] == other.values[name] for name, field in FIELDS.items() if field.identifies)
-
-
-def start_params(task_id: str, given: "Mapping[str, object]") -> "JsonObject":
-    """Return the parameters of `task.start` for keywords of `Client.start`.
-
-    InvalidRequest for what no host could run, so that a mistake is told without a connection; TypeError for a keyword
-    that is no option.
-    """
-    if unknown := set(given) - set(FIELDS):
-        raise TypeError(f"a task has no option {min(unknown)!r}")
-    params: JsonObject = {"id": task_id}
-    for name, field in FIELDS.items():
-        value = field.to_wire(given.get(name))
-        if value is not None:
-            params[name] = value
-    return params
 
 
 def check_grace(grace_s: object) -> float:
