@@ -19,7 +19,7 @@ from supervisor.shim.tree import has_living_children, kill_tree, reap_all_but, s
 from supervisor.spool.commands import STDIN
 from supervisor.spool.files import insist, is_removed, load_record, write_record
 from supervisor.spool.layout import DISK_ERROR_BYTE, NO_SPACE_BYTE, SHIM
-from supervisor.spool.records import DEFAULT_GRACE_S, JsonObject
+from supervisor.spool.records import DEFAULT_GRACE_S, ShimRecord
 from supervisor.spool.writer import SpoolWriter
 
 __all__ = ["Monitor"]
@@ -55,7 +55,7 @@ class Monitor:
         directory_fd, self._lock_fd = taken
         control, self._wakeup_fd, stdout, stderr = fds
         self.course = Course(drain_s)
-        self.writer = SpoolWriter(directory_fd, lambda: self.facts().get("log_cap", 0))
+        self.writer = SpoolWriter(directory_fd, lambda: self.facts().log_cap)
         self._feeder = None if stdin < 0 else Feeder(directory_fd, stdin)
         self._feeds = False
         self.leader = leader
@@ -66,7 +66,7 @@ class Monitor:
         self._read_size = dict.fromkeys(self._streams, _PIPE_SIZE)
         self._control = ControlReader(control)
         self._hint = hint
-        self._facts: JsonObject | None = None
+        self._facts: ShimRecord | None = None
         self._unsaved = False
         self._retry_at: float | None = None
         self._feed_at: float | None = None
@@ -101,11 +101,11 @@ class Monitor:
         """Whether a client may send input to the task."""
         return self._feeder is not None
 
-    def facts(self) -> JsonObject:
+    def facts(self) -> ShimRecord:
         """Return what shim.json says. Read when needed, not kept: most tasks are never signalled, memory is dear."""
         if self._facts is None:
             loaded = insist(self._directory_fd, lambda: load_record(self._directory_fd, SHIM))
-            self._facts = loaded or {"grace_s": DEFAULT_GRACE_S}
+            self._facts = ShimRecord.from_json(loaded) or ShimRecord(os.getpid(), DEFAULT_GRACE_S, task_pid=self.leader)
         return self._facts
 
     def _timeout_ms(self) -> float | None:
@@ -234,10 +234,11 @@ class Monitor:
             if command["do"] == STDIN:
                 self._feed()
                 continue
-            grace_s: float = command["grace_s"] if "grace_s" in command else self.facts()["grace_s"]
+            grace_s: float = command["grace_s"] if "grace_s" in command else self.facts().grace_s
             if actions := self.course.signal(time.monotonic(), grace_s):
-                self.facts().setdefault("signalled_ns", time.time_ns())
-                self.facts()["grace_s"] = grace_s
+                facts = self.facts()
+                facts.signalled_ns = facts.signalled_ns or time.time_ns()
+                facts.grace_s = grace_s
                 # Told first: the answer to whoever asked waits for it.
                 self._tell()
             for action in actions:
@@ -252,7 +253,7 @@ class Monitor:
                 return
             self.ended_ns = time.time_ns()
             if has_living_children():
-                for action in self.course.leader_exited(time.monotonic(), self.facts()["grace_s"]):
+                for action in self.course.leader_exited(time.monotonic(), self.facts().grace_s):
                     self._act(action)
         if not has_living_children():
             self._tree_gone = True
@@ -286,7 +287,7 @@ class Monitor:
     def _tell(self) -> None:
         """Store the facts and have the engine look at them. A full disk must not hinder the task: try again later."""
         try:
-            write_record(self._directory_fd, SHIM, self.facts(), durable=False)
+            write_record(self._directory_fd, SHIM, self.facts().to_json(), durable=False)
             self._unsaved = False
         except OSError:
             self._unsaved = True

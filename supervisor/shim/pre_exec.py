@@ -13,7 +13,7 @@ from supervisor.shim.command import Program, Surroundings
 from supervisor.spool.commands import COMMANDS_VERSION
 from supervisor.spool.files import load_record, sync_path, write_record
 from supervisor.spool.layout import LOCK, SHIM, SPEC, START_BYTE, STARTED, TASKS, WATCH_BYTE
-from supervisor.spool.records import JsonObject
+from supervisor.spool.records import ShimRecord, Spec
 
 __all__ = ["Preparation"]
 
@@ -41,16 +41,20 @@ class Preparation:
 
     def note(self, directory_fd: int, shim: int) -> Program:
         """Write down who watches the task. That it is started is written, too, and holds once the shim renames it."""
-        spec = load_record(directory_fd, SPEC)
+        spec = Spec.from_json(load_record(directory_fd, SPEC))
         assert spec is not None, "the engine writes the spec before it asks for a shim"
         program = Program(spec, self._surroundings)
-        facts: JsonObject = {"pid": shim, "start_ticks": start_ticks(shim), "boot_id": self._boot_id}
-        facts["grace_s"] = spec["grace_s"]
-        facts["log_cap"] = spec.get("log_cap", 0)
-        facts["commands"] = COMMANDS_VERSION
-        write_record(directory_fd, SHIM, facts, durable=False)
-        facts.update(task_pid=os.getpid(), started_ns=time.time_ns())
-        write_record(directory_fd, STARTED, facts, durable=False)
+        record = ShimRecord(
+            shim,
+            spec.options.grace_s,
+            log_cap=spec.options.log_cap,
+            start_ticks=start_ticks(shim),
+            boot_id=self._boot_id,
+            commands=COMMANDS_VERSION,
+        )
+        write_record(directory_fd, SHIM, record.to_json(), durable=False)
+        record.task_pid, record.started_ns = os.getpid(), time.time_ns()
+        write_record(directory_fd, STARTED, record.to_json(), durable=False)
         return program
 
 

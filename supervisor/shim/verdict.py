@@ -4,7 +4,6 @@ import os
 import signal
 
 from levity.states import State
-from supervisor.spool.records import JsonObject
 
 __all__ = ["signal_name", "verdict"]
 
@@ -17,7 +16,9 @@ def signal_name(number: int) -> str:
         return f"SIGRTMIN+{number - signal.SIGRTMIN}"
 
 
-def verdict(code: int, status: int, *, signalled: bool, killed: bool, grace_s: float) -> JsonObject:
+def verdict(
+    code: int, status: int, *, signalled: bool, killed: bool, grace_s: float
+) -> tuple[State, int, str | None, str]:
     """Return state, exit_code (0-255; 128+N for signal N), signal and reason of a task that is over.
 
     `code` and `status` are si_code and si_status of waitid(2); `signalled`: levity sent SIGTERM; `killed`: levity sent
@@ -25,7 +26,7 @@ def verdict(code: int, status: int, *, signalled: bool, killed: bool, grace_s: f
     """
     if code == os.CLD_EXITED:
         reason = f"exited with code {status}" + (" after SIGTERM" if signalled else "")
-        return {"state": State.FINISHED, "exit_code": status, "signal": None, "reason": reason}
+        return State.FINISHED, status, None, reason
     name = signal_name(status)
     brutal = killed and status == signal.SIGKILL
     if brutal:
@@ -33,4 +34,4 @@ def verdict(code: int, status: int, *, signalled: bool, killed: bool, grace_s: f
     else:
         reason = f"ended by {name}" + (" and dumped core" if code == os.CLD_DUMPED else "")
     state = State.BRUTALLY_KILLED if brutal else State.FINISHED
-    return {"state": state, "exit_code": 128 + status, "signal": name, "reason": reason}
+    return state, 128 + status, name, reason

@@ -16,7 +16,7 @@ from supervisor.shim.start import detach, start, take, undo
 from supervisor.shim.termination import DRAIN_S
 from supervisor.spool.files import write_record
 from supervisor.spool.layout import EXIT, SPEC, TASKS
-from supervisor.spool.records import DEFAULT_GRACE_S, JsonObject
+from supervisor.spool.records import DEFAULT_GRACE_S
 
 __all__ = ["rehearse"]
 
@@ -24,7 +24,7 @@ __all__ = ["rehearse"]
 _ROUNDS = 16
 # Not a task's id, so the engine leaves it alone.
 _NAME = "rehearsal"
-_SPEC: JsonObject = {"id": _NAME, "argv": [_NAME], "cwd": None, "env": {_NAME: _NAME}, "grace_s": DEFAULT_GRACE_S}
+_SPEC = {"id": _NAME, "argv": [_NAME], "cwd": None, "env": {_NAME: _NAME}, "grace_s": DEFAULT_GRACE_S}
 
 
 def rehearse(prepare: Preparation, hints: socket.socket) -> None:
@@ -54,7 +54,7 @@ def _play(path: str, prepare: Preparation, hints: socket.socket) -> None:
     monitor = start(_NAME, taken, _end_at_once, hints, DRAIN_S)
     assert monitor is not None
     monitor.run()
-    write_record(directory_fd, EXIT, exit_record(monitor), durable=False)
+    write_record(directory_fd, EXIT, exit_record(monitor).to_json(), durable=False)
     undo(directory_fd)
 
 

@@ -46,7 +46,21 @@ class RecordVersionError(Exception):
     """A record was written by a newer levity."""
 
 
-class RunAs:
+class _Record:
+    """Equal is what writes the same."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and isinstance(other, _Record) and other.to_json() == self.to_json()
+
+    __hash__ = None  # type: ignore[assignment] # They can be changed.
+
+    def to_json(self) -> JsonObject:
+        raise NotImplementedError
+
+
+class RunAs(_Record):
     """The account that a task runs as. The engine found all of it out; `name` is "" for a uid without an account."""
 
     __slots__ = ("gid", "groups", "home", "more", "name", "shell", "uid")
@@ -85,7 +99,7 @@ class RunAs:
 _RUN_AS_KEYS = ("uid", "gid", "groups", "name", "home", "shell")
 
 
-class Spec:
+class Spec(_Record):
     """spec.json: what was asked, by whom, when, and in which boot of the machine.
 
     `run_as` is None for levityd's own user. Older versions wrote no `owner`, `accepted_ns` or `boot_id`; they are None
@@ -117,13 +131,14 @@ class Spec:
         return f"<Spec {self.id} {self.options.argv}>"
 
     @classmethod
-    def from_json(cls, record: JsonObject | None) -> "Spec | None":
+    def from_json(cls, record: object) -> "Spec | None":
         """Read a spec of any version; None for one that is not whole."""
-        if record is None or not record.keys() >= REQUIRED_KEYS["spec.json"] or not isinstance(record["id"], str):
+        if not isinstance(record, dict) or not record.keys() >= REQUIRED_KEYS["spec.json"]:
             return None
         options = StartOptions.from_json(record)
         run_as = RunAs.from_json(record.get("run_as"))
-        if options is None or (run_as is None and record.get("run_as") is not None):
+        is_account_whole = run_as is not None or record.get("run_as") is None
+        if options is None or not is_account_whole or not isinstance(record["id"], str):
             return None
         return cls(
             record["id"],
@@ -135,6 +150,13 @@ class Spec:
             more=_others(record, (*options.to_json(), *_SPEC_KEYS)),
         )
 
+    @classmethod
+    def damaged(cls, id: str) -> "Spec":
+        """Return what stands for the spec of a task whose own cannot be read."""
+        spec = cls.from_json({"id": id, "argv": [], "cwd": None, "env": {}, "grace_s": 0.0, "accepted_ns": 0})
+        assert spec is not None
+        return spec
+
     def to_json(self) -> JsonObject:
         record = {"id": self.id, **self.options.to_json()}
         record["run_as"] = None if self.run_as is None else self.run_as.to_json()
@@ -144,7 +166,7 @@ class Spec:
 _SPEC_KEYS = ("version", "id", "owner", "run_as", "accepted_ns", "boot_id")
 
 
-class ShimRecord:
+class ShimRecord(_Record):
     """shim.json: who watches a task, and how far it is. On the disk `shim_pid` is called `pid`.
 
     `task_pid` and `started_ns` are None until the command is executed, `signalled_ns` is until it is told to end.
@@ -194,10 +216,12 @@ class ShimRecord:
         return f"<ShimRecord {self.shim_pid} of {self.task_pid}>"
 
     @classmethod
-    def from_json(cls, record: JsonObject | None) -> "ShimRecord | None":
+    def from_json(cls, record: object) -> "ShimRecord | None":
         """Read a shim's record of any version; None for one that is not whole."""
-        pid, grace_s = (None, None) if record is None else (_number(record, "pid"), _seconds(record))
-        if record is None or pid is None or grace_s is None:
+        if not isinstance(record, dict):
+            return None
+        pid, grace_s = _number(record, "pid"), _seconds(record)
+        if pid is None or grace_s is None:
             return None
         return cls(
             pid,
@@ -225,7 +249,7 @@ _SHIM_KEYS = (
 )
 
 
-class ExitRecord:
+class ExitRecord(_Record):
     """exit.json: how a task ended, and what of its ShimRecord outlives that.
 
     `exit_code` and `signal` as in levity/task.py. `stdout_bytes` and `stderr_bytes` are what was written, None where
@@ -268,11 +292,11 @@ class ExitRecord:
         self.signal = signal
         self.reason = reason
         self.ended_ns = ended_ns
-        self.shim_pid = shim and shim.shim_pid
-        self.task_pid = shim and shim.task_pid
-        self.started_ns = shim and shim.started_ns
-        self.signalled_ns = shim and shim.signalled_ns
-        self.grace_s = shim and shim.grace_s
+        self.shim_pid = None if shim is None else shim.shim_pid
+        self.task_pid = None if shim is None else shim.task_pid
+        self.started_ns = None if shim is None else shim.started_ns
+        self.signalled_ns = None if shim is None else shim.signalled_ns
+        self.grace_s = None if shim is None else shim.grace_s
         self.stdout_bytes = stdout_bytes
         self.stderr_bytes = stderr_bytes
         self.stored_bytes = stored_bytes
@@ -282,9 +306,9 @@ class ExitRecord:
         return f"<ExitRecord {self.state} {self.exit_code}>"
 
     @classmethod
-    def from_json(cls, record: JsonObject | None) -> "ExitRecord | None":
+    def from_json(cls, record: object) -> "ExitRecord | None":
         """Read an exit record of any version, also out of a registry; None if its state is no end."""
-        if record is None or record.get("state") not in _END_NAMES:
+        if not isinstance(record, dict) or record.get("state") not in _END_NAMES:
             return None
         made = cls(
             State(record["state"]),

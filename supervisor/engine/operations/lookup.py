@@ -12,7 +12,7 @@ from supervisor.engine.storage.registry import Registry, Row
 from supervisor.engine.tasks.live_task import LiveTask
 from supervisor.engine.tasks.record import make_brief, make_record
 from supervisor.security.principal import Principal, Right
-from supervisor.spool.records import JsonObject
+from supervisor.spool.records import JsonObject, Spec
 
 __all__ = ["Catalogue", "record_of"]
 
@@ -54,11 +54,11 @@ class Catalogue:
             return [prefix] if prefix in self._live else self._registry.ids_from(prefix, 3)
         return self._registry.ids_from(prefix, 3, owner=who.user)
 
-    def owner_of(self, spec: JsonObject) -> str:
+    def owner_of(self, spec: Spec) -> str:
         """Return who started a task."""
-        return spec.get("owner") or self._own_user
+        return spec.owner or self._own_user
 
-    def _spec(self, task_id: str) -> JsonObject:
+    def _spec(self, task_id: str) -> Spec:
         task = self._live.get(task_id)
         return task.spec if task else self._row(task_id).spec
 
@@ -70,8 +70,8 @@ class Catalogue:
 
     def brief(self, task_id: str) -> JsonObject:
         """Return what whoever waits gets of a task that is not live."""
-        outcome = self._row(task_id).outcome or {}
-        return make_brief(task_id, State(outcome.get("state", State.NOT_STARTED)), outcome)
+        outcome = self._row(task_id).outcome
+        return make_brief(task_id, State.NOT_STARTED if outcome is None else outcome.state, outcome)
 
     def count_live(self, who: Principal) -> int:
         """Return how many live tasks `who` sees."""
@@ -109,5 +109,4 @@ class Catalogue:
 
 def record_of(row: Row) -> JsonObject:
     """Return what clients get of a task that is not live."""
-    outcome = row.outcome or {}
-    return make_record(row.spec, State(outcome.get("state", State.NOT_STARTED)), outcome)
+    return make_record(row.spec, State.NOT_STARTED if row.outcome is None else row.outcome.state, row.outcome)

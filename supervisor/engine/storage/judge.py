@@ -22,6 +22,6 @@ def judge(seen: Observation) -> Finding:
     if seen.exit is not None:
         return Finding.OVER
     if seen.holder:
-        return Finding.RUNNING if seen.shim is not None and "task_pid" in seen.shim else Finding.STARTING
+        return Finding.RUNNING if seen.shim is not None and seen.shim.task_pid is not None else Finding.STARTING
     # A shim's name without "started" counts as lost: it may have executed the command and been killed right after.
     return Finding.NEVER_STARTED if seen.shim is None else Finding.LOST

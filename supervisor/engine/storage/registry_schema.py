@@ -165,7 +165,8 @@ def _add_logs(database: Database) -> None:
     _execute_all(database, _LOGS_SCHEMA)
     for columns in database.execute("SELECT id, over, spec, outcome, crc FROM tasks WHERE over = 1"):
         row = unpack_row(*columns)
-        write_logs(database, row.id, logs_of(row.id, row.outcome or {}))
+        if row.outcome is not None:
+            write_logs(database, row.id, logs_of(row.id, row.outcome))
 
 
 def _add_owners(database: Database) -> None:

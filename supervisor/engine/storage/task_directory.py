@@ -34,7 +34,7 @@ from supervisor.spool.layout import (
     parse_segment,
     task_path,
 )
-from supervisor.spool.records import JsonObject
+from supervisor.spool.records import ExitRecord, ShimRecord, Spec
 
 __all__ = [
     "Observation",
@@ -65,8 +65,8 @@ class Observation:
     """
 
     holder: int
-    shim: JsonObject | None
-    exit: JsonObject | None
+    shim: ShimRecord | None
+    exit: ExitRecord | None
     blocked: int = 0
 
 
@@ -79,7 +79,7 @@ def _open(task_id: str) -> int:
     return os.open(task_path(task_id), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
-def create(task_id: str, spec: JsonObject, gid: int | None = None) -> None:
+def create(task_id: str, spec: Spec, gid: int | None = None) -> None:
     """Write down what was asked; OSError when the disk does not take it (nothing is left then).
 
     `gid` is the group that may read the output, None where levityd's user alone reads everything.
@@ -92,9 +92,9 @@ def create(task_id: str, spec: JsonObject, gid: int | None = None) -> None:
             if gid is not None:
                 os.fchown(directory_fd, -1, gid)
                 os.fchmod(directory_fd, _SHARED_MODE)
-            if spec["stdin"]:
+            if spec.options.stdin:
                 os.mkfifo(STDIN, PRIVATE_MODE, dir_fd=directory_fd)
-            write_record(directory_fd, SPEC, spec, durable=False)
+            write_record(directory_fd, SPEC, spec.to_json(), durable=False)
         finally:
             os.close(directory_fd)
     except OSError:
@@ -150,11 +150,11 @@ def _share(directory_fd: int, name: str, gid: int) -> None:
         os.close(fd)
 
 
-def load_spec(task_id: str) -> JsonObject | None:
+def load_spec(task_id: str) -> Spec | None:
     """Return what was asked; None for a directory that was not made to its end."""
     directory_fd = _open(task_id)
     try:
-        return load_record(directory_fd, SPEC)
+        return Spec.from_json(load_record(directory_fd, SPEC))
     finally:
         os.close(directory_fd)
 
@@ -168,12 +168,12 @@ def observe(task_id: str) -> Observation:
     """
     directory_fd = _open(task_id)
     try:
-        shim = load_record(directory_fd, SHIM)
+        shim = ShimRecord.from_json(load_record(directory_fd, SHIM))
         holder, blocked = _holder(directory_fd)
         if not holder:
-            after = load_record(directory_fd, SHIM)
-            shim = shim if shim and after and shim.get("pid") == after.get("pid") else None
-        return Observation(holder, shim, load_record(directory_fd, EXIT), blocked)
+            after = ShimRecord.from_json(load_record(directory_fd, SHIM))
+            shim = shim if shim and after and shim.shim_pid == after.shim_pid else None
+        return Observation(holder, shim, ExitRecord.from_json(load_record(directory_fd, EXIT)), blocked)
     finally:
         os.close(directory_fd)
 
@@ -201,12 +201,12 @@ def _holder(directory_fd: int) -> tuple[int, int]:
         os.close(lock_fd)
 
 
-def store_exit(task_id: str, record: JsonObject) -> None:
+def store_exit(task_id: str, record: ExitRecord) -> None:
     """Write the exit record of a task whose shim is gone; OSError when the disk does not take it."""
     directory_fd = _open(task_id)
     try:
         with _shared(directory_fd):
-            write_record(directory_fd, EXIT, record, durable=True, mode=OUTPUT_MODE)
+            write_record(directory_fd, EXIT, record.to_json(), durable=True, mode=OUTPUT_MODE)
     finally:
         os.close(directory_fd)
 

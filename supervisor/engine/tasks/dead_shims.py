@@ -9,7 +9,7 @@ from levity.states import State
 from supervisor.engine.storage import task_directory as directory
 from supervisor.hostos.processes import kill_trees
 from supervisor.hostos.procfs import boot_id
-from supervisor.spool.records import JsonObject
+from supervisor.spool.records import ExitRecord, ShimRecord
 
 __all__ = ["Losses"]
 
@@ -22,14 +22,15 @@ _DISK_RETRY_S = 1.0
 
 
 class _Loss:
-    """One lost task: what its shim.json said, and whether something of it may still run."""
+    """One lost task: what its shim.json said, if there was one, and whether something of it may still run."""
 
-    __slots__ = ("give_up_at", "may_live", "shim", "watched")
+    __slots__ = ("give_up_at", "may_live", "shim", "was_rebooted", "watched")
 
-    def __init__(self, shim: JsonObject, *, watched: bool) -> None:
+    def __init__(self, shim: ShimRecord | None, *, was_rebooted: bool, watched: bool) -> None:
         self.shim = shim
+        self.was_rebooted = was_rebooted
         self.watched = watched
-        self.may_live = bool(shim) and not _was_rebooted(shim)
+        self.may_live = shim is not None and not was_rebooted
         self.give_up_at: float | None = None
 
     @property
@@ -38,7 +39,17 @@ class _Loss:
 
         Only while the engine was watching are they surely the task's own: later their numbers may belong to strangers.
         """
-        return (self.shim.get("pid", 0), self.shim.get("task_pid", 0)) if self.watched else (0, 0)
+        if self.shim is None or not self.watched:
+            return 0, 0
+        return self.shim.shim_pid, self.shim.task_pid or 0
+
+    @property
+    def reason(self) -> str:
+        if self.was_rebooted:
+            return "the machine was restarted while the task ran; how it ended is not known"
+        if self.shim is None:
+            return "never started: levityd ended before it could start the command; start it again"
+        return "monitor lost: the process that watched over the task was killed, and the task with it"
 
 
 class Losses:
@@ -53,9 +64,13 @@ class Losses:
     def __contains__(self, task_id: str) -> bool:
         return task_id in self._losses
 
-    def add(self, task_id: str, shim: JsonObject, *, watched: bool) -> None:
-        """Take on a task. `watched`: its shim died while this engine was watching it."""
-        self._losses[task_id] = _Loss(shim, watched=watched)
+    def add(self, task_id: str, shim: ShimRecord | None, lived_in: str | None, *, watched: bool) -> None:
+        """Take on a task.
+
+        `lived_in`: the boot in which its shim lived, None if that is not known. `watched`: its shim died while this
+        engine was watching it.
+        """
+        self._losses[task_id] = _Loss(shim, was_rebooted=lived_in not in (None, boot_id()), watched=watched)
 
     @property
     def delay_s(self) -> float | None:
@@ -64,12 +79,12 @@ class Losses:
             return None
         return _ROUND_S if any(loss.may_live for loss in self._losses.values()) else _DISK_RETRY_S
 
-    def step(self, now: float) -> dict[str, JsonObject]:
+    def step(self, now: float) -> dict[str, ExitRecord]:
         """Kill what is left; return the exit records of the tasks of which nothing is, now stored."""
         self._kill(now)
         done = {}
         for task_id, loss in list(self._losses.items()):
-            if not loss.may_live and (outcome := _store(task_id, loss.shim)) is not None:
+            if not loss.may_live and (outcome := _store(task_id, loss)) is not None:
                 del self._losses[task_id]
                 done[task_id] = outcome
         return done
@@ -85,40 +100,31 @@ class Losses:
             loss.may_live = task_id in found and now < loss.give_up_at
 
 
-def _was_rebooted(shim: JsonObject) -> bool:
-    return "boot_id" in shim and bool(shim["boot_id"] != boot_id())
-
-
-def _store(task_id: str, shim: JsonObject) -> JsonObject | None:
+def _store(task_id: str, loss: _Loss) -> ExitRecord | None:
     """Write the exit record; None when the disk does not take it now."""
-    outcome = _outcome(task_id, shim)
+    outcome = _outcome(task_id, loss)
     try:
         directory.store_exit(task_id, outcome)
     except FileNotFoundError:
-        outcome["reason"] = "its directory was removed from levityd's state directory"
+        outcome.reason = "its directory was removed from levityd's state directory"
     except OSError:
         return None
     return outcome
 
 
-def _outcome(task_id: str, shim: JsonObject) -> JsonObject:
-    outcome: JsonObject = {"state": State.INTERNAL_SERVER_ERROR, "exit_code": None, "signal": None}
-    outcome["reason"] = _reason(shim)
-    for key in ("pid", "task_pid", "started_ns", "signalled_ns", "grace_s"):
-        if key in shim:
-            outcome[key] = shim[key]
-    outcome["ended_ns"] = time.time_ns()
+def _outcome(task_id: str, loss: _Loss) -> ExitRecord:
     try:
-        sizes, outcome["stored_bytes"] = directory.spool_sizes(task_id), directory.stored_bytes(task_id)
+        sizes, stored_bytes = directory.spool_sizes(task_id), directory.stored_bytes(task_id)
     except OSError:
-        sizes, outcome["stored_bytes"] = {}, 0
-    outcome["stdout_bytes"], outcome["stderr_bytes"] = sizes.get("stdout"), sizes.get("stderr")
-    return outcome
-
-
-def _reason(shim: JsonObject) -> str:
-    if not shim:
-        return "never started: levityd ended before it could start the command; start it again"
-    if _was_rebooted(shim):
-        return "the machine was restarted while the task ran; how it ended is not known"
-    return "monitor lost: the process that watched over the task was killed, and the task with it"
+        sizes, stored_bytes = {}, 0
+    return ExitRecord(
+        State.INTERNAL_SERVER_ERROR,
+        None,
+        None,
+        loss.reason,
+        time.time_ns(),
+        shim=loss.shim,
+        stdout_bytes=sizes.get("stdout"),
+        stderr_bytes=sizes.get("stderr"),
+        stored_bytes=stored_bytes,
+    )

@@ -6,7 +6,7 @@ from levity.errors import LevityError
 from levity.states import State, may_move
 from supervisor.engine.loop import Timer
 from supervisor.engine.tasks.record import make_record
-from supervisor.spool.records import JsonObject
+from supervisor.spool.records import ExitRecord, JsonObject, ShimRecord, Spec
 
 __all__ = ["Answer", "LiveTask"]
 
@@ -23,11 +23,11 @@ class LiveTask:
     `tries` counts how often the zygote was asked for a shim, `outstanding` how many of those it has not seen leave.
     """
 
-    def __init__(self, spec: JsonObject) -> None:
-        self.id: str = spec["id"]
+    def __init__(self, spec: Spec) -> None:
+        self.id = spec.id
         self.spec = spec
         self.state = State.NOT_STARTED
-        self.facts: JsonObject = {}
+        self.facts: ShimRecord | ExitRecord | None = None
         self.blocked = 0
         self.pidfd = -1
         self.was_watched = False
@@ -42,7 +42,7 @@ class LiveTask:
     def __repr__(self) -> str:
         return f"<LiveTask {self.id} {self.state}{' watched' if self.pidfd >= 0 else ''}>"
 
-    def move(self, state: State, facts: JsonObject) -> None:
+    def move(self, state: State, facts: ShimRecord | ExitRecord | None) -> None:
         """Take over what a record on disk says; the state follows the table of moves, and only here."""
         self.facts = facts
         if state is not self.state:
@@ -52,8 +52,7 @@ class LiveTask:
     @property
     def commands(self) -> int:
         """Which version of commands its shim understands; 0, which each does, as long as it has not said so."""
-        version = self.facts.get("commands", 0)
-        return version if isinstance(version, int) else 0
+        return self.facts.commands if isinstance(self.facts, ShimRecord) else 0
 
     def record(self) -> JsonObject:
         """Return what clients get."""

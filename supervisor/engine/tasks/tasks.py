@@ -16,7 +16,6 @@ from supervisor.engine.loop import Loop, Timer
 from supervisor.engine.storage import task_directory as directory
 from supervisor.engine.storage.judge import Finding, judge
 from supervisor.engine.storage.registry import Registry, Row
-from supervisor.engine.storage.task_directory import Observation
 from supervisor.engine.tasks.dead_shims import Losses
 from supervisor.engine.tasks.live_task import Answer, LiveTask
 from supervisor.engine.tasks.shim_control import send_command
@@ -25,7 +24,7 @@ from supervisor.hostos.procfs import boot_id
 from supervisor.log import say
 from supervisor.spool.commands import SIGNAL
 from supervisor.spool.layout import NO_SPACE_BYTE
-from supervisor.spool.records import JsonObject, RecordVersionError
+from supervisor.spool.records import ExitRecord, JsonObject, RecordVersionError, ShimRecord, Spec
 from supervisor.spool.start_failure import HOST, StartFailure
 from supervisor.spool.zygote_messages import Gone
 
@@ -63,7 +62,7 @@ class Tasks:
         self._ask = ask
         self._on_stored = on_stored
         self._spool_gid = spool_gid
-        self._boot_id = boot_id()
+        self.boot_id = boot_id()
         self._losses = Losses()
         self._losses_timer: Timer | None = None
 
@@ -77,15 +76,14 @@ class Tasks:
 
     # Asked by clients
 
-    def start(self, spec: JsonObject, answer: Answer) -> None:
+    def start(self, spec: Spec, answer: Answer) -> None:
         """Accept a new task and start it; `answer` is called once its command is executed or has failed to be."""
-        spec["boot_id"] = self._boot_id
         try:
-            directory.create(spec["id"], spec, self._spool_gid)
+            directory.create(spec.id, spec, self._spool_gid)
         except OSError as error:
             answer(host_error(error.errno or 0, "the task cannot be stored"))
             return
-        task = self.live[spec["id"]] = LiveTask(spec)
+        task = self.live[spec.id] = LiveTask(spec)
         self._registry.put(Row(task.id, spec, None))
         task.started.append(answer)
         self._ask_for(task)
@@ -115,9 +113,9 @@ class Tasks:
 
     # Told by the zygote, the shims and the kernel
 
-    def adopt(self, spec: JsonObject) -> None:
+    def adopt(self, spec: Spec) -> None:
         """Take over a task that was accepted before this engine started."""
-        task = self.live[spec["id"]] = LiveTask(spec)
+        task = self.live[spec.id] = LiveTask(spec)
         self.look(task.id)
 
     def shim_gone(self, gone: Gone) -> None:
@@ -148,7 +146,8 @@ class Tasks:
         try:
             seen = directory.observe(task.id)
         except (FileNotFoundError, NotADirectoryError):
-            seen = Observation(0, {}, None)  # Its directory is gone: so is what was known of it.
+            self._lose(task, None)  # Its directory is gone: so is what was known of it.
+            return
         except (OSError, RecordVersionError) as error:
             # Out of descriptors, say, or a newer levity is at work on the same directory. The task is none the worse.
             say(f"levityd: task {task.id} cannot be looked at now: {error}")
@@ -159,8 +158,8 @@ class Tasks:
             self._end(task, seen.exit)
         elif finding is Finding.NEVER_STARTED:
             self._try_start(task, failure)
-        elif finding is Finding.LOST:
-            self._lose(task, seen.shim or {})
+        elif finding is Finding.LOST and seen.shim is not None:
+            self._lose(task, seen.shim, seen.shim.boot_id)
         else:
             self._watch(task, seen.holder)
             task.blocked = seen.blocked
@@ -170,22 +169,21 @@ class Tasks:
 
     def _try_start(self, task: LiveTask, failure: StartFailure | None) -> None:
         """No shim has the task, and it was never executed."""
-        accepted_in = task.spec.get("boot_id")
-        if accepted_in not in (None, self._boot_id):
-            self._lose(task, {"boot_id": accepted_in})  # It may have run: who watched it need not survive a power cut.
+        if task.spec.boot_id not in (None, self.boot_id):
+            self._lose(task, None, task.spec.boot_id)  # It may have run: who watched it need not survive a power cut.
         elif task.outstanding:
             return  # One is on its way.
         elif not task.started:
             # Accepted by an engine that died before it answered. Whoever waits for the answer asks again.
             if task.unclaimed is None:
-                task.unclaimed = self._loop.later(_UNCLAIMED_S, lambda: self._lose(task, {}))
+                task.unclaimed = self._loop.later(_UNCLAIMED_S, lambda: self._lose(task, None))
         elif failure is not None or task.tries >= _TRIES:
             self._fail_start(task, start_error(failure, task.spec))
         else:
             self._ask_for(task)
 
-    def _see_running(self, task: LiveTask, facts: JsonObject) -> None:
-        signalled = facts.get("signalled_ns") is not None
+    def _see_running(self, task: LiveTask, facts: ShimRecord) -> None:
+        signalled = facts.signalled_ns is not None
         task.move(State.SIGNALLED if signalled else State.RUNNING, facts)
         task.answer(task.started, task.record())
         if signalled:
@@ -243,9 +241,9 @@ class Tasks:
             task.unclaimed.cancel()
             task.unclaimed = None
 
-    def _end(self, task: LiveTask, outcome: JsonObject) -> None:
+    def _end(self, task: LiveTask, outcome: ExitRecord) -> None:
         task.blocked = 0
-        task.move(State(outcome["state"]), outcome)
+        task.move(outcome.state, outcome)
         self._registry.put(Row(task.id, task.spec, outcome))
         self._forget(task, task.record())
         self._on_stored(False)
@@ -264,13 +262,16 @@ class Tasks:
         task.answer(task.signalled, answer)
         task.answer_end(answer)
 
-    def _lose(self, task: LiveTask, shim: JsonObject) -> None:
-        """The shim is gone and will record nothing: see to it that nothing is left running, then record that."""
+    def _lose(self, task: LiveTask, shim: ShimRecord | None, lived_in: str | None = None) -> None:
+        """The shim is gone and will record nothing: see to it that nothing is left running, then record that.
+
+        `lived_in` is the boot in which it had the task, None if no boot is known or it never had.
+        """
         if task.id not in self._losses:
             self._unwatch(task)
             self._claim(task)
             task.blocked = 0
-            self._losses.add(task.id, shim, watched=task.was_watched)
+            self._losses.add(task.id, shim, lived_in, watched=task.was_watched)
             if self._losses_timer is None:
                 self._pursue_losses()
 

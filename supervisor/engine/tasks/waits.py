@@ -3,7 +3,7 @@
 from levity.errors import LevityError
 from supervisor.engine.loop import Loop, Timer
 from supervisor.engine.tasks.live_task import Answer, LiveTask
-from supervisor.engine.tasks.record import make_brief
+from supervisor.engine.tasks.record import BRIEF, make_brief
 from supervisor.spool.records import JsonObject
 
 __all__ = ["Wait"]
@@ -61,12 +61,14 @@ class Wait:
             self.give_up()
             self._answer(result)
             return
-        self._over[result["id"]] = make_brief(result["id"], result["state"], result)
+        self._over[result["id"]] = {key: result[key] for key in BRIEF}
         del self._live[result["id"]]
         if self._is_done:
             self._finish()
 
     def _finish(self) -> None:
         self.give_up()
-        tasks = [self._over.get(task_id) or make_brief(task_id, self._live[task_id].state, {}) for task_id in self._ids]
+        tasks = [
+            self._over.get(task_id) or make_brief(task_id, self._live[task_id].state, None) for task_id in self._ids
+        ]
         self._answer({"tasks": tasks, "done": self._is_done})

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from supervisor.engine.storage.registry import Logs, Registry, RegistryCorruptError, Row
+from supervisor.spool.records import ExitRecord
+from tests.support.records import an_end, spec
 from tests.support.registry import ids
 
-SPEC: dict[str, Any] = {"argv": ["ls"], "grace_s": 5.0}
+SPEC = spec()
 
 # As levity 0.1.0 made it.
 VERSION_1 = """
@@ -31,8 +33,8 @@ PRAGMA journal_mode=WAL;
 """
 
 
-def ended(ended_ns: int, **more: object) -> dict[str, Any]:
-    return {"state": "Finished", "ended_ns": ended_ns, **more}
+def ended(ended_ns: int, **more: object) -> ExitRecord:
+    return an_end(ended_ns=ended_ns, **more)
 
 
 def oldest(registry: Registry) -> Logs:
@@ -191,7 +193,7 @@ def test_what_is_put_after_a_search_is_found_though_it_is_older(registry: Regist
 def test_a_record_that_tells_nonsense_counts_for_nothing(
     registry: Registry, registry_path: str, odd: dict[str, Any]
 ) -> None:
-    registry.put(Row(ids(1)[0], SPEC, {"state": "Finished", "ended_ns": "then", **odd}))
+    registry.put(Row(ids(1)[0], SPEC, an_end(ended_ns="then", **odd)))
     assert registry.commit()
     assert kept(registry_path) == (0, [])
 
@@ -248,11 +250,18 @@ def test_an_account_that_was_changed_is_found_when_it_is_opened(
 # Version 1
 
 
+OLD_SPEC: dict[str, Any] = {"id": ids(1)[0], "argv": ["ls"], "cwd": None, "env": {}, "grace_s": 5.0}
+
+
+def old_end(ended_ns: int, **more: object) -> dict[str, Any]:
+    return {"state": "Finished", "ended_ns": ended_ns, **more}
+
+
 def version_1(registry_path: str, outcomes: dict[str, dict[str, Any] | None]) -> None:
     database = sqlite3.connect(registry_path, isolation_level=None)
     database.executescript(VERSION_1)
     for task_id, outcome in outcomes.items():
-        over, spec, text = int(outcome is not None), json.dumps(SPEC), outcome and json.dumps(outcome)
+        over, spec, text = int(outcome is not None), json.dumps(OLD_SPEC), outcome and json.dumps(outcome)
         crc = crc32(f"{task_id} {over} {spec} {text}".encode())
         database.execute("INSERT INTO tasks VALUES (?, ?, ?, ?, ?)", (task_id, over, spec, text, crc))
     database.close()
@@ -263,10 +272,10 @@ def test_a_registry_of_version_1_is_upgraded_in_its_place(registry_path: str) ->
     version_1(
         registry_path,
         {
-            late: ended(20, stdout_bytes=5, stderr_bytes=6),
+            late: old_end(20, stdout_bytes=5, stderr_bytes=6),
             live: None,
-            early: ended(10, stdout_bytes=7, stderr_bytes=None),
-            silent: ended(5, stdout_bytes=0, stderr_bytes=0),
+            early: old_end(10, stdout_bytes=7, stderr_bytes=None),
+            silent: old_end(5, stdout_bytes=0, stderr_bytes=0),
         },
     )
     for _ in range(2):
@@ -280,7 +289,7 @@ def test_a_registry_of_version_1_is_upgraded_in_its_place(registry_path: str) ->
 
 
 def test_a_row_of_version_1_that_is_damaged_stops_the_upgrade_and_leaves_the_file(registry_path: str) -> None:
-    version_1(registry_path, {ids(1)[0]: ended(20, stdout_bytes=5, stderr_bytes=6)})
+    version_1(registry_path, {ids(1)[0]: old_end(20, stdout_bytes=5, stderr_bytes=6)})
     stranger = sqlite3.connect(registry_path, isolation_level=None)
     stranger.execute("UPDATE tasks SET outcome = replace(outcome, '5', '4')")
     with pytest.raises(RegistryCorruptError):

@@ -1,16 +1,16 @@
 """What the engine makes of a task's directory."""
 
 import itertools
-from typing import Any
 
 import pytest
 
 from supervisor.engine.storage.judge import Finding, judge
 from supervisor.engine.storage.task_directory import Observation
+from tests.support.records import an_end, shim_record
 
-NAMED: dict[str, Any] = {"pid": 7}
-STARTED: dict[str, Any] = {"pid": 7, "task_pid": 8}
-ENDED: dict[str, Any] = {"state": "Finished"}
+NAMED = shim_record()
+STARTED = shim_record(task_pid=8)
+ENDED = an_end()
 
 
 @pytest.mark.parametrize(

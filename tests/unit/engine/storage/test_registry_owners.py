@@ -10,17 +10,19 @@ from typing import Any
 import pytest
 
 from supervisor.engine.storage.registry import NewerRegistryError, Registry, RegistryCorruptError, Row
+from supervisor.spool.records import ExitRecord
 from tests.support.paths import ROOT
+from tests.support.records import an_end, spec
 from tests.support.registry import ids
 
-OVER: dict[str, Any] = {"state": "Finished", "exit_code": 3, "stored_bytes": 8, "ended_ns": 5}
+OVER = an_end(exit_code=3, stored_bytes=8, ended_ns=5)
 VERSION_2 = (ROOT / "tests" / "data" / "registry-v2.sql").read_text()
 # The tasks of that file, in the order of their start.
 OLD_IDS = [f"{number:08x}-5555-4555-8555-555555555555" for number in (7, 3, 9, 1)]
 
 
-def row_of(task_id: str, owner: str | None, outcome: dict[str, Any] | None = None) -> Row:
-    return Row(task_id, {"argv": ["ls"]} | ({} if owner is None else {"owner": owner}), outcome)
+def row_of(task_id: str, owner: str | None, outcome: ExitRecord | None = None) -> Row:
+    return Row(task_id, spec(owner=owner), outcome)
 
 
 def walk(registry: Registry, owner: str | None, *, live_only: bool = False, limit: int = 3) -> list[str]:
@@ -109,7 +111,7 @@ def test_an_owner_may_have_any_name(registry: Registry, registry_path: str, owne
 
 @pytest.mark.parametrize("odd", [None, 7, ["alice"], {}, True])
 def test_an_owner_that_is_no_text_is_nobody(registry: Registry, odd: object) -> None:
-    registry.put(Row(ids(1)[0], {"argv": [], "owner": odd}, None))
+    registry.put(Row(ids(1)[0], spec(owner=odd), None))
     assert registry.commit()
     assert walk(registry, "") == ids(1)
 
@@ -342,6 +344,6 @@ def test_the_checked_in_file_is_what_it_says() -> None:
     rows = database.execute("SELECT id, over, spec, outcome, crc FROM tasks ORDER BY rowid").fetchall()
     database.close()
     assert [row[0] for row in rows] == OLD_IDS
-    for task_id, over, spec, outcome, crc in rows:
-        assert crc32(f"{task_id} {over} {spec} {outcome}".encode()) == crc
-        assert json.loads(spec)["id"] == task_id
+    for task_id, over, packed, outcome, crc in rows:
+        assert crc32(f"{task_id} {over} {packed} {outcome}".encode()) == crc
+        assert json.loads(packed)["id"] == task_id
