@@ -4,6 +4,7 @@ Here and not in the shim, because the memory of this process is gone with execve
 to stays its own for as long as the task lives.
 """
 
+import errno
 import os
 import time
 
@@ -42,7 +43,9 @@ class Preparation:
     def note(self, directory_fd: int, shim: int) -> Program:
         """Write down who watches the task. That it is started is written, too, and holds once the shim renames it."""
         spec = Spec.from_json(load_record(directory_fd, SPEC))
-        assert spec is not None, "the engine writes the spec before it asks for a shim"
+        if spec is None:
+            # The engine wrote one; nothing is made up for what is missing in it, above all not whom the task runs as.
+            raise OSError(errno.EINVAL, "the spec is not whole")
         program = Program(spec, self._surroundings)
         record = ShimRecord(
             shim,

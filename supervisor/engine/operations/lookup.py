@@ -10,6 +10,7 @@ from levity.states import State
 from supervisor.engine.operations.page_token import open_cursor, seal_cursor
 from supervisor.engine.storage.registry import Registry, Row
 from supervisor.engine.tasks.live_task import LiveTask
+from supervisor.engine.tasks.phase import Phase, ended
 from supervisor.engine.tasks.record import make_brief, make_record
 from supervisor.security.principal import Principal, Right
 from supervisor.spool.records import JsonObject, Spec
@@ -109,4 +110,4 @@ class Catalogue:
 
 def record_of(row: Row) -> JsonObject:
     """Return what clients get of a task that is not live."""
-    return make_record(row.spec, State.NOT_STARTED if row.outcome is None else row.outcome.state, row.outcome)
+    return make_record(row.spec, Phase.ADOPTED if row.outcome is None else ended(row.outcome.state), row.outcome)

@@ -11,7 +11,7 @@ from supervisor.hostos.processes import kill_trees
 from supervisor.hostos.procfs import boot_id
 from supervisor.spool.records import ExitRecord, ShimRecord
 
-__all__ = ["Losses"]
+__all__ = ["DeadShims"]
 
 _MARK = "LEVITY_TASK_ID"
 # A killed process is gone within a tick; a tree that forks meanwhile takes some rounds.
@@ -52,17 +52,17 @@ class _Loss:
         return "monitor lost: the process that watched over the task was killed, and the task with it"
 
 
-class Losses:
+class DeadShims:
     """All lost tasks. `step` does the next bit; `delay_s` says when to call it again."""
 
     def __init__(self) -> None:
-        self._losses: dict[str, _Loss] = {}
+        self._lost: dict[str, _Loss] = {}
 
     def __repr__(self) -> str:
-        return f"<Losses {len(self._losses)}>"
+        return f"<DeadShims {len(self._lost)}>"
 
     def __contains__(self, task_id: str) -> bool:
-        return task_id in self._losses
+        return task_id in self._lost
 
     def add(self, task_id: str, shim: ShimRecord | None, lived_in: str | None, *, watched: bool) -> None:
         """Take on a task.
@@ -70,27 +70,27 @@ class Losses:
         `lived_in`: the boot in which its shim lived, None if that is not known. `watched`: its shim died while this
         engine was watching it.
         """
-        self._losses[task_id] = _Loss(shim, was_rebooted=lived_in not in (None, boot_id()), watched=watched)
+        self._lost[task_id] = _Loss(shim, was_rebooted=lived_in not in (None, boot_id()), watched=watched)
 
     @property
     def delay_s(self) -> float | None:
         """In how many seconds `step` is due; None when there is nothing to do."""
-        if not self._losses:
+        if not self._lost:
             return None
-        return _ROUND_S if any(loss.may_live for loss in self._losses.values()) else _DISK_RETRY_S
+        return _ROUND_S if any(loss.may_live for loss in self._lost.values()) else _DISK_RETRY_S
 
     def step(self, now: float) -> dict[str, ExitRecord]:
         """Kill what is left; return the exit records of the tasks of which nothing is, now stored."""
         self._kill(now)
         done = {}
-        for task_id, loss in list(self._losses.items()):
+        for task_id, loss in list(self._lost.items()):
             if not loss.may_live and (outcome := _store(task_id, loss)) is not None:
-                del self._losses[task_id]
+                del self._lost[task_id]
                 done[task_id] = outcome
         return done
 
     def _kill(self, now: float) -> None:
-        suspects = {task_id: loss for task_id, loss in self._losses.items() if loss.may_live}
+        suspects = {task_id: loss for task_id, loss in self._lost.items() if loss.may_live}
         if not suspects:
             return
         found = kill_trees(_MARK, {task_id: loss.tree for task_id, loss in suspects.items()})

@@ -3,6 +3,7 @@
 import time
 
 from levity.states import State
+from supervisor.engine.tasks.phase import Phase
 from supervisor.spool.layout import DISK_ERROR_BYTE, NO_SPACE_BYTE
 from supervisor.spool.records import ExitRecord, JsonObject, ShimRecord, Spec
 
@@ -27,14 +28,15 @@ def make_brief(task_id: str, state: State, outcome: ExitRecord | None) -> JsonOb
     return brief
 
 
-def make_record(spec: Spec, state: State, ran: ShimRecord | ExitRecord | None, blocked: int = 0) -> JsonObject:
-    """Return the record: what was asked, the state, and what shim.json or exit.json says (docs/protocol.md).
+def make_record(spec: Spec, phase: Phase, ran: ShimRecord | ExitRecord | None, blocked: int = 0) -> JsonObject:
+    """Return the record: what was asked, where it is, and what shim.json or exit.json says (docs/protocol.md).
 
     `blocked` is the byte of its lock by which the shim says why output cannot be stored, 0 while it can.
     """
     outcome = ran if isinstance(ran, ExitRecord) else None
     record = {
-        **make_brief(spec.id, state, outcome),
+        **make_brief(spec.id, phase.state, outcome),
+        "phase": phase.shown,
         **spec.options.to_json(),
         "waiting": _WAITING.get(blocked),
         # Tasks without an owner are levityd's own.

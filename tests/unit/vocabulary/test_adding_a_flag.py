@@ -9,10 +9,10 @@ from levity import Client
 from levity.cli import start
 from levity.cli.main import main
 from levity.start_options import FIELDS, Flag, StartOptions
-from levity.states import State
 from levity.task import TaskRecord
 from supervisor.engine.operations.params import check_start
 from supervisor.engine.storage import task_directory as directory
+from supervisor.engine.tasks.phase import Phase
 from supervisor.engine.tasks.record import make_record
 from supervisor.spool.records import Spec
 from tests.support.fake_server import FakeServer, answering, record
@@ -53,7 +53,7 @@ def test_it_travels_from_the_command_line_to_the_record(
     loaded = directory.load_spec(task_id)
     assert loaded is not None
     assert flag.__get__(loaded.options, StartOptions) is is_urgent  # `loaded.options.urgent`, for a type checker.
-    assert TaskRecord(make_record(loaded, State.RUNNING, None)).raw["urgent"] is is_urgent
+    assert TaskRecord(make_record(loaded, Phase.RUNNING, None)).raw["urgent"] is is_urgent
     # The same id with another value is another task.
     _same_id, others = check_start({**params, "urgent": not is_urgent}, 0)
     assert not loaded.options.asks_for_the_same(others)

@@ -9,7 +9,7 @@ import pytest
 from levity.errors import CommandNotFound, LevityError
 from levity.states import State
 from supervisor.engine.loop import Loop
-from supervisor.engine.tasks.live_task import LiveTask
+from supervisor.engine.tasks.live_task import Adopted, Ended, LiveTask, Running
 from supervisor.engine.tasks.record import make_brief
 from supervisor.engine.tasks.waits import Wait
 from tests.support.records import an_end, shim_record, spec
@@ -25,13 +25,13 @@ def loop() -> Iterator[Loop]:
 
 
 def task(name: str) -> LiveTask:
-    return LiveTask(spec(id=name))
+    return LiveTask(spec(id=name), Adopted([], []))
 
 
 def end(one: LiveTask, code: int = 0) -> None:
     if one.state is not State.FINISHED:
-        one.move(State.FINISHED, an_end(exit_code=code))
-    one.answer_end(one.record())
+        one.become(Ended(an_end(exit_code=code)))
+    one.tell_end(one.record())
 
 
 class Waiter:
@@ -92,7 +92,7 @@ def test_what_is_so_already_is_answered_at_once(loop: Loop, live: str, over: str
 
 def test_time_over_is_no_error(loop: Loop) -> None:
     waiter = Waiter(loop, "ab", "c", within_s=0.01)
-    waiter.tasks["b"].move(State.RUNNING, shim_record())
+    waiter.tasks["b"].become(Running(shim_record(), 0, []))
     loop.later(0.03, loop.stop)
     loop.run(lambda: None)
     assert not waiter.answer["done"]
@@ -109,7 +109,7 @@ def test_time_over_is_no_error(loop: Loop) -> None:
 def test_a_task_that_fails_to_start_ends_the_wait_with_its_error(loop: Loop) -> None:
     waiter = Waiter(loop, "ab")
     error = CommandNotFound("no such command")
-    waiter.tasks["a"].answer_end(error)
+    waiter.tasks["a"].tell_end(error)
     assert waiter.answers == [error]
     assert waiter.is_gone()
     end(waiter.tasks["b"])
@@ -144,7 +144,7 @@ def test_in_every_order_of_events_there_is_one_answer_and_nothing_left(loop: Loo
                 if timer.call is not None:
                     timer.call()
             elif event == "fail":
-                waiter.tasks["c"].answer_end(CommandNotFound("no such command"))
+                waiter.tasks["c"].tell_end(CommandNotFound("no such command"))
             else:
                 end(waiter.tasks[event])
         assert len(waiter.answers) == 1, order
