@@ -230,8 +230,8 @@ class StartOptions:
     * `stdin`: its standard input is what `write_stdin` gives it, else it is empty
     * `merged`: both its streams go through one pipe: their order is exact, and all of it is its stdout
     * `log_cap`: how many bytes of its output are kept, 0 for all of it, None for what levityd was told
-    * `user`: the account on the host that it runs as, where levityd is root's and one may choose. None is one's own,
-      and levityd's for a client that has none there
+    * `user`: the account on the host that it runs as, if levityd runs as root. None is the caller's own account, and
+      levityd's for a caller that has none there
     """
 
     argv = _Argv()

@@ -10,7 +10,7 @@ import pytest
 
 from supervisor.engine.loop import Loop
 from supervisor.engine.storage import task_directory as directory
-from supervisor.engine.tasks.spawner import Nursery
+from supervisor.engine.tasks.spawner import ShimSpawner
 from supervisor.spool.files import write_record
 from tests.support.deadline import eventually
 from tests.support.records import an_end, spec
@@ -107,8 +107,8 @@ def test_the_end_that_the_engine_stores_is_as_readable(shared: Zygote, gid: int 
 @pytest.mark.parametrize(("shares", "umask"), [(True, "0027"), (False, "0077")])
 def test_the_engine_s_zygote_makes_files_as_readable(shared: Zygote, shares: bool, umask: str) -> None:
     assert shared.directory.exists()
-    nursery = Nursery(Loop(), lambda _gone: None, lambda: None, shared=shares)
-    process, socket = nursery._process, nursery._socket
+    spawner = ShimSpawner(Loop(), lambda _gone: None, lambda: None, shared=shares)
+    process, socket = spawner._process, spawner._socket
     assert process is not None
     assert socket is not None
     status = Path(f"/proc/{process.pid}/status").read_text().splitlines()

@@ -1,7 +1,7 @@
 """What clients can ask of the engine: one literal table of names. Runs in: engine. Owns: the waits.
 
-Who asks, and whether that user may, is looked at first, in one place. What is refused, and what changes anything or
-reads output, is in the audit before it happens.
+The ticket and the user's role are checked first, in one place. Refusals, changes and reads of output are audited before
+they take effect.
 """
 
 from collections.abc import Callable
@@ -34,12 +34,12 @@ from supervisor.spool.records import JsonObject
 
 __all__ = ["Operations"]
 
-# An operation is called with who asks, its parameters, and what to call with its result.
+# An operation is called with the client that asks, its parameters, and what to call with its result.
 Call = Callable[[Context, Client, JsonObject, Answer], None]
 
 
 class Operation(NamedTuple):
-    """`right` is what the user must have, to any task at all; with whose task is looked at when it is found."""
+    """`right` is what the user's role must allow; whether it allows that to this task is checked once that is found."""
 
     right: Right
     call: Call
@@ -79,7 +79,7 @@ class Operations:
             _check_right(client.principal, operation.right)
             operation.call(self._context, client, request.params, answer)
         except (Forbidden, UnknownTask) as error:
-            # Whether there is such a task, and of another user, is not told here either.
+            # Neither the answer nor the audit says whether another user has a task of this id.
             params = request.params
             note(
                 self._context.audit, client, request.method, params.get("id"), params.get("argv"), refused=error.message
@@ -96,16 +96,16 @@ class Operations:
             answer(InternalError("levityd failed over this request; its log says more"))
 
     def find(self, client: Client, right: Right, params: JsonObject) -> str:
-        """Return the task that a client names and has that right to."""
+        """Return the id of the task that the client names, if the client has that right to it."""
         return self._context.find(client, right, params)
 
     def unwait(self, token: str) -> None:
-        """Whoever waited with this token has left."""
+        """End the wait with this token: its client has left."""
         if one := self._context.waits.pop(token, None):
             one.give_up()
 
     def forget_waits(self) -> None:
-        """The front-end is gone, and with it all who waited."""
+        """End all waits: the front-end is gone, and with it every client that waited."""
         while self._context.waits:
             self._context.waits.popitem()[1].give_up()
 

@@ -1,4 +1,4 @@
-"""task.start: accept a task, and start it once however often that is asked. Runs in: engine. Owns: nothing."""
+"""task.start: accept a task. A start that is sent again starts nothing twice. Runs in: engine. Owns: nothing."""
 
 import time
 

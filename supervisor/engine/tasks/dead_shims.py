@@ -1,4 +1,4 @@
-"""Tasks whose shim is gone without a record: end what is left of them, then record that.
+"""Tasks whose shim died without leaving an exit record: kill what is left of them, then write that record.
 
 Runs in: engine. Owns: nothing.
 """
@@ -16,13 +16,13 @@ __all__ = ["DeadShims"]
 _MARK = "LEVITY_TASK_ID"
 # A killed process is gone within a tick; a tree that forks meanwhile takes some rounds.
 _ROUND_S = 0.02
-# What SIGKILL has not ended by then sleeps in the kernel or belongs to another user.
+# A process that outlives SIGKILL for so long sleeps in the kernel, or belongs to another user.
 _KILL_LIMIT_S = 10.0
 _DISK_RETRY_S = 1.0
 
 
 class _Loss:
-    """One lost task: what its shim.json said, if there was one, and whether something of it may still run."""
+    """One lost task: its shim's record, if the shim wrote one, and whether a process of the task may still run."""
 
     __slots__ = ("give_up_at", "may_live", "shim", "was_rebooted", "watched")
 
@@ -35,9 +35,9 @@ class _Loss:
 
     @property
     def tree(self) -> tuple[int, int]:
-        """The session and the group that prove a process to be the task's; (0, 0) if its mark alone does.
+        """The session and the group that prove a process to be the task's; (0, 0) if only its mark proves that.
 
-        Only while the engine was watching are they surely the task's own: later their numbers may belong to strangers.
+        They prove it only if the engine was watching when the shim died: later, others may have their numbers.
         """
         if self.shim is None or not self.watched:
             return 0, 0
@@ -53,7 +53,7 @@ class _Loss:
 
 
 class DeadShims:
-    """All lost tasks. `step` does the next bit; `delay_s` says when to call it again."""
+    """All lost tasks. `step` does a bit of the work; `delay_s` says when to call it again."""
 
     def __init__(self) -> None:
         self._lost: dict[str, _Loss] = {}
@@ -61,26 +61,23 @@ class DeadShims:
     def __repr__(self) -> str:
         return f"<DeadShims {len(self._lost)}>"
 
-    def __contains__(self, task_id: str) -> bool:
-        return task_id in self._lost
-
     def add(self, task_id: str, shim: ShimRecord | None, lived_in: str | None, *, watched: bool) -> None:
         """Take on a task.
 
-        `lived_in`: the boot in which its shim lived, None if that is not known. `watched`: its shim died while this
-        engine was watching it.
+        `shim` is its shim's record, None if it wrote none. `lived_in` is the boot in which the shim lived, None if that
+        is not known. `watched`: the shim died while this engine was watching it.
         """
         self._lost[task_id] = _Loss(shim, was_rebooted=lived_in not in (None, boot_id()), watched=watched)
 
     @property
     def delay_s(self) -> float | None:
-        """In how many seconds `step` is due; None when there is nothing to do."""
+        """In how many seconds `step` is due; None while no task is lost."""
         if not self._lost:
             return None
         return _ROUND_S if any(loss.may_live for loss in self._lost.values()) else _DISK_RETRY_S
 
     def step(self, now: float) -> dict[str, ExitRecord]:
-        """Kill what is left; return the exit records of the tasks of which nothing is, now stored."""
+        """Kill what is left of all; store and return the exit records of the tasks of which nothing is left."""
         self._kill(now)
         done = {}
         for task_id, loss in list(self._lost.items()):
@@ -101,7 +98,7 @@ class DeadShims:
 
 
 def _store(task_id: str, loss: _Loss) -> ExitRecord | None:
-    """Write the exit record; None when the disk does not take it now."""
+    """Write and return the exit record; None if the disk does not take it now."""
     outcome = _outcome(task_id, loss)
     try:
         directory.store_exit(task_id, outcome)

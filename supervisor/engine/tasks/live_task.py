@@ -233,6 +233,6 @@ class LiveTask:
             tell(told, self.record())
 
     def tell_end(self, result: JsonObject | LevityError) -> None:
-        """Tell those who wait for the end."""
+        """Answer all that wait for its end."""
         told, self.ended = list(self.ended), {}
         tell(told, result)

@@ -21,7 +21,7 @@ _WAITING = {
 
 
 def make_brief(task_id: str, state: State, outcome: ExitRecord | None) -> JsonObject:
-    """Return what a client that waits for a task is told: the state, and how it ended."""
+    """Return what a client that waits for a task gets: the state, and how it ended."""
     brief: JsonObject = {"id": task_id, "state": state, "exit_code": None, "signal": None, "reason": ""}
     if outcome is not None:
         brief.update(exit_code=outcome.exit_code, signal=outcome.signal, reason=outcome.reason)
@@ -29,7 +29,7 @@ def make_brief(task_id: str, state: State, outcome: ExitRecord | None) -> JsonOb
 
 
 def make_record(spec: Spec, phase: Phase, ran: ShimRecord | ExitRecord | None, blocked: int = 0) -> JsonObject:
-    """Return the record: what was asked, where it is, and what shim.json or exit.json says (docs/protocol.md).
+    """Return a task's record (docs/protocol.md): its options, its phase, and what shim.json or exit.json says.
 
     `blocked` is the byte of its lock by which the shim says why output cannot be stored, 0 while it can.
     """

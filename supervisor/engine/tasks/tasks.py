@@ -55,9 +55,9 @@ _LOOK_RETRY_S = 5.0
 class Tasks:
     """The live tasks by id.
 
-    `ask(id)` has the zygote fork a shim. `on_stored(urgent)` is told when there may be more output on the disk than
-    before: urgent, when a task waits for room. `spool_gid` is the group that may read output, None for nobody else.
-    `observe(id)` looks at a task's directory.
+    `ask(id)` has the zygote fork a shim. `on_stored(urgent)` is called when there may be more output on the disk than
+    before; it is urgent when a task waits for room. `spool_gid` is the group that may read output, None if no group
+    may. `observe(id)` looks at a task's directory.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Tasks:
         self._on_stored(False)
 
     def start_again(self, task: LiveTask, answer: Answer) -> None:
-        """A start was sent twice: answer it like the first; a task that no client had claimed yet is started now."""
+        """Answer a start that was sent again like the first. A task that no client had claimed yet is started now."""
         match task.data:
             case Adopted(started=started) | Spawning(started=started) | Starting(started=started):
                 started.append(answer)
@@ -143,7 +143,7 @@ class Tasks:
         self._reconcile(task)
 
     def shim_gone(self, gone: Gone) -> None:
-        """The zygote saw a shim leave, or could not fork it."""
+        """Note that the zygote saw a shim leave, or could not fork it."""
         if task := self.live.get(gone.id):
             if isinstance(task.data, Spawning | Starting):
                 task.data.outstanding -= 1
@@ -151,9 +151,9 @@ class Tasks:
             self._reconcile(task, gone.failure or (StartFailure(HOST, errno.EIO) if gone.status > 0 else None))
 
     def ask_again(self) -> None:
-        """The zygote was replaced.
+        """Ask the new zygote for all shims that the one before was asked for: it may have forked them or not.
 
-        What it was asked for may be lost. A shim that came of it nevertheless wins by its lock.
+        If it did fork a shim, that has the task's lock, and the second one leaves.
         """
         for task in list(self.live.values()):
             if isinstance(task.data, Spawning | Starting) and task.data.outstanding:
@@ -170,10 +170,10 @@ class Tasks:
         try:
             seen = self._observe(task.id)
         except (FileNotFoundError, NotADirectoryError):
-            self._lose(task, None)  # Its directory is gone: so is what was known of it.
+            self._lose(task, None)  # Its directory is gone, and all its records with it.
             return
         except (OSError, RecordVersionError) as error:
-            # Out of descriptors, say, or a newer levity is at work on the same directory. The task is none the worse.
+            # Out of descriptors, say, or a newer levity wrote the directory. The task goes on all the same.
             say(f"levityd: task {task.id} cannot be looked at now: {error}")
             self._loop.later(_LOOK_RETRY_S, lambda: self.look(task.id))
             return
@@ -206,7 +206,7 @@ class Tasks:
     def _try_start(self, task: LiveTask, failure: StartFailure | None) -> None:
         """No shim has the task, and it was never executed."""
         if task.spec.boot_id not in (None, self.boot_id):
-            # It may have run: who watched it need not survive a power cut.
+            # It may have run: a shim's record need not survive a power cut.
             self._lose(task, None, lived_in=task.spec.boot_id)
             return
         match task.data:
@@ -252,7 +252,7 @@ class Tasks:
         self._on_stored(False)
 
     def _fail_start(self, task: LiveTask, error: LevityError) -> None:
-        """The command was never executed, and no client was given the id: leave nothing of it."""
+        """Leave nothing of a task whose command could not be executed: its client gets the error."""
         directory.remove(task.id)
         self._registry.remove(task.id)
         self._forget(task, task.waiting(), error)
@@ -267,10 +267,10 @@ class Tasks:
         task.tell_end(result)
 
     def _lose(self, task: LiveTask, shim: ShimRecord | None, lived_in: str | None = None) -> None:
-        """The shim is gone and will record nothing: see to it that nothing is left running, then record that.
+        """The shim is gone and will record nothing: have what it left killed, and its end recorded.
 
-        `shim` is what its record says, None if it is not there; then `lived_in` is the boot in which it had the task,
-        if it ever had it.
+        `shim` is its record, None if it left none; then `lived_in` is the boot in which the task was accepted, None if
+        no shim can have had it.
         """
         if isinstance(task.data, Lost):
             return
@@ -283,7 +283,7 @@ class Tasks:
             self._bury()
 
     def _bury(self) -> None:
-        """Do the next bit for all lost tasks together: one look at every process there is serves them all."""
+        """Do a bit of that for all lost tasks together: one look at all processes serves every one of them."""
         for task_id, outcome in self._dead_shims.step(time.monotonic()).items():
             self._end(self.live[task_id], outcome)
         delay_s = self._dead_shims.delay_s

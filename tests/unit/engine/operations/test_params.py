@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from levity.errors import InvalidRequest
 from levity.start_options import StartOptions
-from supervisor.engine.operations.page_token import open_cursor, seal_cursor
+from supervisor.engine.operations.page_token import open_page_token, seal_page_token
 from supervisor.engine.operations.params import check_start, grace_of, page_of, prefix_of, wait_of
 from supervisor.spool.records import Spec
 
@@ -175,16 +175,16 @@ def test_a_wait_that_makes_no_sense_is_refused(change: dict[str, Any]) -> None:
 
 @given(st.binary(min_size=32, max_size=32), st.integers(0, 2**63 - 1))
 def test_a_cursor_is_understood_by_us_alone(key: bytes, number: int) -> None:
-    cursor = seal_cursor(key, number)
-    assert open_cursor(key, cursor) == number
+    cursor = seal_page_token(key, number)
+    assert open_page_token(key, cursor) == number
     # One number is never told from another: each is another text each time.
-    assert seal_cursor(key, number) != cursor
-    assert len(cursor) == len(seal_cursor(key, 0))
+    assert seal_page_token(key, number) != cursor
+    assert len(cursor) == len(seal_page_token(key, 0))
 
 
 @given(st.text())
 def test_any_cursor_leads_somewhere_or_is_refused(text: str) -> None:
     try:
-        assert 0 <= open_cursor(bytes(32), text) < 2**63
+        assert 0 <= open_page_token(bytes(32), text) < 2**63
     except InvalidRequest:
         pass
