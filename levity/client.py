@@ -88,7 +88,7 @@ class Client(RpcClient):
         `grace_s` is the task's time between SIGTERM and SIGKILL. `task_id` is a UUID of your own making, for a program
         that must be able to ask again after its own crash; None makes one.
 
-        The other options, `stdin`, `merged`, `log_cap` and `user`, are explained at `levity.start_options.StartOptions`.
+        The other options are `stdin`, `merged`, `log_cap` and `user`; `levity.start_options.StartOptions` explains all.
 
         Raises CommandNotFound, NotExecutable or BadDirectory when nothing ran, InvalidRequest, Conflict, NoSpace,
         Forbidden.
