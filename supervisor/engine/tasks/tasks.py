@@ -202,6 +202,10 @@ class Tasks:
                 task.become(Starting([], signals, tries=0, outstanding=0))
             case Spawning(started=started, signals=signals, tries=tries, outstanding=outstanding):
                 task.become(Starting(started, signals, tries, outstanding))
+            case Starting():
+                pass  # This is known.
+            case Running() | Stopping() | Lost() | Ended():
+                raise AssertionError(task)  # STEPS says so.
 
     def _try_start(self, task: LiveTask, failure: StartFailure | None) -> None:
         """No shim has the task, and it was never executed."""
@@ -223,6 +227,10 @@ class Tasks:
                     self._fail_start(task, start_error(failure, task.spec))
                 else:
                     self._spawn(task, data.started, data.signals, data.tries)
+            case Spawning() | Unclaimed():
+                pass  # A shim is on its way; a client may come back for it.
+            case Running() | Stopping() | Lost() | Ended():
+                raise AssertionError(task)  # STEPS says so.
 
     def _spawn(self, task: LiveTask, started: list[Answer], signals: list[Signal], tries: int) -> None:
         task.become(Spawning(started, signals, tries + 1, outstanding=1))
