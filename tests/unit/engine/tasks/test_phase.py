@@ -20,6 +20,8 @@ from supervisor.engine.tasks.phase import MOVES, STEPS, Phase, Step, ended, lost
 from supervisor.engine.tasks.tasks import Tasks
 from supervisor.hostos.procfs import boot_id
 from supervisor.spool.layout import NO_SPACE_BYTE
+from supervisor.spool.start_failure import EXEC, StartFailure
+from supervisor.spool.zygote_messages import Gone
 from tests.support.records import ID, an_end, shim_record, spec
 
 LIVE = [phase for phase in Phase if not phase.state.is_end]
@@ -148,7 +150,7 @@ class House:
         if status is None:
             self.tasks.look(ID)
         else:
-            self.tasks.shim_gone(ID, status)
+            self.tasks.shim_gone(Gone(ID, status, StartFailure(EXEC, status) if status > 0 else None))
 
     @property
     def task(self) -> LiveTask:
