@@ -12,14 +12,14 @@ __all__ = ["Client"]
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-    from typing import Any
+    from collections.abc import Callable, Collection, Iterator, Sequence
+    from typing import Any, Unpack
 
     from levity.operations.log_params import Moment, When
     from levity.operations.logs import LogChunk, LogReader
     from levity.operations.run import Completed
-    from levity.operations.start_params import Text
     from levity.operations.stdin import Source
+    from levity.start_options import Environment, Options, RunOptions, Text
     from levity.transport.credentials import Credentials, FilePath
 
     JsonObject = dict[str, Any]
@@ -78,14 +78,10 @@ class Client(RpcClient):
         self,
         argv: "Sequence[Text]",
         cwd: "Text | None" = None,
-        env: "Mapping[str, Text] | Mapping[bytes, Text] | None" = None,
+        env: "Environment | None" = None,
         grace_s: float | None = None,
         task_id: str | None = None,
-        *,
-        stdin: bool = False,
-        merged: bool = False,
-        log_cap: int | None = None,
-        user: str | None = None,
+        **options: "Unpack[Options]",
     ) -> str:
         """Start a command on the host and return the id of its task.
 
@@ -93,36 +89,27 @@ class Client(RpcClient):
         `grace_s` is the task's time between SIGTERM and SIGKILL. `task_id` is a UUID of your own making, for a program
         that must be able to ask again after its own crash; None makes one.
 
-        With `stdin` its standard input is what `write_stdin` gives it, else it is empty. With `merged` it has one pipe
-        for both its streams: their order is exact, and all of it is its stdout. `log_cap` is how many bytes of its
-        output are kept, 0 for all of it, None for what levityd was told. `user` is the account on the host that it runs
-        as, where levityd is root's and one may choose: None is one's own, and levityd's for who has none there.
+        The other options are `stdin`, `merged`, `log_cap` and `user`; `levity.start_options.StartOptions` explains all.
 
         Raises CommandNotFound, NotExecutable or BadDirectory when nothing ran, InvalidRequest, Conflict, NoSpace,
         Forbidden.
         """
-        record = self.submit(argv, cwd, env, grace_s, task_id, stdin=stdin, merged=merged, log_cap=log_cap, user=user)
-        return record.id
+        return self.submit(argv, cwd, env, grace_s, task_id, **options).id
 
     def submit(
         self,
         argv: "Sequence[Text]",
         cwd: "Text | None" = None,
-        env: "Mapping[str, Text] | Mapping[bytes, Text] | None" = None,
+        env: "Environment | None" = None,
         grace_s: float | None = None,
         task_id: str | None = None,
-        *,
-        stdin: bool = False,
-        merged: bool = False,
-        log_cap: int | None = None,
-        user: str | None = None,
+        **options: "Unpack[Options]",
     ) -> TaskRecord:
         """Do as `start` does, and return the task's whole record."""
         from levity.operations.start_params import new_task_id, start_params  # only a start needs it
 
-        task_id = task_id or new_task_id()
-        params = start_params(argv, cwd, env, grace_s, task_id, stdin, merged, log_cap, user)
-        return TaskRecord(self.call("task.start", params))
+        given = {"argv": argv, "cwd": cwd, "env": env, "grace_s": grace_s, **options}
+        return TaskRecord(self.call("task.start", start_params(task_id or new_task_id(), given)))
 
     def query(self, task_id: str) -> TaskRecord:
         """Return the record of a task, named by its id or the beginning of it. Raises UnknownTask, AmbiguousTask."""
@@ -135,7 +122,7 @@ class Client(RpcClient):
         """
         params = _named(task_id)
         if grace_s is not None:
-            from levity.operations.start_params import check_grace
+            from levity.start_options import check_grace
 
             params["grace_s"] = check_grace(grace_s)
         return TaskRecord(self.call("task.signal", params))
@@ -209,15 +196,13 @@ class Client(RpcClient):
         self,
         argv: "Sequence[Text]",
         cwd: "Text | None" = None,
-        env: "Mapping[str, Text] | Mapping[bytes, Text] | None" = None,
+        env: "Environment | None" = None,
         grace_s: float | None = None,
         task_id: str | None = None,
         *,
         stdin: "Source | None" = None,
-        merged: bool = False,
-        log_cap: int | None = None,
-        user: str | None = None,
         output: "Callable[[LogChunk], object] | None" = None,
+        **options: "Unpack[RunOptions]",
     ) -> "Completed":
         """Run a command to its end and return its record and output.
 
@@ -228,8 +213,7 @@ class Client(RpcClient):
         """
         from levity.operations.run import run
 
-        is_fed = stdin is not None
-        record = self.submit(argv, cwd, env, grace_s, task_id, stdin=is_fed, merged=merged, log_cap=log_cap, user=user)
+        record = self.submit(argv, cwd, env, grace_s, task_id, stdin=stdin is not None, **options)
         return run(self, record.id, stdin, output)
 
     def list(self, all: bool = False) -> "Iterator[TaskRecord]":

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class TaskRecord:
     """A task as it was when levityd answered; a record does not change afterwards.
 
-    * `id`, `state` (a `State`), `reason` (in words)
+    * `id`, `state` (a `State`), `reason` (in words); `phase`: the state in more detail, a word, None from an older
+      levityd. New words may come
     * `exit_code`: 0-255, 128+N when signal N ended it, None while there is none; `signal`: that signal's name, or None
     * `argv`, `cwd` (None: the home of levityd's user), `env` (what `start` was given): as `os.fsdecode` gives them
     * `grace_s`: seconds between SIGTERM and SIGKILL
@@ -34,6 +35,7 @@ class TaskRecord:
 
     id: str
     state: State
+    phase: str | None
     exit_code: int | None
     signal: str | None
     reason: str
@@ -69,6 +71,7 @@ class TaskRecord:
         "log_cap",
         "merged",
         "owner",
+        "phase",
         "pid",
         "raw",
         "reason",
@@ -106,6 +109,7 @@ class TaskRecord:
 
 
 _AS_THEY_ARE = (
+    "phase",
     "exit_code",
     "signal",
     "grace_s",

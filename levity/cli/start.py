@@ -6,23 +6,75 @@ from levity.client import Client
 from levity.errors import InvalidRequest, LevityError
 from levity.protocol.messages import dump_object
 
-__all__ = ["OPTIONS", "TASK_OPTIONS", "run", "task_of"]
+__all__ = ["OPTIONS", "TASK_OPTIONS", "TaskOption", "run", "task_of"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from io import FileIO
     from typing import Any
 
+
+class TaskOption(Option):
+    """An option that says something of a task: `read(parsed)` is what Client.submit takes as `keyword`.
+
+    Without them it is a flag that has the name of its keyword.
+    """
+
+    __slots__ = ("keyword", "read")
+
+    def __init__(
+        self,
+        name: str,
+        short: str = "",
+        takes: str = "",
+        keyword: str = "",
+        read: "Callable[[Parsed], object] | None" = None,
+    ) -> None:
+        super().__init__(name, short, takes)
+        self.keyword = keyword or name.replace("-", "_")
+        self.read = read or (lambda parsed: parsed.has(name))
+
+
+def _directory(parsed: Parsed) -> str | None:
+    cwd = parsed.last("directory")
+    if cwd == "":
+        raise parsed.usage_error("--directory is empty")
+    return cwd
+
+
+def _definitions(parsed: Parsed) -> dict[str, str]:
+    env = {}
+    for text in parsed.every("define"):
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise parsed.usage_error(f"-D takes NAME=VALUE, not {text!r}")
+        env[name] = value
+    return env
+
+
+def _log_cap(parsed: Parsed) -> int | None:
+    text = parsed.last("log-cap")
+    if text is None:
+        return None
+    from levity.sizes import check_log_cap, parse_size
+
+    try:
+        return check_log_cap(parse_size(text))
+    except InvalidRequest as error:
+        raise parsed.usage_error(f"--log-cap: {error.message}") from None
+
+
 # What a task is to be, for `start` and `run`.
-TASK_OPTIONS = (
-    Option("directory", "d", "DIR"),
-    Option("define", "D", "NAME=VALUE"),
-    Option("grace", "", "SECONDS"),
-    Option("merged"),
-    Option("log-cap", "", "SIZE"),
-    Option("stdin", "", "FILE"),
-    Option("user", "", "NAME"),
+_TASK = (
+    TaskOption("directory", "d", "DIR", "cwd", _directory),
+    TaskOption("define", "D", "NAME=VALUE", "env", _definitions),
+    TaskOption("grace", "", "SECONDS", "grace_s", lambda parsed: parsed.seconds("grace")),
+    TaskOption("merged"),
+    TaskOption("log-cap", "", "SIZE", read=_log_cap),
+    TaskOption("user", "", "NAME", read=lambda parsed: parsed.last("user")),
 )
+TASK_OPTIONS = (*_TASK, Option("stdin", "", "FILE"))
 OPTIONS = (*TASK_OPTIONS, Option("json"), HELP)
 
 
@@ -51,40 +103,7 @@ def task_of(parsed: Parsed) -> "dict[str, Any]":
     """Return what is to be started as Client.submit takes it."""
     if not parsed.words:
         raise parsed.usage_error("no command to start was given")
-    cwd = parsed.last("directory")
-    if cwd == "":
-        raise parsed.usage_error("--directory is empty")
-    return {
-        "argv": parsed.words,
-        "cwd": cwd,
-        "env": _definitions(parsed),
-        "grace_s": parsed.seconds("grace"),
-        "merged": parsed.has("merged"),
-        "log_cap": _log_cap(parsed),
-        "user": parsed.last("user"),
-    }
-
-
-def _definitions(parsed: Parsed) -> dict[str, str]:
-    env = {}
-    for text in parsed.every("define"):
-        name, equals, value = text.partition("=")
-        if not name or not equals:
-            raise parsed.usage_error(f"-D takes NAME=VALUE, not {text!r}")
-        env[name] = value
-    return env
-
-
-def _log_cap(parsed: Parsed) -> int | None:
-    text = parsed.last("log-cap")
-    if text is None:
-        return None
-    from levity.sizes import check_log_cap, parse_size
-
-    try:
-        return check_log_cap(parse_size(text))
-    except InvalidRequest as error:
-        raise parsed.usage_error(f"--log-cap: {error.message}") from None
+    return {"argv": parsed.words} | {option.keyword: option.read(parsed) for option in _TASK}
 
 
 def _upload(client: Client, task_id: str, file: "FileIO") -> None:

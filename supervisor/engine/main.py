@@ -20,7 +20,7 @@ from supervisor.engine.operations.request import EngineRequest
 from supervisor.engine.storage.rebuild import live_specs, open_registry, quarantine_registry
 from supervisor.engine.storage.registry import NewerRegistryError, Registry, RegistryCorruptError
 from supervisor.engine.storage.retention import Disk, Limits, Retention
-from supervisor.engine.tasks.spawner import Nursery
+from supervisor.engine.tasks.spawner import ShimSpawner
 from supervisor.engine.tasks.tasks import Tasks
 from supervisor.ipc.child import be_child, take_lock
 from supervisor.ipc.control_channel import ControlChannel, Message
@@ -90,7 +90,9 @@ class _Engine:
         self._frontend_operations = FrontendOperations(
             authenticator, audit, spool_gid, self._operations.find, self._operations.unwait
         )
-        self._nursery = Nursery(self._loop, self._tasks.shim_gone, self._tasks.ask_again, shared=spool_gid is not None)
+        self._spawner = ShimSpawner(
+            self._loop, self._tasks.shim_gone, self._tasks.ask_again, shared=spool_gid is not None
+        )
         self._commit_timer: Timer | None = None
         self._channel = self._open_channel(os.dup(pipe.fileno()))
         pipe.close()
@@ -108,7 +110,7 @@ class _Engine:
         self._control.send("stopped", live=len(self._tasks.live))
 
     def _ask(self, task_id: str) -> None:
-        self._nursery.ask(task_id)
+        self._spawner.ask(task_id)
 
     def _on_stored(self, urgent: bool) -> None:
         self._retention.check_soon(urgent)

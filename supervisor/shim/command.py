@@ -8,7 +8,7 @@ import signal
 from levity.protocol.text import text_to_bytes
 from supervisor.hostos.descriptors import descriptor_limit_of_tasks
 from supervisor.shim.run_as import User
-from supervisor.spool.records import JsonObject
+from supervisor.spool.records import Spec
 
 __all__ = ["Command", "Surroundings"]
 
@@ -32,17 +32,16 @@ class Surroundings:
 class Command:
     """A command, its arguments, environment and directory; pre_exec.py says in which order its methods are called."""
 
-    def __init__(self, spec: JsonObject, surroundings: Surroundings) -> None:
-        self.argv = [text_to_bytes(word) for word in spec["argv"]]
-        run_as = spec.get("run_as")
-        self._user = None if run_as is None else User(run_as)
+    def __init__(self, spec: Spec, surroundings: Surroundings) -> None:
+        self.argv = [text_to_bytes(word) for word in spec.options.argv]
+        self._user = None if spec.run_as is None else User(spec.run_as)
         levityds = surroundings.environment
         self.environment = dict(levityds) if self._user is None else self._user.environment(levityds)
-        self.environment.update({text_to_bytes(name): text_to_bytes(value) for name, value in spec["env"].items()})
-        self.environment[b"LEVITY_TASK_ID"] = spec["id"].encode()
-        self._directory = None if spec["cwd"] is None else text_to_bytes(spec["cwd"])
-        self._has_input = spec.get("stdin", False)
-        self._is_merged = spec.get("merged", False)
+        self.environment.update({text_to_bytes(name): text_to_bytes(value) for name, value in spec.options.env.items()})
+        self.environment[b"LEVITY_TASK_ID"] = spec.id.encode()
+        self._directory = None if spec.options.cwd is None else text_to_bytes(spec.options.cwd)
+        self._has_input = spec.options.stdin
+        self._is_merged = spec.options.merged
         self._surroundings = surroundings
         self._home = surroundings.home if self._user is None else self._user.home
 

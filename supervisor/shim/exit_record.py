@@ -7,31 +7,37 @@ from levity.states import State
 from supervisor.shim.monitor import Monitor
 from supervisor.spool.files import insist, write_record
 from supervisor.spool.layout import EXIT, OUTPUT_MODE
-from supervisor.spool.records import JsonObject
+from supervisor.spool.records import ExitRecord
 
 __all__ = ["exit_record", "signal_name", "store", "sync_spool", "verdict"]
 
 
-def exit_record(monitor: Monitor) -> JsonObject:
+def exit_record(monitor: Monitor) -> ExitRecord:
     """Return how the task of a monitor ended that has returned, and reap all that is left of the task."""
-    info, end, facts = monitor.exit_info, monitor.termination, monitor.facts()
+    info, end, facts, writer = monitor.exit_info, monitor.termination, monitor.facts(), monitor.output.writer
     assert info is not None
     _reap(monitor.leader)
-    record = verdict(
-        info.si_code, info.si_status, signalled=end.was_signalled, killed=end.killed_leader, grace_s=facts["grace_s"]
+    state, exit_code, name, reason = verdict(
+        info.si_code, info.si_status, signalled=end.was_signalled, killed=end.killed_leader, grace_s=facts.grace_s
     )
     if end.was_cut:
-        record["reason"] += "; output cut: a process outside the task's tree held its pipe open"
-    for key in ("pid", "task_pid", "started_ns", "signalled_ns", "grace_s"):
-        record[key] = facts.get(key)
-    record["ended_ns"] = monitor.ended_ns
-    writer = monitor.output.writer
-    record["stdout_bytes"], record["stderr_bytes"] = writer.ends[1], writer.ends[2]
-    record["stored_bytes"] = writer.stored
-    return record
+        reason += "; output cut: a process outside the task's tree held its pipe open"
+    return ExitRecord(
+        state,
+        exit_code,
+        name,
+        reason,
+        monitor.ended_ns,
+        shim=facts,
+        stdout_bytes=writer.ends[1],
+        stderr_bytes=writer.ends[2],
+        stored_bytes=writer.stored,
+    )
 
 
-def verdict(code: int, status: int, *, signalled: bool, killed: bool, grace_s: float) -> JsonObject:
+def verdict(
+    code: int, status: int, *, signalled: bool, killed: bool, grace_s: float
+) -> tuple[State, int, str | None, str]:
     """Return state, exit_code (0-255; 128+N for signal N), signal and reason of a task that is over. Pure.
 
     `code` and `status` are si_code and si_status of waitid(2); `signalled`: levity sent SIGTERM; `killed`: levity sent
@@ -39,7 +45,7 @@ def verdict(code: int, status: int, *, signalled: bool, killed: bool, grace_s: f
     """
     if code == os.CLD_EXITED:
         reason = f"exited with code {status}" + (" after SIGTERM" if signalled else "")
-        return {"state": State.FINISHED, "exit_code": status, "signal": None, "reason": reason}
+        return State.FINISHED, status, None, reason
     name = signal_name(status)
     brutal = killed and status == signal.SIGKILL
     if brutal:
@@ -47,7 +53,7 @@ def verdict(code: int, status: int, *, signalled: bool, killed: bool, grace_s: f
     else:
         reason = f"ended by {name}" + (" and dumped core" if code == os.CLD_DUMPED else "")
     state = State.BRUTALLY_KILLED if brutal else State.FINISHED
-    return {"state": state, "exit_code": 128 + status, "signal": name, "reason": reason}
+    return state, 128 + status, name, reason
 
 
 def signal_name(number: int) -> str:
@@ -67,14 +73,14 @@ def _reap(leader: int) -> None:
         pass
 
 
-def sync_spool(monitor: Monitor, record: JsonObject) -> None:
+def sync_spool(monitor: Monitor, record: ExitRecord) -> None:
     """Make the output durable; say so in the record where that fails."""
     try:
         monitor.output.writer.sync()
     except OSError as error:
-        record["reason"] += f"; the output may not survive a power cut: {os.strerror(error.errno or 0)}"
+        record.reason += f"; the output may not survive a power cut: {os.strerror(error.errno or 0)}"
 
 
-def store(directory_fd: int, record: JsonObject) -> None:
+def store(directory_fd: int, record: ExitRecord) -> None:
     """Write the exit record; when there is no room for it, wait: only the shim knows how the task ended."""
-    insist(directory_fd, lambda: write_record(directory_fd, EXIT, record, durable=True, mode=OUTPUT_MODE))
+    insist(directory_fd, lambda: write_record(directory_fd, EXIT, record.to_json(), durable=True, mode=OUTPUT_MODE))

@@ -16,7 +16,7 @@ from supervisor.shim.tree import has_living_children, kill_tree, reap_all_but, s
 from supervisor.spool.commands import STDIN
 from supervisor.spool.files import insist, load_record, write_record
 from supervisor.spool.layout import SHIM
-from supervisor.spool.records import DEFAULT_GRACE_S, JsonObject
+from supervisor.spool.records import DEFAULT_GRACE_S, ShimRecord
 
 __all__ = ["Monitor"]
 
@@ -52,7 +52,7 @@ class Monitor:
         self.output = OutputPump(
             taken,
             (stdout, stderr),
-            lambda: self.facts().get("log_cap", 0),
+            lambda: self.facts().log_cap,
             poller,
             hint,
             termination,
@@ -63,7 +63,7 @@ class Monitor:
         self._poller = poller
         self._hint = hint
         self._clock = clock
-        self._facts: JsonObject | None = None
+        self._facts: ShimRecord | None = None
         self._tell_at: float | None = None
         self._tree_gone = False
         for fd in (control, self._wakeup_fd):
@@ -95,11 +95,11 @@ class Monitor:
         """Whether a client may send input to the task."""
         return self._stdin is not None
 
-    def facts(self) -> JsonObject:
+    def facts(self) -> ShimRecord:
         """Return what shim.json says. Read when needed, not kept: most tasks are never signalled, memory is dear."""
         if self._facts is None:
             loaded = insist(self._directory_fd, lambda: load_record(self._directory_fd, SHIM))
-            self._facts = loaded or {"grace_s": DEFAULT_GRACE_S}
+            self._facts = ShimRecord.from_json(loaded) or ShimRecord(os.getpid(), DEFAULT_GRACE_S, task_pid=self.leader)
         return self._facts
 
     def _timeout_ms(self) -> float | None:
@@ -126,11 +126,12 @@ class Monitor:
                 if self._stdin is not None:
                     self._stdin.pump()
                 continue
-            grace_s: float = command["grace_s"] if "grace_s" in command else self.facts()["grace_s"]
+            grace_s: float = command["grace_s"] if "grace_s" in command else self.facts().grace_s
             action = self.termination.on(Event.ASKED, self._clock(), grace_s)
             if action is not Action.NOTHING:
-                self.facts().setdefault("signalled_ns", time.time_ns())
-                self.facts()["grace_s"] = grace_s
+                facts = self.facts()
+                facts.signalled_ns = facts.signalled_ns or time.time_ns()
+                facts.grace_s = grace_s
                 # Persist first: the client's reply waits for this record.
                 self._tell()
             self._act(action)
@@ -144,7 +145,7 @@ class Monitor:
                 return
             self.ended_ns = time.time_ns()
             if has_living_children():
-                self._act(self.termination.on(Event.LEADER_GONE, self._clock(), self.facts()["grace_s"]))
+                self._act(self.termination.on(Event.LEADER_GONE, self._clock(), self.facts().grace_s))
         if not has_living_children():
             self._tree_gone = True
             self._act(self.termination.on(Event.TREE_GONE, self._clock()))
@@ -162,7 +163,7 @@ class Monitor:
     def _tell(self) -> None:
         """Store the facts and have the engine look at them. A full disk must not hinder the task: try again later."""
         try:
-            write_record(self._directory_fd, SHIM, self.facts(), durable=False)
+            write_record(self._directory_fd, SHIM, self.facts().to_json(), durable=False)
         except OSError:
             self._tell_at = self._clock() + _DISK_RETRY_S
             return

@@ -4,6 +4,7 @@ Here and not in the shim, because the memory of this process is gone with execve
 to stays its own for as long as the task lives.
 """
 
+import errno
 import os
 import signal
 import time
@@ -17,7 +18,7 @@ from supervisor.shim.command import Command, Surroundings
 from supervisor.spool.commands import COMMANDS_VERSION
 from supervisor.spool.files import load_record, write_record
 from supervisor.spool.layout import LOCK, SHIM, SPEC, START_BYTE, STARTED, TASKS, WATCH_BYTE
-from supervisor.spool.records import JsonObject
+from supervisor.spool.records import ShimRecord, Spec
 
 __all__ = ["STEPS", "MakePreExec", "PreExec"]
 
@@ -54,17 +55,22 @@ class PreExec:
 
     def note(self) -> None:
         """Write which shim watches the task, and a second record that the task is started, for the shim to rename."""
-        spec = load_record(self._directory_fd, SPEC)
-        assert spec is not None, "the engine writes the spec before it asks for a shim"
+        spec = Spec.from_json(load_record(self._directory_fd, SPEC))
+        if spec is None:
+            # The engine wrote one; nothing is made up for what is missing in it, above all not whom the task runs as.
+            raise OSError(errno.EINVAL, "the spec is not whole")
         self.command = Command(spec, self._surroundings)
-        boot_id = self._surroundings.boot_id
-        facts: JsonObject = {"pid": self._shim, "start_ticks": start_ticks(self._shim), "boot_id": boot_id}
-        facts["grace_s"] = spec["grace_s"]
-        facts["log_cap"] = spec.get("log_cap", 0)
-        facts["commands"] = COMMANDS_VERSION
-        write_record(self._directory_fd, SHIM, facts, durable=False)
-        facts.update(task_pid=os.getpid(), started_ns=time.time_ns())
-        write_record(self._directory_fd, STARTED, facts, durable=False)
+        record = ShimRecord(
+            self._shim,
+            spec.options.grace_s,
+            log_cap=spec.options.log_cap,
+            start_ticks=start_ticks(self._shim),
+            boot_id=self._surroundings.boot_id,
+            commands=COMMANDS_VERSION,
+        )
+        write_record(self._directory_fd, SHIM, record.to_json(), durable=False)
+        record.task_pid, record.started_ns = os.getpid(), time.time_ns()
+        write_record(self._directory_fd, STARTED, record.to_json(), durable=False)
 
     def sync(self) -> None:
         """Put the spec on the disk before the task runs: the engine tells the client the id next.

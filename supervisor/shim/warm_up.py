@@ -16,7 +16,7 @@ from supervisor.shim.exit_record import exit_record
 from supervisor.shim.start import ShimContext
 from supervisor.spool.files import write_record
 from supervisor.spool.layout import EXIT, SPEC, TASKS
-from supervisor.spool.records import DEFAULT_GRACE_S, JsonObject
+from supervisor.spool.records import DEFAULT_GRACE_S
 
 __all__ = ["warm_up"]
 
@@ -27,7 +27,7 @@ _ROUNDS = 16
 # Not a task's id, so the engine leaves it alone.
 _NAME = "rehearsal"
 _NO_STREAMS = (-1, -1, -1)
-_SPEC: JsonObject = {"id": _NAME, "argv": [_NAME], "cwd": None, "env": {_NAME: _NAME}, "grace_s": DEFAULT_GRACE_S}
+_SPEC = {"id": _NAME, "argv": [_NAME], "cwd": None, "env": {_NAME: _NAME}, "grace_s": DEFAULT_GRACE_S}
 
 
 def warm_up(context: ShimContext) -> None:
@@ -70,7 +70,7 @@ def _play(path: str, context: ShimContext) -> None:
     monitor = start.start(_NAME, taken, ShimContext(_end_at_once, context.hints, context.drain_s))
     assert monitor is not None
     monitor.run()
-    write_record(directory_fd, EXIT, exit_record(monitor), durable=False)
+    write_record(directory_fd, EXIT, exit_record(monitor).to_json(), durable=False)
     start.undo(directory_fd)
 
 

@@ -12,7 +12,7 @@ from supervisor.spool.files import load_record
 from supervisor.spool.index import BASE, START, IndexRecord, follows
 from supervisor.spool.index_reader import IndexReader
 from supervisor.spool.layout import EXIT, REMOVED, STREAMS, parse_segment
-from supervisor.spool.records import JsonObject
+from supervisor.spool.records import ExitRecord
 from supervisor.spool.stream_reader import Span, StreamReader
 
 __all__ = ["Extent", "Hole", "Piece", "SpoolReader", "Unordered"]
@@ -68,7 +68,7 @@ class SpoolReader:
         self._exact = exact
         self._index = IndexReader(self._directory_fd)
         self._streams = {number: StreamReader(self._directory_fd, name) for number, name in STREAMS.items()}
-        self._exit: JsonObject = {}
+        self._exit: ExitRecord | None = None
         self._last = START
         self._is_removed = False
         self._run: tuple[int, int, int] | None = None  # stream, end, time of the first byte: not given out yet
@@ -93,8 +93,8 @@ class SpoolReader:
     def refresh(self) -> None:
         """Look which files there are now. FileNotFoundError if the directory was removed."""
         # The exit record is written last, so look for it first: if it is there, all output is there.
-        self._exit = load_record(self._directory_fd, EXIT) or {}
-        self.over = bool(self._exit)
+        self._exit = ExitRecord.from_json(load_record(self._directory_fd, EXIT))
+        self.over = self._exit is not None
         if os.fstat(self._directory_fd).st_nlink == 0:
             raise FileNotFoundError("the directory was removed")
         self._relist()
@@ -132,9 +132,15 @@ class SpoolReader:
         last = self._index.last_not(lambda record: _is_later(record, until_ns))
         totals = {1: last[2], 2: last[3]}
         if self.over and not self.has_later(until_ns):
-            for number, name in STREAMS.items():
-                totals[number] = max(totals[number], self._streams[number].end(), self._exit.get(f"{name}_bytes") or 0)
+            for number in STREAMS:
+                totals[number] = max(totals[number], self._streams[number].end(), self._written(number))
         return totals
+
+    def _written(self, number: int) -> int:
+        """Return how many bytes of a stream the task wrote, as far as its exit record says."""
+        if self._exit is None:
+            return 0
+        return (self._exit.stdout_bytes if STREAMS[number] == "stdout" else self._exit.stderr_bytes) or 0
 
     # Reading
 

@@ -11,20 +11,21 @@ import pytest
 from supervisor.engine.loop import Loop
 from supervisor.engine.storage import task_directory as directory
 from supervisor.engine.storage.lending import lend
-from supervisor.engine.tasks.spawner import Nursery
+from supervisor.engine.tasks.spawner import ShimSpawner
 from supervisor.spool.files import write_record
 from tests.support.deadline import eventually
+from tests.support.records import an_end, spec
 from tests.support.stranger import GID, UID, as_stranger, attempts
 from tests.support.zygote import Zygote
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 
 ID = "3f2a9c1e-0b7d-4e55-9a51-2f0c6d1b8e42"
-SPEC: dict[str, Any] = {"id": ID, "argv": ["true"], "cwd": None, "env": {}, "grace_s": 5.0, "stdin": False}
+SPEC = spec(id=ID, argv=["true"])
 OUTPUT, ERRORS = "stdout.0000000000000000.log", "stderr.0000000000000000.log"
 INDEX = "index.0000000000000000"
 READABLE = {OUTPUT, ERRORS, INDEX, "exit.json", "output.removed"}
-END = {"state": "Finished", "exit_code": 0, "signal": None, "reason": "", "ended_ns": 1}
+END = an_end()
 
 
 @pytest.fixture
@@ -39,9 +40,9 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Zygote]:
         assert one.crash_log() == ""
 
 
-def asked(zygote: Zygote, script: str, gid: int | None = GID, **spec: Any) -> Path:
+def asked(zygote: Zygote, script: str, gid: int | None = GID, **said: Any) -> Path:
     """Have a task's directory made by the engine's own function, and its shim started."""
-    directory.create(ID, SPEC | {"argv": ["/bin/sh", "-c", script]} | spec, gid)
+    directory.create(ID, spec(**{"id": ID, "argv": ["/bin/sh", "-c", script], **said}), gid)
     zygote.ask(ID)
     return zygote.path(ID)
 
@@ -107,8 +108,8 @@ def test_the_end_that_the_engine_stores_is_as_readable(shared: Zygote, gid: int 
 @pytest.mark.parametrize(("shares", "umask"), [(True, "0027"), (False, "0077")], ids=["for a group", "for nobody"])
 def test_the_engine_s_zygote_makes_files_as_readable(shared: Zygote, shares: bool, umask: str) -> None:
     assert shared.directory.exists()
-    nursery = Nursery(Loop(), lambda _gone: None, lambda: None, shared=shares)
-    process, socket = nursery._process, nursery._socket
+    spawner = ShimSpawner(Loop(), lambda _gone: None, lambda: None, shared=shares)
+    process, socket = spawner._process, spawner._socket
     assert process is not None
     assert socket is not None
     status = Path(f"/proc/{process.pid}/status").read_text().splitlines()
@@ -281,5 +282,5 @@ def test_without_a_group_it_is_just_opened(shared: Zygote) -> None:
     directory.create(ID, SPEC)
     with Lent(None) as fd:
         assert os.get_inheritable(fd) is False
-        write_record(fd, "exit.json", END, durable=False)
+        write_record(fd, "exit.json", END.to_json(), durable=False)
     assert stat.S_IMODE(shared.path(ID).stat().st_mode) == 0o700

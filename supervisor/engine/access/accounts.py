@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from levity.protocol.text import bytes_to_text
 from supervisor.security.principal import local_user
-from supervisor.spool.records import JsonObject
+from supervisor.spool.records import RunAs
 
 __all__ = ["Accounts", "of_peer", "resolve", "user_name"]
 
@@ -53,15 +53,15 @@ class Accounts:
         self._by_uid: _Cache[int, pwd.struct_passwd] = _Cache(_by_uid, clock)
         self._groups: _Cache[tuple[str, int], list[int]] = _Cache(_groups, clock)
 
-    def resolve(self, name: str) -> JsonObject | None:
-        """Return the run_as (supervisor/spool/records.py) of an account, with all its groups; None if there is none."""
+    def resolve(self, name: str) -> RunAs | None:
+        """Return the RunAs of an account, with all its groups; None if there is none."""
         account = self._by_name.get(name) if len(name) <= _NAME_LIMIT else None
         if account is None:
             return None
         return _run_as(account.pw_uid, account.pw_gid, self._groups_of(account), account)
 
-    def of_peer(self, uid: int, gid: int, groups: Sequence[int] | None) -> JsonObject:
-        """Return the run_as of the process at the other end of a connection: with its groups, and no more.
+    def of_peer(self, uid: int, gid: int, groups: Sequence[int] | None) -> RunAs:
+        """Return the RunAs of the process at the other end of a connection: with its groups, and no more.
 
         `groups` are None where the kernel does not tell them: then the account's groups are taken.
         """
@@ -80,16 +80,10 @@ class Accounts:
         return list(self._groups.get((account.pw_name, account.pw_gid)) or [])
 
 
-def _run_as(uid: int, gid: int, groups: list[int], account: pwd.struct_passwd | None) -> JsonObject:
+def _run_as(uid: int, gid: int, groups: list[int], account: pwd.struct_passwd | None) -> RunAs:
     name, home, shell = (account.pw_name, account.pw_dir, account.pw_shell) if account else ("", "", "")
-    return {
-        "uid": uid,
-        "gid": gid,
-        "groups": groups,
-        "name": _text(name),
-        "home": _text(home) if home.startswith("/") else "/",
-        "shell": _text(shell) or "/bin/sh",
-    }
+    home = _text(home) if home.startswith("/") else "/"
+    return RunAs(uid, gid, groups, _text(name), home, _text(shell) or "/bin/sh")
 
 
 def _text(of_account: str) -> str:

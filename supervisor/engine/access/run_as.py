@@ -9,24 +9,24 @@ import os
 from levity.errors import Forbidden, InvalidRequest
 from supervisor.engine.access.accounts import of_peer, resolve
 from supervisor.security.principal import Principal, Role
-from supervisor.spool.records import JsonObject
+from supervisor.spool.records import RunAs
 
 __all__ = ["run_as"]
 
 
-def run_as(who: Principal, wanted: str | None, own_user: str, frontend_uid: int | None) -> JsonObject | None:
-    """Return the key `run_as` of a spec (None: as levityd itself). Forbidden, or InvalidRequest for an unknown user.
+def run_as(who: Principal, wanted: str | None, own_user: str, frontend_uid: int | None) -> RunAs | None:
+    """Return whom a task runs as (None: as levityd itself). Forbidden, or InvalidRequest for an unknown user.
 
     `wanted` is the user that the start names, None if it names none. No task runs as the front-end's user: it could
     signal the front-end.
     """
     account = _run_as(who, wanted, own_user)
-    if account is not None and account["uid"] == frontend_uid:
+    if account is not None and account.uid == frontend_uid:
         raise Forbidden("tasks do not run as the user that levityd's front-end is; name another one (--user)")
     return account
 
 
-def _run_as(who: Principal, wanted: str | None, own_user: str) -> JsonObject | None:
+def _run_as(who: Principal, wanted: str | None, own_user: str) -> RunAs | None:
     is_wanted_own = wanted in (None, who.user)
     if wanted == own_user and (who.user == own_user or who.role is Role.ADMIN):
         return None
@@ -52,15 +52,15 @@ def _run_as(who: Principal, wanted: str | None, own_user: str) -> JsonObject | N
     return _not_root(who, account)
 
 
-def _account(name: str) -> JsonObject:
+def _account(name: str) -> RunAs:
     account = resolve(name)
     if account is None:
         raise InvalidRequest(f"this host has no user {name!r} to run a task as; name another one (--user)")
     return account
 
 
-def _not_root(who: Principal, account: JsonObject) -> JsonObject:
+def _not_root(who: Principal, account: RunAs) -> RunAs:
     # An account with uid 0 may have another name than root, and a client's certificate may name it.
-    if account["uid"] == 0 and who.role is not Role.ADMIN:
+    if account.uid == 0 and who.role is not Role.ADMIN:
         raise Forbidden(f"{who.user} is root on this host, and only an administrator's tasks run as root")
     return account

@@ -1,10 +1,10 @@
-"""What operations work with. Runs in: engine. Owns: the waits, and who was noted to feed which task."""
+"""What operations work with. Runs in: engine. Owns: the waits, and which client is audited as feeding which task."""
 
 from supervisor.engine.access.audit_log import Audit
 from supervisor.engine.access.authenticator import Authenticator
 from supervisor.engine.access.tickets import Client
 from supervisor.engine.loop import Loop
-from supervisor.engine.operations.lookup import Catalogue
+from supervisor.engine.operations.lookup import Lookup
 from supervisor.engine.operations.params import prefix_of
 from supervisor.engine.storage.registry import Registry
 from supervisor.engine.storage.retention import Limits
@@ -36,7 +36,7 @@ class Context:
         self.registry = registry
         self.authenticator = authenticator
         self.audit = audit
-        self.lookup = Catalogue(registry, tasks.live, authenticator.own_user, authenticator.key)
+        self.lookup = Lookup(registry, tasks.live, authenticator.own_user, authenticator.key)
         self.state_dir = state_dir
         self.log_cap = log_cap
         self.limits = limits
@@ -44,5 +44,5 @@ class Context:
         self.feeders: dict[tuple[str, str], None] = {}  # A set that keeps its order.
 
     def find(self, client: Client, right: Right, params: JsonObject) -> str:
-        """Return the task that a client names and has that right to."""
+        """Return the id of the task that the client names, if the client has that right to it."""
         return self.lookup.find(client.principal, right, prefix_of(params))

@@ -95,7 +95,7 @@ class Operations:
                 _check_repeatable(request)
             operation.call(self._context, client, request.params, answer)
         except (Forbidden, UnknownTask) as error:
-            # The audit does not tell either whether there is such a task of another user.
+            # Neither the answer nor the audit says whether another user has a task of this id.
             params = request.params
             note(
                 self._context.audit, client, request.method, params.get("id"), params.get("argv"), refused=error.message
@@ -112,7 +112,7 @@ class Operations:
             answer(InternalError("levityd failed over this request; its log says more"))
 
     def find(self, client: Client, right: Right, params: JsonObject) -> str:
-        """Return the task that a client names and has that right to."""
+        """Return the id of the task that the client names, if the client has that right to it."""
         return self._context.find(client, right, params)
 
     def unwait(self, token: str) -> None:

@@ -1,4 +1,4 @@
-"""server.info: which levityd this is, and who asks. Runs in: engine. Owns: nothing."""
+"""server.info: this levityd's version and limits, and whom it takes the client for. Runs in: engine. Owns: nothing."""
 
 import os
 

@@ -1,7 +1,7 @@
-"""Where a list goes on, as clients have it. Runs in: engine. Owns: nothing. Never: does I/O.
+"""The token with which a client asks for the next page of a list. Runs in: engine. Owns: nothing. Never: does I/O.
 
-It is the number of a row in the registry, and so tells how many tasks there are of all users: clients get it encrypted.
-Nobody is harmed who changes one: a list shows what its user may see, wherever it goes on.
+It is the number of a row in the registry, which would tell how many tasks all users have: so clients get it encrypted.
+A client that changes one gains nothing: a list shows what its user may see, wherever it goes on.
 """
 
 import hmac
@@ -9,23 +9,23 @@ import os
 
 from levity.errors import InvalidRequest
 
-__all__ = ["open_cursor", "seal_cursor"]
+__all__ = ["open_page_token", "seal_page_token"]
 
 _BYTES = 8
 
 
-def seal_cursor(key: bytes, number: int) -> str:
-    """Return a cursor: a random nonce, and the number under the keystream that HMAC-SHA256 makes of it; 32 digits."""
+def seal_page_token(key: bytes, number: int) -> str:
+    """Return a token: a random nonce, and the number under the keystream that HMAC-SHA256 makes of it; 32 digits."""
     nonce = os.urandom(_BYTES)
     return (nonce + _mix(key, nonce, number.to_bytes(_BYTES, "big"))).hex()
 
 
-def open_cursor(key: bytes, cursor: str | None) -> int:
-    """Return the number, 0 for None: from the first on. InvalidRequest if it cannot be one of ours."""
-    if cursor is None:
+def open_page_token(key: bytes, token: str | None) -> int:
+    """Return the number, 0 for None: from the first on. InvalidRequest if this engine cannot have made the token."""
+    if token is None:
         return 0
     try:
-        raw = bytes.fromhex(cursor)
+        raw = bytes.fromhex(token)
     except ValueError:
         raw = b""
     if len(raw) != 2 * _BYTES:

@@ -17,6 +17,6 @@ def signal(context: Context, client: Client, params: JsonObject, answer: Answer)
     note(context.audit, client, "task.signal", task_id)
     task = context.tasks.live.get(task_id)
     if task is None:
-        answer(context.lookup.record(task_id))  # It is over: that is what was wanted.
+        answer(context.lookup.record(task_id))  # It is over already.
     else:
         context.tasks.signal(task, grace_s, answer)

@@ -7,7 +7,7 @@ from enum import Enum
 from supervisor.hostos.locks import lock_holder, open_lock
 from supervisor.spool.files import load_record, open_task
 from supervisor.spool.layout import DISK_ERROR_BYTE, EXIT, LOCK, NO_SPACE_BYTE, SHIM, WATCH_BYTE
-from supervisor.spool.records import JsonObject
+from supervisor.spool.records import ExitRecord, ShimRecord
 
 __all__ = ["Finding", "Observation", "classify", "observe", "shim_of"]
 
@@ -20,8 +20,8 @@ class Observation:
     """
 
     holder: int
-    shim: JsonObject | None
-    exit: JsonObject | None
+    shim: ShimRecord | None
+    exit: ExitRecord | None
     blocked: int = 0
 
 
@@ -40,7 +40,7 @@ def classify(seen: Observation) -> Finding:
     if seen.exit is not None:
         return Finding.OVER
     if seen.holder:
-        return Finding.RUNNING if seen.shim is not None and "task_pid" in seen.shim else Finding.STARTING
+        return Finding.RUNNING if seen.shim is not None and seen.shim.task_pid is not None else Finding.STARTING
     # A shim that wrote its name but not "started" counts as lost: it may have executed the command before it died.
     return Finding.NEVER_STARTED if seen.shim is None else Finding.LOST
 
@@ -54,12 +54,12 @@ def observe(task_id: str) -> Observation:
     """
     directory_fd = open_task(task_id)
     try:
-        shim = load_record(directory_fd, SHIM)
+        shim = ShimRecord.from_json(load_record(directory_fd, SHIM))
         holder, blocked = _holder(directory_fd)
         if not holder:
-            after = load_record(directory_fd, SHIM)
-            shim = shim if shim and after and shim.get("pid") == after.get("pid") else None
-        return Observation(holder, shim, load_record(directory_fd, EXIT), blocked)
+            after = ShimRecord.from_json(load_record(directory_fd, SHIM))
+            shim = shim if shim and after and shim.shim_pid == after.shim_pid else None
+        return Observation(holder, shim, ExitRecord.from_json(load_record(directory_fd, EXIT)), blocked)
     finally:
         os.close(directory_fd)
 

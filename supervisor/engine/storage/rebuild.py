@@ -7,7 +7,7 @@ from supervisor.engine.storage.registry import Registry, RegistryCorruptError, R
 from supervisor.log import say
 from supervisor.spool.files import load_record, open_task
 from supervisor.spool.layout import EXIT, LOCK, TASKS
-from supervisor.spool.records import JsonObject, RecordVersionError
+from supervisor.spool.records import ExitRecord, RecordVersionError, Spec
 
 __all__ = ["live_specs", "open_registry", "quarantine_registry"]
 
@@ -52,7 +52,7 @@ def _complete(registry: Registry) -> Registry:
         else:
             rows.append((row, logs_bytes))
     # Lists follow the order in which rows are made.
-    for count, (row, logs_bytes) in enumerate(sorted(rows, key=lambda pair: pair[0].spec.get("accepted_ns", 0)), 1):
+    for count, (row, logs_bytes) in enumerate(sorted(rows, key=lambda pair: pair[0].spec.accepted_ns or 0), 1):
         registry.put(row, logs_bytes)
         if count % _ROWS_A_COMMIT == 0:
             registry.commit()
@@ -63,19 +63,15 @@ def _complete(registry: Registry) -> Registry:
 def _read_task(task_id: str) -> Row | None:
     directory_fd = open_task(task_id)
     try:
-        spec, outcome = directory.load_spec(task_id), load_record(directory_fd, EXIT)
+        spec, outcome = directory.load_spec(task_id), ExitRecord.from_json(load_record(directory_fd, EXIT))
         was_taken = os.access(LOCK, os.F_OK, dir_fd=directory_fd)
     finally:
         os.close(directory_fd)
     if spec is None and outcome is None and not was_taken:
         return None  # Once a shim has had it, it is kept though its spec is damaged: it may run, and has output.
-    return Row(task_id, spec if spec is not None else _lost_spec(task_id), outcome)
+    return Row(task_id, spec or Spec.damaged(task_id), outcome)
 
 
-def _lost_spec(task_id: str) -> JsonObject:
-    return {"id": task_id, "argv": [], "cwd": None, "env": {}, "grace_s": 0.0, "accepted_ns": 0}
-
-
-def live_specs(registry: Registry) -> list[JsonObject]:
+def live_specs(registry: Registry) -> list[Spec]:
     """Return the specs of all tasks that may still be running."""
     return [row.spec for row in registry.live()]

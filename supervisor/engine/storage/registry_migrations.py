@@ -38,8 +38,8 @@ def _add_logs(database: Database) -> None:
     )
     for columns in database.execute("SELECT id, over, spec, outcome, crc FROM tasks WHERE over = 1"):
         row = unpack_row(*columns)
-        logs = logs_of(row.id, row.outcome or {})
-        if logs.stored:
+        logs = None if row.outcome is None else logs_of(row.id, row.outcome)
+        if logs is not None and logs.stored:
             values = logs.id, logs.stored, logs.ended_ns, logs.stored + logs.ended_ns
             database.execute("INSERT INTO logs (id, bytes, ended_ns, proof) VALUES (?, ?, ?, ?)", values)
 

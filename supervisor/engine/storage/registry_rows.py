@@ -6,7 +6,7 @@ Never: does I/O.
 import json
 from binascii import crc32
 
-from supervisor.spool.records import JsonObject
+from supervisor.spool.records import ExitRecord, Spec
 
 __all__ = ["Logs", "RegistryCorruptError", "Row", "StoredRow", "logs_of", "owner_key", "pack_row", "unpack_row"]
 
@@ -26,7 +26,7 @@ class Row:
 
     __slots__ = ("id", "outcome", "spec")
 
-    def __init__(self, id: str, spec: JsonObject, outcome: JsonObject | None) -> None:
+    def __init__(self, id: str, spec: Spec, outcome: ExitRecord | None) -> None:
         self.id = id
         self.spec = spec
         self.outcome = outcome
@@ -34,8 +34,7 @@ class Row:
     @property
     def owner(self) -> str:
         """The user who started the task; empty where the spec names none, as in levity before there were owners."""
-        owner = self.spec.get("owner", "")
-        return owner if isinstance(owner, str) else ""
+        return self.spec.owner or ""
 
 
 class Logs:
@@ -59,8 +58,8 @@ def owner_key(owner: str) -> str:
 
 def pack_row(row: Row) -> StoredRow:
     """Return the columns of a row."""
-    over, spec = int(row.outcome is not None), json.dumps(row.spec)
-    outcome = json.dumps(row.outcome) if over else None
+    over, spec = int(row.outcome is not None), json.dumps(row.spec.to_json())
+    outcome = None if row.outcome is None else json.dumps(row.outcome.to_json())
     return row.id, over, spec, outcome, _crc(row.id, over, spec, outcome), owner_key(row.owner)
 
 
@@ -72,9 +71,12 @@ def unpack_row(task_id: str, over: int, spec: str, outcome: str | None, crc: int
     try:
         if _crc(task_id, over, spec, outcome) != crc:
             raise RegistryCorruptError(f"task {task_id}: the checksum is wrong")
-        row = Row(task_id, json.loads(spec), None if outcome is None else json.loads(outcome))
+        asked, end = Spec.from_json(json.loads(spec)), ExitRecord.from_json(json.loads(outcome or "null"))
     except ValueError as error:
         raise RegistryCorruptError(f"task {task_id}: {error}") from error
+    if asked is None or (end is None) != (outcome is None):
+        raise RegistryCorruptError(f"task {task_id}: a record is not whole")
+    row = Row(task_id, asked, end)
     if owner is not None and owner != owner_key(row.owner):
         raise RegistryCorruptError(f"task {task_id}: its owner is not the one its spec says")
     return row
@@ -85,14 +87,11 @@ def _crc(task_id: str, over: int, spec: str, outcome: str | None) -> int:
     return crc32(f"{task_id} {over} {spec} {outcome}".encode())
 
 
-def logs_of(task_id: str, outcome: JsonObject) -> Logs:
+def logs_of(task_id: str, outcome: ExitRecord) -> Logs:
     """Return what is stored of the output of a task that is over, by its exit record."""
-    stored = outcome.get("stored_bytes")
-    if stored is None:  # By a levity without caps: all output was stored.
-        stored = _number(outcome.get("stdout_bytes")) + _number(outcome.get("stderr_bytes"))
-    return Logs(task_id, _number(stored), _number(outcome.get("ended_ns")))
+    return Logs(task_id, _number(outcome.stored_bytes), _number(outcome.ended_ns))
 
 
-def _number(value: object) -> int:
+def _number(value: int) -> int:
     """Return a number of a record; 0 if levity cannot have written it."""
-    return value if isinstance(value, int) and 0 <= value < NUMBER_LIMIT else 0
+    return value if 0 <= value < NUMBER_LIMIT else 0

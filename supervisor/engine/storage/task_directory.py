@@ -24,7 +24,7 @@ from supervisor.spool.layout import (
     parse_segment,
     task_path,
 )
-from supervisor.spool.records import JsonObject
+from supervisor.spool.records import ExitRecord, Spec
 
 __all__ = [
     "SHARED_MODE",
@@ -48,7 +48,7 @@ def task_ids() -> list[str]:
     return [name for name in os.listdir(TASKS) if is_task_id(name)]
 
 
-def create(task_id: str, spec: JsonObject, gid: int | None = None) -> None:
+def create(task_id: str, spec: Spec, gid: int | None = None) -> None:
     """Make a task's directory with its spec; OSError when the disk does not take it (nothing is left then).
 
     `gid` is the group that may read the output, None where levityd's user alone reads everything.
@@ -61,9 +61,9 @@ def create(task_id: str, spec: JsonObject, gid: int | None = None) -> None:
             if gid is not None:
                 os.fchown(directory_fd, -1, gid)
                 os.fchmod(directory_fd, SHARED_MODE)
-            if spec["stdin"]:
+            if spec.options.stdin:
                 os.mkfifo(STDIN, PRIVATE_MODE, dir_fd=directory_fd)
-            write_record(directory_fd, SPEC, spec, durable=False)
+            write_record(directory_fd, SPEC, spec.to_json(), durable=False)
         finally:
             os.close(directory_fd)
     except OSError:
@@ -71,21 +71,21 @@ def create(task_id: str, spec: JsonObject, gid: int | None = None) -> None:
         raise
 
 
-def load_spec(task_id: str) -> JsonObject | None:
+def load_spec(task_id: str) -> Spec | None:
     """Return a task's spec; None for a directory that was not made to its end."""
     directory_fd = open_task(task_id)
     try:
-        return load_record(directory_fd, SPEC)
+        return Spec.from_json(load_record(directory_fd, SPEC))
     finally:
         os.close(directory_fd)
 
 
-def store_exit(task_id: str, record: JsonObject) -> None:
+def store_exit(task_id: str, record: ExitRecord) -> None:
     """Write the exit record of a task whose shim is gone; OSError when the disk does not take it."""
     directory_fd = open_task(task_id)
     try:
         with _shared(directory_fd):
-            write_record(directory_fd, EXIT, record, durable=True, mode=OUTPUT_MODE)
+            write_record(directory_fd, EXIT, record.to_json(), durable=True, mode=OUTPUT_MODE)
     finally:
         os.close(directory_fd)
 

@@ -1,6 +1,6 @@
 """Have the zygote fork shims. Runs in: engine. Owns: the zygote process and its socket.
 
-A zygote that dies is replaced at once; what to ask the new one for again is decided by whoever asked.
+A zygote that dies is replaced at once. The caller decides what it asks the new one for again.
 """
 
 import os
@@ -16,7 +16,7 @@ from supervisor.engine.loop import Loop
 from supervisor.log import say
 from supervisor.spool.zygote_messages import PACKET_LIMIT, VERBS, Gone, fork_packet, parse_gone
 
-__all__ = ["Nursery"]
+__all__ = ["ShimSpawner"]
 
 # Found by the interpreter without site: the folders that hold the packages levity and supervisor.
 _BOOT = "import sys; sys.path[:0] = {roots!r}; from supervisor.shim.zygote import main; main(verbs={verbs})"
@@ -25,7 +25,7 @@ _TITLE_ROOM = " " * 64
 _FIRST_RESTART_S, _LAST_RESTART_S = 0.01, 1.0
 
 
-class Nursery:
+class ShimSpawner:
     """Asks for shims. `on_gone(gone)`: a shim has left. `on_restart()`: requests may have been lost.
 
     `shared`: the group of a task's directory may read its output (supervisor/engine/storage/task_directory.py).
@@ -45,7 +45,7 @@ class Nursery:
         self._spawn()
 
     def __repr__(self) -> str:
-        return f"<Nursery zygote {self._process and self._process.pid}, {len(self._outbox)} asked>"
+        return f"<ShimSpawner zygote {self._process and self._process.pid}, {len(self._outbox)} asked>"
 
     def ask(self, task_id: str) -> None:
         """Ask for a shim for this task."""

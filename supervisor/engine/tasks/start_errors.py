@@ -4,7 +4,7 @@ import errno
 import os
 
 from levity.errors import BadDirectory, CommandNotFound, HostError, InternalError, LevityError, NoSpace, NotExecutable
-from supervisor.spool.records import JsonObject
+from supervisor.spool.records import Spec
 from supervisor.spool.start_failure import DIRECTORY, EXEC, StartFailure
 
 __all__ = ["host_error", "start_error"]
@@ -17,7 +17,7 @@ _WORDS = {
 }
 
 
-def start_error(failure: StartFailure | None, spec: JsonObject) -> LevityError:
+def start_error(failure: StartFailure | None, spec: Spec) -> LevityError:
     """Return the error for a task that did not run; `failure` is None if each of its shims was killed before."""
     if failure is None:
         return InternalError(
@@ -25,18 +25,19 @@ def start_error(failure: StartFailure | None, spec: JsonObject) -> LevityError:
         )
     user = _as_user(spec)
     if failure.stage == EXEC:
-        return _exec_error(failure.errno, spec["argv"][0], user)
+        return _exec_error(failure.errno, spec.options.argv[0], user)
     if failure.stage == DIRECTORY:
-        return BadDirectory(f"cannot enter the working directory {spec['cwd']!r}{user}: {os.strerror(failure.errno)}")
+        return BadDirectory(
+            f"cannot enter the working directory {spec.options.cwd!r}{user}: {os.strerror(failure.errno)}"
+        )
     return host_error(failure.errno, f"the task cannot be started{user}")
 
 
-def _as_user(spec: JsonObject) -> str:
+def _as_user(spec: Spec) -> str:
     """Return " as user 'alice'", whose permissions it is about, or nothing if it is levityd's user."""
-    run_as = spec.get("run_as")
-    if not isinstance(run_as, dict):
+    if spec.run_as is None:
         return ""
-    return f" as user {run_as.get('name') or 'uid:{}'.format(run_as.get('uid'))!r}"
+    return f" as user {spec.run_as.name or f'uid:{spec.run_as.uid}'!r}"
 
 
 def _exec_error(number: int, command: str, user: str) -> LevityError:

@@ -1,19 +1,19 @@
-"""Wait for the end of tasks. Runs in: engine. Owns: nothing; while it waits, its place in each task's `ended`."""
+"""Wait for the end of tasks. Runs in: engine. Owns: while it waits, its place in each task's `ended`."""
 
 from levity.errors import LevityError
 from supervisor.engine.loop import Loop, Timer
 from supervisor.engine.tasks.live_task import Answer, LiveTask
-from supervisor.engine.tasks.record import make_brief
+from supervisor.engine.tasks.record import BRIEF, make_brief
 from supervisor.spool.records import JsonObject
 
 __all__ = ["Wait"]
 
 
 class Wait:
-    """One request to be told when tasks are over: answered once, and gone from everywhere then.
+    """One request that is answered once its tasks are over; afterwards no task knows of it.
 
-    `over` holds the briefs of those that are, `live` those that are not; `ids` is the order of the answer, and may name
-    a task twice. `one_is_enough`: the first end of any of them ends the wait.
+    `over` holds the briefs of the tasks that are over, `live` the others. `ids` is the order of the answer, and may
+    name a task twice. `one_is_enough`: the first end of any of them ends the wait.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Wait:
         return f"<Wait for {len(self._live)} of {len(self._over) + len(self._live)}>"
 
     def begin(self, loop: Loop, within_s: float) -> None:
-        """Answer at once if that is possible, else when it is, or in `within_s` seconds at the latest."""
+        """Answer now, or as soon as enough tasks are over, in `within_s` seconds at the latest."""
         if self._is_done:
             self._finish()
             return
@@ -45,7 +45,7 @@ class Wait:
         self._timer = loop.later(within_s, self._finish)
 
     def give_up(self) -> None:
-        """Leave no trace; whoever waited is answered already, or has left."""
+        """Forget the wait: the client is answered already, or has left."""
         if self._timer is not None:
             self._timer.cancel()
         for task in self._live.values():
@@ -56,17 +56,19 @@ class Wait:
         return not self._live or (self._one_is_enough and bool(self._over))
 
     def _on_end(self, result: JsonObject | LevityError) -> None:
-        """One of the tasks is over. An error: its command could not be executed, so there is no task, nor an end."""
+        """Note that a task is over. An error says that its command could not be executed, so there is no task."""
         if isinstance(result, LevityError):
             self.give_up()
             self._answer(result)
             return
-        self._over[result["id"]] = make_brief(result["id"], result["state"], result)
+        self._over[result["id"]] = {key: result[key] for key in BRIEF}
         del self._live[result["id"]]
         if self._is_done:
             self._finish()
 
     def _finish(self) -> None:
         self.give_up()
-        tasks = [self._over.get(task_id) or make_brief(task_id, self._live[task_id].state, {}) for task_id in self._ids]
+        tasks = [
+            self._over.get(task_id) or make_brief(task_id, self._live[task_id].state, None) for task_id in self._ids
+        ]
         self._answer({"tasks": tasks, "done": self._is_done})

@@ -13,7 +13,7 @@ from tests.support.paths import ROOT
 SHARED = {
     "levity": {"log_params", "run", "start_params"},
     "supervisor/frontend": {"active_senders", "fair_semaphore", "log_params"},
-    "supervisor/engine": {"context", "dispatch", "frontend", "lookup", "page_token", "params"},
+    "supervisor/engine": {"context", "dispatch", "frontend", "lookup", "page_token", "params", "request"},
 }
 # Input is given with `start --stdin` and `run`, so it has no command of its own.
 METHODS = {"stdin": "write_stdin"}

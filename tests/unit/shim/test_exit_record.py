@@ -17,21 +17,21 @@ from supervisor.spool.start_failure import DIRECTORY, EXEC, FORK, HOST, StartFai
 @pytest.mark.parametrize("status", [0, 1, 9, 127, 137, 255])
 def test_an_exit_is_an_exit(status: int, *, signalled: bool, killed: bool) -> None:
     """Even after SIGKILL was sent: the task was quicker."""
-    found = verdict(os.CLD_EXITED, status, signalled=signalled, killed=killed, grace_s=5.0)
-    assert (found["state"], found["exit_code"], found["signal"]) == (State.FINISHED, status, None)
-    assert ("SIGTERM" in found["reason"]) == signalled
+    state, exit_code, name, reason = verdict(os.CLD_EXITED, status, signalled=signalled, killed=killed, grace_s=5.0)
+    assert (state, exit_code, name) == (State.FINISHED, status, None)
+    assert ("SIGTERM" in reason) == signalled
 
 
 @pytest.mark.parametrize("code", [os.CLD_KILLED, os.CLD_DUMPED])
 @pytest.mark.parametrize("killed", [True, False])
 @pytest.mark.parametrize("number", [n for n in range(1, signal.SIGRTMAX + 1) if n not in (32, 33)])
 def test_a_signal_is_a_signal(number: int, code: int, *, killed: bool) -> None:
-    found = verdict(code, number, signalled=killed, killed=killed, grace_s=2.5)
+    state, exit_code, name, reason = verdict(code, number, signalled=killed, killed=killed, grace_s=2.5)
     brutal = killed and number == signal.SIGKILL
-    assert found["state"] == (State.BRUTALLY_KILLED if brutal else State.FINISHED)
-    assert found["exit_code"] == 128 + number
-    assert found["signal"] == signal_name(number)
-    assert ("2.5 s" in found["reason"]) == brutal
+    assert state == (State.BRUTALLY_KILLED if brutal else State.FINISHED)
+    assert exit_code == 128 + number
+    assert name == signal_name(number)
+    assert ("2.5 s" in reason) == brutal
 
 
 def test_names_of_signals() -> None:

@@ -128,7 +128,7 @@ def no_command(task: Task) -> None:
 
 FAULTS = [
     pytest.param(no_lock, "lock", errno.ENOENT, id="no lock"),
-    pytest.param(no_spec, "note", -1, id="no spec"),
+    pytest.param(no_spec, "note", errno.EINVAL, id="no spec"),
     pytest.param(no_place, "note", errno.EISDIR, id="no place for the record"),
     pytest.param(nobody, "note", errno.EINVAL, id="a user that is none"),
     pytest.param(no_tasks, "sync", errno.ENOENT, id="no state directory"),

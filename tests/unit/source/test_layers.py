@@ -17,8 +17,9 @@ ROOMS: dict[str, str] = {
     "levity": "",
     "levity.protocol": "levity",
     "levity.task": "levity.protocol",
+    "levity.start_options": "levity.protocol",
     "levity.transport": "levity.protocol",
-    "levity.operations": "levity.transport levity.task",
+    "levity.operations": "levity.transport levity.task levity.start_options",
     "levity.client": "levity.operations",
     "levity.cli": "levity.client",
     "levity.__main__": "levity.cli",
@@ -26,7 +27,7 @@ ROOMS: dict[str, str] = {
     "supervisor.hostos": "",
     "supervisor.log": "",
     "supervisor.settings": "levity",
-    "supervisor.spool": "levity supervisor.hostos",
+    "supervisor.spool": "levity.start_options supervisor.hostos",
     # A shim outlives all others and must stay lean.
     "supervisor.shim": "levity.protocol supervisor.spool",
     "supervisor.security": "levity.protocol supervisor.hostos supervisor.log",
@@ -36,8 +37,8 @@ ROOMS: dict[str, str] = {
     "supervisor.engine.storage": "supervisor.engine.loop supervisor.log supervisor.settings supervisor.spool",
     "supervisor.engine.tasks": "supervisor supervisor.engine.storage supervisor.shim",
     "supervisor.engine.access": "supervisor.security supervisor.settings supervisor.spool",
-    "supervisor.engine.operations": "supervisor.engine.access supervisor.engine.tasks",
-    "supervisor.engine": "supervisor.engine.operations supervisor.ipc",
+    "supervisor.engine.operations": "supervisor.engine.access supervisor.engine.tasks supervisor.ipc",
+    "supervisor.engine": "supervisor.engine.operations",
     # Front-end and engine talk through a pipe and know nothing of each other's insides.
     "supervisor.frontend.operations.fair_semaphore": "",
     "supervisor.frontend.client_socket": "levity.protocol supervisor.spool "

@@ -8,6 +8,7 @@ import pytest
 
 from supervisor.engine.access import accounts
 from supervisor.engine.access.accounts import Accounts
+from supervisor.spool.records import RunAs
 
 FREE_UID = 54321
 
@@ -58,8 +59,9 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Passwd:
     return one
 
 
-def run_as(**changes: Any) -> dict[str, Any]:
-    return {"uid": 7, "gid": 8, "groups": [8], "name": "alice", "home": "/home/x", "shell": "/bin/zsh"} | changes
+def run_as(**changes: Any) -> RunAs:
+    usual: dict[str, Any] = {"uid": 7, "gid": 8, "groups": [8], "name": "alice", "home": "/home/x", "shell": "/bin/zsh"}
+    return RunAs(**usual | changes)
 
 
 # On the real host
@@ -68,9 +70,9 @@ def run_as(**changes: Any) -> dict[str, Any]:
 def test_root_is_an_account_of_every_host() -> None:
     found = accounts.resolve("root")
     assert found is not None
-    assert (found["uid"], found["gid"], found["name"]) == (0, 0, "root")
-    assert found["home"] == pwd.getpwuid(0).pw_dir
-    assert 0 in found["groups"]
+    assert (found.uid, found.gid, found.name) == (0, 0, "root")
+    assert found.home == pwd.getpwuid(0).pw_dir
+    assert 0 in found.groups
     assert accounts.user_name(0) == "root"
 
 
@@ -83,10 +85,9 @@ def test_a_peer_without_account_has_its_own_ids_and_nothing_more() -> None:
     with pytest.raises(KeyError):
         pwd.getpwuid(FREE_UID)
     assert accounts.user_name(FREE_UID) == f"uid:{FREE_UID}"
-    nobody = run_as(uid=FREE_UID, gid=5, name="", home="/", shell="/bin/sh")
-    assert accounts.of_peer(FREE_UID, 5, [6, 7]) == nobody | {"groups": [6, 7]}
-    assert accounts.of_peer(FREE_UID, 5, []) == nobody | {"groups": []}
-    assert accounts.of_peer(FREE_UID, 5, None) == nobody | {"groups": []}
+    for groups in ([6, 7], [], None):
+        nobody = run_as(uid=FREE_UID, gid=5, groups=groups or [], name="", home="/", shell="/bin/sh")
+        assert accounts.of_peer(FREE_UID, 5, groups) == nobody
 
 
 def test_a_surrogate_that_stands_for_no_byte_is_in_no_name() -> None:
@@ -144,7 +145,7 @@ def test_nobody_can_change_what_is_kept(host: Passwd) -> None:
     known = Accounts()
     found = known.resolve("alice")
     assert found is not None
-    found["groups"].append(0)
+    found.groups.append(0)
     assert known.resolve("alice") == run_as()
 
 

@@ -7,27 +7,35 @@ import pytest
 from levity.errors import Forbidden, InvalidRequest
 from supervisor.engine.access import run_as as identity
 from supervisor.security.principal import Principal, Role
-from supervisor.spool.records import JsonObject
+from supervisor.spool.records import RunAs
 
 ROOT, ALICE, TOOR = "root", "alice", "toor"
 FRONT_END = 999
 ACCOUNTS = {ROOT: 0, ALICE: 1000, "bob": 1001, TOOR: 0, "levity": FRONT_END}
 
 
+def account(uid: int, name: str) -> RunAs:
+    return RunAs(uid, uid, [uid], name, "/of/account", "/bin/sh")
+
+
+def peer(uid: int, gid: int, groups: tuple[int, ...]) -> RunAs:
+    return RunAs(uid, gid, list(groups), "", "/of/peer", "/bin/sh")
+
+
 @pytest.fixture(autouse=True)
 def accounts(monkeypatch: pytest.MonkeyPatch) -> None:
-    def resolve(name: str) -> dict[str, object] | None:
-        return {"uid": ACCOUNTS[name], "name": name, "from": "account"} if name in ACCOUNTS else None
+    def resolve(name: str) -> RunAs | None:
+        return account(ACCOUNTS[name], name) if name in ACCOUNTS else None
 
-    def of_peer(uid: int, gid: int, groups: tuple[int, ...] | None) -> dict[str, object]:
-        return {"uid": uid, "gid": gid, "groups": groups, "from": "peer"}
+    def of_peer(uid: int, gid: int, groups: tuple[int, ...]) -> RunAs:
+        return peer(uid, gid, groups)
 
     monkeypatch.setattr(identity, "resolve", resolve)
     monkeypatch.setattr(identity, "of_peer", of_peer)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
 
 
-def run_as(who: Principal, wanted: str | None, own_user: str) -> JsonObject | None:
+def run_as(who: Principal, wanted: str | None, own_user: str) -> RunAs | None:
     return identity.run_as(who, wanted, own_user, FRONT_END)
 
 
@@ -40,7 +48,7 @@ def local(user: str, uid: int, role: Role = Role.USER) -> Principal:
 
 
 def test_a_local_user_runs_as_the_process_that_asks() -> None:
-    expected = {"uid": 1000, "gid": 1000, "groups": (1000, 27), "from": "peer"}
+    expected = peer(1000, 1000, (1000, 27))
     assert run_as(local(ALICE, 1000), None, ROOT) == expected
     assert run_as(local(ALICE, 1000), ALICE, ROOT) == expected
 
@@ -49,7 +57,7 @@ def test_root_runs_as_root_and_as_anybody() -> None:
     root = local(ROOT, 0, Role.ADMIN)
     assert run_as(root, None, ROOT) is None
     assert run_as(root, ROOT, ROOT) is None
-    assert run_as(root, "bob", ROOT) == {"uid": 1001, "name": "bob", "from": "account"}
+    assert run_as(root, "bob", ROOT) == account(1001, "bob")
     with pytest.raises(InvalidRequest, match="no user 'nemo'"):
         run_as(root, "nemo", ROOT)
 
@@ -64,7 +72,7 @@ def test_only_an_administrators_task_runs_as_another_user(who: Principal, wanted
 
 
 def test_who_comes_from_elsewhere_runs_as_the_account_of_that_name() -> None:
-    assert run_as(remote(ALICE), None, ROOT) == {"uid": 1000, "name": ALICE, "from": "account"}
+    assert run_as(remote(ALICE), None, ROOT) == account(1000, ALICE)
     with pytest.raises(Forbidden, match=r"no user 'ci'.*--user"):
         run_as(remote("ci"), None, ROOT)
 
@@ -74,12 +82,12 @@ def test_a_name_that_is_roots_is_not_enough() -> None:
         run_as(remote(TOOR), None, ROOT)
     with pytest.raises(Forbidden, match="administrator"):
         run_as(local("uid:0", 0), None, ROOT)
-    assert run_as(remote(TOOR, Role.ADMIN), None, ROOT) == {"uid": 0, "name": TOOR, "from": "account"}
+    assert run_as(remote(TOOR, Role.ADMIN), None, ROOT) == account(0, TOOR)
 
 
 def test_an_administrator_is_not_root_without_saying_so() -> None:
     admin = remote(ALICE, Role.ADMIN)
-    assert run_as(admin, None, ROOT) == {"uid": 1000, "name": ALICE, "from": "account"}
+    assert run_as(admin, None, ROOT) == account(1000, ALICE)
     assert run_as(admin, ROOT, ROOT) is None
 
 

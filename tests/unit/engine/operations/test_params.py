@@ -7,8 +7,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from levity.errors import InvalidRequest
-from supervisor.engine.operations.page_token import open_cursor, seal_cursor
+from levity.start_options import StartOptions
+from supervisor.engine.operations.page_token import open_page_token, seal_page_token
 from supervisor.engine.operations.params import check_start, grace_of, page_of, prefix_of, wait_of
+from supervisor.spool.records import Spec
 
 ID = "3f2a9c1e-0b7d-4e55-9a51-2f0c6d1b8e42"
 CAP = 2**30
@@ -32,8 +34,14 @@ JSON = st.recursive(
 )
 
 
+def checked(params: dict[str, Any]) -> StartOptions:
+    task_id, options = check_start(params, CAP)
+    assert task_id == ID
+    return options
+
+
 def test_a_good_request_becomes_a_spec() -> None:
-    assert check_start(GOOD, 17, CAP) == GOOD | {"grace_s": 2.0, "accepted_ns": 17}
+    assert checked(GOOD).to_json() | {"id": ID} == GOOD | {"grace_s": 2.0}
 
 
 def test_what_is_not_said_has_a_default() -> None:
@@ -41,13 +49,13 @@ def test_what_is_not_said_has_a_default() -> None:
         {"id": ID, "argv": ["ls"]},
         {"id": ID, "argv": ["ls"], "cwd": None, "grace_s": None, "log_cap": None},
     ):
-        spec = check_start(params, 0, CAP)
-        assert (spec["cwd"], spec["env"], spec["grace_s"]) == (None, {}, 5.0)
-        assert (spec["stdin"], spec["merged"], spec["log_cap"]) == (False, False, CAP)
+        options = checked(params)
+        assert (options.cwd, options.env, options.grace_s) == (None, {}, 5.0)
+        assert (options.stdin, options.merged, options.log_cap) == (False, False, CAP)
 
 
 def test_a_task_may_have_no_cap_where_levityd_has_one() -> None:
-    assert check_start({**GOOD, "log_cap": 0}, 0, CAP)["log_cap"] == 0
+    assert checked({**GOOD, "log_cap": 0}).log_cap == 0
 
 
 @pytest.mark.parametrize(
@@ -93,12 +101,12 @@ def test_a_task_may_have_no_cap_where_levityd_has_one() -> None:
 )
 def test_a_bad_request_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest):
-        check_start({**GOOD, **change}, 0, CAP)
+        check_start({**GOOD, **change}, CAP)
 
 
 def test_bytes_that_are_no_text_pass() -> None:
     """As PEP 383 writes them."""
-    assert check_start({**GOOD, "argv": ["ls", "\udcff"]}, 0, CAP)["argv"] == ["ls", "\udcff"]
+    assert checked({**GOOD, "argv": ["ls", "\udcff"]}).argv == ["ls", "\udcff"]
 
 
 @UNHURRIED
@@ -108,13 +116,15 @@ def test_bytes_that_are_no_text_pass() -> None:
 def test_anything_is_a_spec_or_refused(params: dict[str, Any]) -> None:
     for params_or_more in (params, {"id": ID, "argv": ["ls"], **params}):
         try:
-            spec = check_start(params_or_more, 0, CAP)
+            task_id, options = check_start(params_or_more, CAP)
         except InvalidRequest:
             continue
-        assert spec["id"] == ID
-        assert spec["argv"]
-        assert {type(spec[name]) for name in ("stdin", "merged")} == {bool}
-        assert type(spec["log_cap"]) is int
+        assert task_id == ID
+        assert options.argv
+        assert {type(value) for value in (options.stdin, options.merged)} == {bool}
+        assert type(options.log_cap) is int
+        # What was taken makes a whole spec.
+        assert Spec.from_json(Spec(task_id, options).to_json()) == Spec(task_id, options)
 
 
 @UNHURRIED
@@ -165,16 +175,16 @@ def test_a_wait_that_makes_no_sense_is_refused(change: dict[str, Any]) -> None:
 
 @given(st.binary(min_size=32, max_size=32), st.integers(0, 2**63 - 1))
 def test_a_cursor_is_understood_by_us_alone(key: bytes, number: int) -> None:
-    cursor = seal_cursor(key, number)
-    assert open_cursor(key, cursor) == number
+    cursor = seal_page_token(key, number)
+    assert open_page_token(key, cursor) == number
     # One number is never told from another: each is another text each time.
-    assert seal_cursor(key, number) != cursor
-    assert len(cursor) == len(seal_cursor(key, 0))
+    assert seal_page_token(key, number) != cursor
+    assert len(cursor) == len(seal_page_token(key, 0))
 
 
 @given(st.text())
 def test_any_cursor_leads_somewhere_or_is_refused(text: str) -> None:
     try:
-        assert 0 <= open_cursor(bytes(32), text) < 2**63
+        assert 0 <= open_page_token(bytes(32), text) < 2**63
     except InvalidRequest:
         pass

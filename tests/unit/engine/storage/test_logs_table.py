@@ -9,13 +9,15 @@ import pytest
 
 from supervisor.engine.storage.registry import Logs, Registry, RegistryCorruptError, Row
 from supervisor.engine.storage.registry_rows import logs_of
+from supervisor.spool.records import ExitRecord
+from tests.support.records import an_end, spec
 from tests.support.registry import ids, steps_of
 
-SPEC: dict[str, Any] = {"argv": ["ls"], "grace_s": 5.0}
+SPEC = spec()
 
 
-def ended(ended_ns: int, **more: object) -> dict[str, Any]:
-    return {"state": "Finished", "ended_ns": ended_ns, **more}
+def ended(ended_ns: int, **more: object) -> ExitRecord:
+    return an_end(ended_ns=ended_ns, **more)
 
 
 def oldest(registry: Registry) -> Logs:
@@ -158,7 +160,7 @@ def test_what_is_put_after_a_search_is_found_though_it_is_older(registry: Regist
 def test_a_record_that_tells_nonsense_counts_for_nothing(
     registry: Registry, registry_path: str, odd: dict[str, Any]
 ) -> None:
-    registry.put(Row(ids(1)[0], SPEC, {"state": "Finished", "ended_ns": "then", **odd}))
+    registry.put(Row(ids(1)[0], SPEC, an_end(ended_ns="then", **odd)))
     assert registry.commit()
     assert kept(registry_path) == (0, [])
 

@@ -5,20 +5,20 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from supervisor.engine.storage import task_directory as directory
 from supervisor.engine.storage.observation import Finding, Observation, classify, observe, shim_of
 from supervisor.spool.layout import DISK_ERROR_BYTE, NO_SPACE_BYTE, WATCH_BYTE
+from tests.support.records import an_end, shim_record, spec
 
 ID = "3f2a9c1e-0b7d-4e55-9a51-2f0c6d1b8e42"
-SPEC: dict[str, Any] = {"id": ID, "argv": ["ls"], "cwd": None, "env": {}, "grace_s": 5.0, "stdin": False}
+SPEC = spec(id=ID)
 
-NAMED: dict[str, Any] = {"pid": 7}
-STARTED: dict[str, Any] = {"pid": 7, "task_pid": 8}
-ENDED: dict[str, Any] = {"state": "Finished"}
+NAMED = shim_record()
+STARTED = shim_record(task_pid=8)
+ENDED = an_end()
 
 
 @pytest.mark.parametrize(

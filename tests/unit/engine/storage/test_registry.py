@@ -3,7 +3,6 @@
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,10 +13,11 @@ from supervisor.engine.storage.registry import (
     Row,
     set_aside,
 )
+from tests.support.records import an_end, spec
 from tests.support.registry import ids
 
-SPEC: dict[str, Any] = {"argv": ["ls"], "grace_s": 5.0}
-OVER: dict[str, Any] = {"state": "Finished", "exit_code": 3}
+SPEC = spec()
+OVER = an_end(exit_code=3)
 
 
 def reopened(registry_path: str) -> Registry:

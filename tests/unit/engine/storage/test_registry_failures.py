@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from supervisor.engine.storage.registry import Logs, Registry, RegistryUnusableError, Row
+from tests.support.records import an_end, spec
 from tests.support.registry import ids
 
 Fault = Callable[[Registry, str], AbstractContextManager[None]]
@@ -121,7 +122,8 @@ class Model:
 
 def row_of(task_id: str, owner: str, outcome: dict[str, Any] | None = None) -> Row:
     # Long enough for a page or two, so that a full disk is noticed.
-    return Row(task_id, {"argv": ["ls", "x" * 3000], "owner": owner}, outcome)
+    asked = spec(id=task_id, argv=["ls", "x" * 3000], owner=owner)
+    return Row(task_id, asked, None if outcome is None else an_end(**outcome))
 
 
 class Changes:

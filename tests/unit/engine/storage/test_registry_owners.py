@@ -2,18 +2,19 @@
 
 import sqlite3
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from supervisor.engine.storage.registry import Registry, RegistryCorruptError, Row
+from supervisor.spool.records import ExitRecord
+from tests.support.records import an_end, spec
 from tests.support.registry import execute, ids, steps_of, walk
 
-OVER: dict[str, Any] = {"state": "Finished", "exit_code": 3, "stored_bytes": 8, "ended_ns": 5}
+OVER = an_end(exit_code=3, stored_bytes=8, ended_ns=5)
 
 
-def row_of(task_id: str, owner: str | None, outcome: dict[str, Any] | None = None) -> Row:
-    return Row(task_id, {"argv": ["ls"]} | ({} if owner is None else {"owner": owner}), outcome)
+def row_of(task_id: str, owner: str | None, outcome: ExitRecord | None = None) -> Row:
+    return Row(task_id, spec(owner=owner), outcome)
 
 
 OWNERS = ["alice", "bob", "", None, "bob", "alice", "alice", "bob"]
@@ -82,7 +83,7 @@ def test_an_owner_may_have_any_name(registry: Registry, registry_path: str, owne
 
 @pytest.mark.parametrize("odd", [None, 7, ["alice"], {}, True])
 def test_an_owner_that_is_no_text_is_nobody(registry: Registry, odd: object) -> None:
-    registry.put(Row(ids(1)[0], {"argv": [], "owner": odd}, None))
+    registry.put(Row(ids(1)[0], spec(owner=odd), None))
     assert registry.commit()
     assert walk(registry, "") == ids(1)
 

@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,6 +16,7 @@ from supervisor.engine.storage.rebuild import open_registry
 from supervisor.engine.storage.registry import Registry, RegistryUnusableError, Row
 from supervisor.engine.storage.retention import Disk, Limits, Retention, must_go
 from supervisor.settings import Keeping
+from tests.support.records import an_end, spec
 
 MIB, GIB = 2**20, 2**30
 ROOMY = Disk(total=100 * GIB, free=50 * GIB)
@@ -168,21 +168,15 @@ class Place:
         for _ in range(count):
             number = len(self.ids)
             task_id = f"{number:08x}-0000-4000-8000-000000000000"
-            spec: dict[str, Any] = {
-                "id": task_id,
-                "argv": ["ls"],
-                "cwd": None,
-                "env": {},
-                "grace_s": 5.0,
-                "stdin": False,
-            }
-            outcome: dict[str, Any] = {"state": "Finished", "exit_code": 0, "signal": None, "reason": "exited"}
-            outcome |= {"ended_ns": first_end_ns + number, "stored_bytes": 1000}
-            directory.create(task_id, spec)
+            asked, outcome = (
+                spec(id=task_id),
+                an_end(reason="exited", ended_ns=first_end_ns + number, stored_bytes=1000),
+            )
+            directory.create(task_id, asked)
             directory.store_exit(task_id, outcome)
             Path(f"tasks/{task_id}/stdout.0000000000000000.log").write_bytes(b"x" * 920)
             Path(f"tasks/{task_id}/index.0000000000000000").write_bytes(b"x" * 80)
-            self.registry.put(Row(task_id, spec, outcome))
+            self.registry.put(Row(task_id, asked, outcome))
             self.ids.append(task_id)
         self.registry.commit()
 

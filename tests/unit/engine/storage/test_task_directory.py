@@ -4,14 +4,14 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from supervisor.engine.storage import task_directory as directory
+from tests.support.records import spec
 
 ID = "3f2a9c1e-0b7d-4e55-9a51-2f0c6d1b8e42"
-SPEC: dict[str, Any] = {"id": ID, "argv": ["ls"], "cwd": None, "env": {}, "grace_s": 5.0, "stdin": False}
+SPEC = spec(id=ID)
 
 
 @pytest.fixture(autouse=True)
@@ -35,11 +35,11 @@ def made(place: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("stdin", [False, True])
 def test_a_task_has_a_fifo_for_its_input_if_it_is_to_be_fed(place: Path, stdin: bool) -> None:
-    directory.create(ID, SPEC | {"stdin": stdin})
+    directory.create(ID, spec(id=ID, stdin=stdin))
     assert sorted(os.listdir(place)) == ["spec.json", *(["stdin"] if stdin else [])]
     loaded = directory.load_spec(ID)
     assert loaded is not None
-    assert loaded["stdin"] is stdin
+    assert loaded.options.stdin is stdin
     if stdin:
         found = os.lstat(place / "stdin").st_mode
         assert stat.S_ISFIFO(found)
@@ -52,7 +52,7 @@ def test_what_cannot_be_made_to_its_end_leaves_nothing(place: Path, monkeypatch:
 
     monkeypatch.setattr(os, "mkfifo", refuse)
     with pytest.raises(OSError, match="No space"):
-        directory.create(ID, SPEC | {"stdin": True})
+        directory.create(ID, spec(id=ID, stdin=True))
     assert not place.exists()
 
 

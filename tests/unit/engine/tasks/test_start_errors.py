@@ -1,7 +1,6 @@
 """Why a command did not start: from a failed step and its errno to an error that a client can act on."""
 
 import errno
-from typing import Any
 
 import pytest
 
@@ -16,8 +15,9 @@ from levity.errors import (
 )
 from supervisor.engine.tasks.start_errors import start_error
 from supervisor.spool.start_failure import DIRECTORY, EXEC, FORK, HOST, StartFailure
+from tests.support.records import spec
 
-SPEC: dict[str, Any] = {"argv": ["prog"], "cwd": "/dir"}
+SPEC = spec(argv=["prog"], cwd="/dir")
 
 
 @pytest.mark.parametrize(
@@ -57,14 +57,16 @@ def test_every_failure_has_words_in_one_line() -> None:
 def test_the_message_names_what_was_asked_for() -> None:
     assert "'prog'" in start_error(StartFailure(EXEC, errno.ENOENT), SPEC).message
     assert "'/dir'" in start_error(StartFailure(DIRECTORY, errno.ENOENT), SPEC).message
-    assert "interpreter" in start_error(StartFailure(EXEC, errno.ENOENT), {"argv": ["/x/y"], "cwd": None}).message
+    assert "interpreter" in start_error(StartFailure(EXEC, errno.ENOENT), spec(argv=["/x/y"])).message
 
 
 @pytest.mark.parametrize(
-    ("run_as", "user"),
-    [({"name": "alice", "uid": 7}, "as user 'alice'"), ({"name": "", "uid": 7}, "as user 'uid:7'"), (None, "")],
+    ("name", "user"),
+    [("alice", "as user 'alice'"), ("", "as user 'uid:7'"), (None, "")],
 )
-def test_the_message_says_whose_permissions_they_are(run_as: dict[str, Any] | None, user: str) -> None:
+def test_the_message_says_whose_permissions_they_are(name: str | None, user: str) -> None:
+    run_as = None if name is None else {"uid": 7, "gid": 7, "groups": [], "name": name, "home": "/", "shell": "/bin/sh"}
+    asked = spec(argv=["prog"], cwd="/dir", run_as=run_as)
     failures = (
         StartFailure(EXEC, errno.EACCES),
         StartFailure(EXEC, errno.EAGAIN),
@@ -72,7 +74,7 @@ def test_the_message_says_whose_permissions_they_are(run_as: dict[str, Any] | No
         StartFailure(HOST, errno.EPERM),
     )
     for failure in failures:
-        message = start_error(failure, SPEC | {"run_as": run_as}).message
+        message = start_error(failure, asked).message
         assert user in message
         assert user or "as user" not in message
 

@@ -9,9 +9,10 @@ import pytest
 from levity.errors import CommandNotFound, LevityError
 from levity.states import State
 from supervisor.engine.loop import Loop
-from supervisor.engine.tasks.live_task import LiveTask
+from supervisor.engine.tasks.live_task import Adopted, Ended, LiveTask, Running
 from supervisor.engine.tasks.record import make_brief
 from supervisor.engine.tasks.waits import Wait
+from tests.support.records import an_end, shim_record, spec
 
 FAR_S = 3600.0
 
@@ -24,13 +25,13 @@ def loop() -> Iterator[Loop]:
 
 
 def task(name: str) -> LiveTask:
-    return LiveTask({"id": name, "argv": ["ls"], "cwd": None, "env": {}, "grace_s": 5.0})
+    return LiveTask(spec(id=name), Adopted([], []))
 
 
 def end(one: LiveTask, code: int = 0) -> None:
     if one.state is not State.FINISHED:
-        one.move(State.FINISHED, {"exit_code": code, "reason": f"exited with code {code}"})
-    one.answer_end(one.record())
+        one.become(Ended(an_end(exit_code=code)))
+    one.tell_end(one.record())
 
 
 class Waiter:
@@ -41,7 +42,7 @@ class Waiter:
     ) -> None:
         self.tasks = {name: task(name) for name in live}
         self.answers: list[dict[str, Any] | LevityError] = []
-        briefs = {name: make_brief(name, State.FINISHED, {"exit_code": 7}) for name in over}
+        briefs = {name: make_brief(name, State.FINISHED, an_end(exit_code=7)) for name in over}
         ids = list(over + live)
         self.wait = wait = Wait(ids, briefs, dict(self.tasks), one_is_enough=one_is_enough, answer=self.answers.append)
         wait.begin(loop, within_s)
@@ -91,7 +92,7 @@ def test_what_is_so_already_is_answered_at_once(loop: Loop, live: str, over: str
 
 def test_time_over_is_no_error(loop: Loop) -> None:
     waiter = Waiter(loop, "ab", "c", within_s=0.01)
-    waiter.tasks["b"].move(State.RUNNING, {})
+    waiter.tasks["b"].become(Running(shim_record(), 0, []))
     loop.later(0.03, loop.stop)
     loop.run(lambda: None)
     assert not waiter.answer["done"]
@@ -108,7 +109,7 @@ def test_time_over_is_no_error(loop: Loop) -> None:
 def test_a_task_that_fails_to_start_ends_the_wait_with_its_error(loop: Loop) -> None:
     waiter = Waiter(loop, "ab")
     error = CommandNotFound("no such command")
-    waiter.tasks["a"].answer_end(error)
+    waiter.tasks["a"].tell_end(error)
     assert waiter.answers == [error]
     assert waiter.is_gone()
     end(waiter.tasks["b"])
@@ -143,7 +144,7 @@ def test_in_every_order_of_events_there_is_one_answer_and_nothing_left(loop: Loo
                 if timer.call is not None:
                     timer.call()
             elif event == "fail":
-                waiter.tasks["c"].answer_end(CommandNotFound("no such command"))
+                waiter.tasks["c"].tell_end(CommandNotFound("no such command"))
             else:
                 end(waiter.tasks[event])
         assert len(waiter.answers) == 1, order
