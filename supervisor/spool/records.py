@@ -35,6 +35,7 @@ _GROUPS_LIMIT = 65536
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
     from typing import Any
 
     JsonObject = dict[str, Any]
@@ -90,7 +91,7 @@ class RunAs(_Record):
             return None
         if not all(map(_is_text, (name, home, shell))) or not home.startswith("/"):
             return None
-        return cls(uid, gid, groups, name, home, shell, _others(record, _RUN_AS_KEYS))
+        return cls(uid, gid, groups, name, home, shell, _others(record, frozenset(_RUN_AS_KEYS)))
 
     def to_json(self) -> JsonObject:
         return {key: getattr(self, key) for key in _RUN_AS_KEYS} | self.more
@@ -147,7 +148,7 @@ class Spec(_Record):
             run_as=run_as,
             accepted_ns=_number(record, "accepted_ns"),
             boot_id=_text(record, "boot_id"),
-            more=_others(record, (*options.to_json(), *_SPEC_KEYS)),
+            more=_others(record, _SPEC_KEYS | options.to_json().keys()),
         )
 
     @classmethod
@@ -163,7 +164,7 @@ class Spec(_Record):
         return record | _said(self, ("owner", "accepted_ns", "boot_id")) | self.more
 
 
-_SPEC_KEYS = ("version", "id", "owner", "run_as", "accepted_ns", "boot_id")
+_SPEC_KEYS = frozenset({"version", "id", "owner", "run_as", "accepted_ns", "boot_id"})
 
 
 class ShimRecord(_Record):
@@ -244,7 +245,7 @@ class ShimRecord(_Record):
         return record | _said(self, ("task_pid", "started_ns", "signalled_ns")) | self.more
 
 
-_SHIM_KEYS = (
+_SHIM_KEYS = frozenset(
     "version pid start_ticks boot_id grace_s log_cap commands task_pid started_ns signalled_ns".split()  # noqa: SIM905
 )
 
@@ -338,9 +339,8 @@ class ExitRecord(_Record):
 
 
 _SIZE_KEYS = ("ended_ns", "stdout_bytes", "stderr_bytes", "stored_bytes")
-_EXIT_KEYS = (
-    *"version state exit_code signal reason pid task_pid started_ns signalled_ns grace_s".split(),  # noqa: SIM905
-    *_SIZE_KEYS,
+_EXIT_KEYS = frozenset(_SIZE_KEYS).union(
+    "version state exit_code signal reason pid task_pid started_ns signalled_ns grace_s".split()  # noqa: SIM905
 )
 _END_NAMES = [str(state) for state in ENDS]
 
@@ -350,7 +350,7 @@ def _said(record: object, names: tuple[str, ...]) -> JsonObject:
     return {name: value for name in names if (value := getattr(record, name)) is not None}
 
 
-def _others(record: JsonObject, known: "tuple[str, ...] | list[str]") -> JsonObject:
+def _others(record: JsonObject, known: "AbstractSet[str]") -> JsonObject:
     return {key: value for key, value in record.items() if key not in known}
 
 
