@@ -18,7 +18,7 @@ from supervisor.arbiter.certificates.pem import ends_at, fingerprint
 from supervisor.arbiter.certificates.self_signed import host_name, own_certificate
 from supervisor.arbiter.frontend_user import frontend_ids
 from supervisor.arbiter.startup_error import CONFIGURATION, StartupError
-from supervisor.log import say
+from supervisor.log import log
 from supervisor.settings import Access, Known, Tls
 
 __all__ = ["TlsFiles", "access_for", "login_advice", "why_open"]
@@ -62,7 +62,7 @@ def access_for(host: str | None, files: TlsFiles, now: Callable[[], float] = tim
         tls = _given(files.certificate, files.key, files, now())
         known = Known.TOKEN if files.client_ca is None else Known.CERTIFICATE
         if known is Known.CERTIFICATE and files.crl is None:
-            say("levityd: without --crl no certificate can be revoked")
+            log("levityd: without --crl no certificate can be revoked")
         return Access(known, tls, files.crl, ids)
     return Access(Known.TOKEN, None if is_loopback(host) else own_certificate(), frontend_ids=ids)
 
@@ -115,7 +115,7 @@ def _given(certificate: str, key: str, files: TlsFiles, now: float) -> Tls:
     except ValueError as error:
         raise StartupError(f"--certificate {certificate}: {error}", CONFIGURATION) from error
     if has_expired:
-        say(f"levityd: warning: --certificate {certificate} has expired; clients that check it will not connect")
+        log(f"levityd: warning: --certificate {certificate} has expired; clients that check it will not connect")
     return tls
 
 

@@ -16,7 +16,7 @@ from supervisor.engine.main import run_engine
 from supervisor.frontend.main import run_frontend
 from supervisor.hostos.descriptors import drain, signal_pipe
 from supervisor.ipc.control_channel import Handlers, Message
-from supervisor.log import say
+from supervisor.log import log
 from supervisor.settings import Settings
 
 __all__ = ["Arbiter"]
@@ -125,7 +125,7 @@ class Arbiter:
         self._ping_at = self._now() + _PING_S
         for child in self._children:
             if child.is_ready and child.unanswered >= _UNANSWERED_LIMIT:
-                say(f"levityd: the {child.role} does not answer: replaced")
+                log(f"levityd: the {child.role} does not answer: replaced")
                 child.kill()
             elif child.is_ready:
                 child.ping()
@@ -180,7 +180,7 @@ class Arbiter:
         except OSError as error:
             # Out of processes or memory. It may pass: a task may be the cause.
             for_other.close()
-            say(f"levityd: the {role} cannot be started now: {error.strerror}")
+            log(f"levityd: the {role} cannot be started now: {error.strerror}")
             heapq.heappush(self._restarts, (self._now() + _FORK_RETRY_S, role))
             return
         if other.is_alive:
@@ -191,9 +191,9 @@ class Arbiter:
     def _announce(self) -> None:
         if not self._announced and all(child.is_ready for child in self._children):
             self._announced = True
-            say(f"Listening on {self._listener.address}")
+            log(f"Listening on {self._listener.address}")
             if advice := login_advice(self._settings.access, self._listener.address, self._settings.state_dir):
-                say(advice)
+                log(advice)
 
     def _stop(self) -> None:
         """End the front-end first, so that the engine answers what the front-end still passes on; then the engine."""

@@ -19,7 +19,7 @@ from supervisor.arbiter.state_dir import enter_state_dir, lock_state_dir
 from supervisor.hostos.descriptors import close_all_but, normalise_standard_streams
 from supervisor.hostos.procfs import initial_environment
 from supervisor.hostos.titles import set_title
-from supervisor.log import say
+from supervisor.log import log
 from supervisor.settings import TICKET_KEY, Known, Settings
 
 __all__ = ["main"]
@@ -49,12 +49,12 @@ def _refusing(action: Callable[[], int]) -> int:
     try:
         return action()
     except (StartupError, LevityError) as error:
-        say(f"levityd: {error.message}")
+        log(f"levityd: {error.message}")
         return error.status if isinstance(error, StartupError) else error.exit_status
     except KeyboardInterrupt:
         return 128 + signal.SIGINT  # It waited for a name server or an earlier levityd: nothing is started yet.
     except OSError as error:
-        say(f"levityd: {error.filename or 'the host refused'}: {error.strerror}")
+        log(f"levityd: {error.filename or 'the host refused'}: {error.strerror}")
         return FAILED
 
 
@@ -94,7 +94,7 @@ def _forget_tickets() -> None:
 
 def _say_farewell(address: Address, settings: Settings, left_behind: int | None) -> None:
     if left_behind == 0:
-        say("levityd: stopped; no task is left running")
+        log("levityd: stopped; no task is left running")
         return
     tasks = "tasks may be" if left_behind is None else f"{left_behind} task{'s' * (left_behind != 1)}"
     # With TLS, clients may use another address than this one, and need a token or certificates.
@@ -102,4 +102,4 @@ def _say_farewell(address: Address, settings: Settings, left_behind: int | None)
         again = f"levityd --state-dir {settings.state_dir} {address}, then levity -a {address} list"
     else:
         again = f"levityd --state-dir {settings.state_dir} {address} with its other options, then levity list as before"
-    say(f"levityd: stopped; {tasks} left running; to find them again: {again}")
+    log(f"levityd: stopped; {tasks} left running; to find them again: {again}")

@@ -111,7 +111,7 @@ class FrontendChannel:
         except LevityError as error:
             if fd >= 0:
                 os.close(fd)
-            self._log.say(f"levityd: engine: ignored something of the front-end's: {error.message[:200]}")
+            self._log.log(f"levityd: engine: ignored something of the front-end's: {error.message[:200]}")
             return
         self._on_request(self, request, fd)
 

@@ -24,7 +24,7 @@ from supervisor.engine.tasks.spawner import ShimSpawner
 from supervisor.engine.tasks.tasks import Tasks
 from supervisor.ipc.child import be_child, take_lock
 from supervisor.ipc.control_channel import ControlChannel, Message
-from supervisor.log import say
+from supervisor.log import log
 from supervisor.security.tokens import TokenStore
 from supervisor.settings import LockByte, Settings
 from supervisor.spool.layout import ENGINE_SOCKET, is_task_id
@@ -121,7 +121,7 @@ class _Engine:
 
     def _replace_frontend(self, error: LevityError) -> None:
         """Ask the arbiter for another front-end: this one broke the stream, so it is broken or taken over."""
-        say(f"levityd: engine: the front-end is not understood and is replaced: {error.message[:200]}")
+        log(f"levityd: engine: the front-end is not understood and is replaced: {error.message[:200]}")
         self._control.send("replace_frontend")
 
     def _on_request(self, channel: FrontendChannel, request: EngineRequest, fd: int) -> None:
@@ -198,4 +198,4 @@ def _say_bug(error: Exception) -> None:
     while place is not None and place.tb_next is not None:
         place = place.tb_next
     where = f" at {os.path.basename(place.tb_frame.f_code.co_filename)}:{place.tb_lineno}" if place else ""
-    say(f"levityd: engine: {type(error).__name__}: {error}{where}")
+    log(f"levityd: engine: {type(error).__name__}: {error}{where}")

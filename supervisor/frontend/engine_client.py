@@ -20,7 +20,7 @@ from levity.protocol.messages import parse_reply, request_body
 from supervisor.hostos.descriptors import drain, self_pipe
 from supervisor.ipc.envelope import Envelope, carries_descriptor, envelope_decoder, envelope_frame, open_envelope
 from supervisor.ipc.frame_pipe import Pipe
-from supervisor.log import SparseLog, say
+from supervisor.log import SparseLog, log
 from supervisor.spool.records import JsonObject
 
 __all__ = ["EngineClient"]
@@ -171,7 +171,7 @@ class EngineClient:
         try:
             self._run()
         except Exception as error:  # noqa: BLE001 Without this thread no client is answered: the arbiter has to notice.
-            say(f"levityd: front-end: {type(error).__name__}: {error}")
+            log(f"levityd: front-end: {type(error).__name__}: {error}")
         os._exit(1)
 
     def _run(self) -> None:
@@ -210,7 +210,7 @@ class EngineClient:
             return False
         except ProtocolError as error:
             # Our own engine does not break the stream. Only a new front-end is given a new pipe: make room for it.
-            say(f"levityd: front-end: the engine is not understood: {error.message[:200]}")
+            log(f"levityd: front-end: the engine is not understood: {error.message[:200]}")
             os._exit(1)
         return True
 
@@ -221,7 +221,7 @@ class EngineClient:
         try:
             fd = self._deliver(open_envelope(frame.body), fd)
         except ProtocolError as error:
-            self._log.say(f"levityd: front-end: ignored something of the engine's: {error.message[:200]}")
+            self._log.log(f"levityd: front-end: ignored something of the engine's: {error.message[:200]}")
         if fd >= 0:
             os.close(fd)
 

@@ -17,7 +17,7 @@ from supervisor.hostos.identity import become
 from supervisor.hostos.kernel import forbid_privileges, preload_libgcc
 from supervisor.ipc.child import be_child, show_front_end
 from supervisor.ipc.control_channel import ControlChannel, Message
-from supervisor.log import say
+from supervisor.log import log
 from supervisor.settings import Access
 
 __all__ = ["run_frontend"]
@@ -40,7 +40,7 @@ def run_frontend(connection: Connection, pipe: Connection, listener: socket.sock
         _serve(control, pipe, listener, access)
         status = 0
     except Exception as error:  # noqa: BLE001 The outermost boundary: one line; the arbiter starts a new front-end.
-        say(f"levityd: front-end: {type(error).__name__}: {error}")
+        log(f"levityd: front-end: {type(error).__name__}: {error}")
     finally:
         os._exit(status)
 

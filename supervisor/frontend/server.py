@@ -12,7 +12,7 @@ from typing import Any
 from supervisor.frontend.admission.limits import source_of
 from supervisor.frontend.session import Session
 from supervisor.frontend.shared import Shared
-from supervisor.log import say
+from supervisor.log import log
 
 __all__ = ["Server"]
 
@@ -100,4 +100,4 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 The base class names them.
         """Log in one line what went wrong with one connection; the others go on."""
         error = sys.exc_info()[1]
-        say(f"levityd: front-end: {type(error).__name__}: {error}")
+        log(f"levityd: front-end: {type(error).__name__}: {error}")

@@ -16,7 +16,7 @@ from typing import Self
 from levity.errors import Conflict, InvalidRequest, LevityError
 from levity.protocol.token_proof import KEY_BYTES, format_token, is_nonce_of, parse_token
 from supervisor.hostos.files import sync_path
-from supervisor.log import say
+from supervisor.log import log
 from supervisor.security import private_files as private
 from supervisor.security.principal import Role, is_user_name, local_user
 from supervisor.security.private_files import NotPrivateError
@@ -271,7 +271,7 @@ class TokenStore:
             if len(self._said) > TOKENS_LIMIT:
                 self._said.clear()
             self._said.add(line)
-            say(line)
+            log(line)
 
 
 def check_user_name(name: str) -> None:

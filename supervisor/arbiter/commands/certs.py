@@ -11,7 +11,7 @@ from levity.errors import Conflict
 from supervisor.arbiter.certificates.ca_directory import DIRECTORY, CaDirectory, make_ca
 from supervisor.arbiter.certificates.self_signed import host_name
 from supervisor.arbiter.commands.subcommand import Action, add_role
-from supervisor.log import say
+from supervisor.log import log
 from supervisor.security.principal import Role
 from supervisor.security.tokens import TokenStore, check_user_name, own_name
 
@@ -31,7 +31,7 @@ def _init(options: argparse.Namespace) -> None:
     names = list(dict.fromkeys([host, "localhost", "127.0.0.1", "::1", *options.names]))
     make_ca(host, names)
     file = _files(options)
-    say(
+    log(
         f"levityd: made a CA and a certificate for a server called {', '.join(names)}; they last ten years\n"
         f"for each user:  levityd certs user NAME --state-dir {shlex.quote(options.state_dir)}\n"
         f"then:           levityd --state-dir {shlex.quote(options.state_dir)} --certificate {file('server.pem')} "
@@ -50,7 +50,7 @@ def _user(options: argparse.Namespace) -> None:
     # Also for the default role: an earlier user of that name may have had another one.
     _set_role(options)
     file, name = _files(options), options.name
-    say(
+    log(
         f"levityd: made a certificate for {name}, for {options.days} days, role {options.role}\n"
         f"take to the client's side, where nobody else can read the key:  {file('ca.pem')} {file(f'{name}.pem')} "
         f"{file(f'{name}.key')}\n"
@@ -66,7 +66,7 @@ def _revoke(options: argparse.Namespace) -> None:
     finally:
         directory.close()
     # The role stays: until levityd reads the new revocation list, a viewer must not become a user.
-    say(
+    log(
         f"levityd: {options.name}: {count} certificate{'s' * (count != 1)} more revoked; levityd looks at "
         f"{_files(options)('crl.pem')} if --crl names it"
     )
@@ -88,7 +88,7 @@ def _change_role(options: argparse.Namespace) -> None:
     check_user_name(options.name)
     _guard_own_name(options)
     _set_role(options)
-    say(f"levityd: clients that have a certificate with the name {options.name} have the role {options.role} now")
+    log(f"levityd: clients that have a certificate with the name {options.name} have the role {options.role} now")
 
 
 def _files(options: argparse.Namespace) -> Callable[[str], str]:

@@ -8,7 +8,7 @@ from supervisor.arbiter.commands import token as token_command
 from supervisor.arbiter.options import Parser, state_dir_of
 from supervisor.arbiter.state_dir import enter_state_dir
 from supervisor.hostos.descriptors import normalise_standard_streams
-from supervisor.log import say
+from supervisor.log import log
 
 __all__ = ["COMMANDS", "run_command"]
 
@@ -25,7 +25,7 @@ def run_command(arguments: list[str]) -> int:
     enter_state_dir(options.state_dir)
     options.run(options)
     if is_new:
-        say(f"levityd: {options.state_dir} is new: no levityd has used it yet; --state-dir names another")
+        log(f"levityd: {options.state_dir} is new: no levityd has used it yet; --state-dir names another")
     return 0
 
 

@@ -6,7 +6,7 @@ import time
 
 from levity.errors import LevityError
 from supervisor.arbiter.commands.subcommand import Action, add_role, print_line
-from supervisor.log import say
+from supervisor.log import log
 from supervisor.security.principal import Role
 from supervisor.security.tokens import TokenStore, check_user_name, own_name
 
@@ -40,7 +40,7 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _say_what_next() -> None:
-    say("levityd: give it to 'levity -a HOST:PORT login' on the client's side, and to nobody else")
+    log("levityd: give it to 'levity -a HOST:PORT login' on the client's side, and to nobody else")
 
 
 def _list(_options: argparse.Namespace) -> None:
@@ -66,7 +66,7 @@ def _revoke(options: argparse.Namespace) -> None:
             return
         store.ensure_own()
     state_dir = shlex.quote(options.state_dir)
-    say(f"levityd: its own user has a new token now: levityd token show --state-dir {state_dir}")
+    log(f"levityd: its own user has a new token now: levityd token show --state-dir {state_dir}")
 
 
 def _add_name(parser: argparse.ArgumentParser) -> None:

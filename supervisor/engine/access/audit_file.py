@@ -8,7 +8,7 @@ import os
 import stat
 from contextlib import ExitStack
 
-from supervisor.log import say
+from supervisor.log import log
 
 __all__ = ["AuditFile"]
 
@@ -100,7 +100,7 @@ class AuditFile:
             os.rename(self._path, self._numbered(1))
         except OSError as error:
             if not self._cannot_rotate:
-                say(f"levityd: {self._path} cannot be renamed ({error.strerror}): it grows beyond its limit")
+                log(f"levityd: {self._path} cannot be renamed ({error.strerror}): it grows beyond its limit")
             self._cannot_rotate = True
             return False
         self._cannot_rotate = False

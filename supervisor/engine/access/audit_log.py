@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from levity.timestamps import rfc3339
 from supervisor.engine.access.audit_file import AuditFile
 from supervisor.engine.access.tickets import Client
-from supervisor.log import say
+from supervisor.log import log
 
 __all__ = ["Audit", "note"]
 
@@ -125,7 +125,7 @@ class Audit:
                 self._file.append(self._pending[0])
             except OSError as error:
                 if not self._is_out:
-                    say(f"levityd: {self._path} cannot be written ({error.strerror}): its lines wait in memory")
+                    log(f"levityd: {self._path} cannot be written ({error.strerror}): its lines wait in memory")
                 self._is_out = True
                 return False
             self._pending.popleft()

@@ -17,7 +17,7 @@ from levity.protocol.token_proof import NONCE_BYTES, client_proof, is_same, serv
 from supervisor.engine.access.accounts import user_name
 from supervisor.engine.access.tickets import STALE, Client, Ticket, open_ticket, sign_ticket
 from supervisor.hostos.peers import has_left, is_accepted, peer_credentials
-from supervisor.log import say
+from supervisor.log import log
 from supervisor.security.principal import Principal, Role, is_user_name
 from supervisor.security.tokens import Token, TokenStore
 from supervisor.settings import Access, Known
@@ -228,7 +228,7 @@ class Authenticator:
             try:
                 self._roles = self._store.roles()
             except LevityError as error:
-                say(f"levityd: {error.message}; nobody is let in by a certificate until it is")
+                log(f"levityd: {error.message}; nobody is let in by a certificate until it is")
                 self._roles = None
             self._roles_version = version
         if self._roles is None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from levity.errors import AuthenticationError
 from levity.protocol.token_proof import is_same
-from supervisor.log import say
+from supervisor.log import log
 from supervisor.security import private_files as private
 from supervisor.security.principal import Principal, Role
 from supervisor.settings import TICKET_KEY, Known
@@ -135,7 +135,7 @@ def ticket_key() -> bytes:
     try:
         return _stored_key()
     except OSError as error:
-        say(f"levityd: {TICKET_KEY} cannot be stored ({error.strerror}): clients connect again if the engine ends")
+        log(f"levityd: {TICKET_KEY} cannot be stored ({error.strerror}): clients connect again if the engine ends")
         return os.urandom(_KEY_BYTES)
 
 

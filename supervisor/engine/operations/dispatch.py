@@ -33,7 +33,7 @@ from supervisor.engine.operations.stdin import stdin
 from supervisor.engine.operations.wait import wait
 from supervisor.engine.storage.registry import RegistryCorruptError, RegistryUnusableError
 from supervisor.engine.tasks.live_task import Answer
-from supervisor.log import say
+from supervisor.log import log
 from supervisor.security.principal import Principal, Right
 from supervisor.spool.records import JsonObject
 
@@ -108,7 +108,7 @@ class Operations:
         except RegistryUnusableError as error:
             answer(Unavailable(f"levityd's registry cannot be read now ({error}); ask again"))
         except Exception as error:  # noqa: BLE001 The outermost boundary of a request: it must not end the engine.
-            say(f"levityd: engine: {request.method}: {type(error).__name__}: {error}")
+            log(f"levityd: engine: {request.method}: {type(error).__name__}: {error}")
             answer(InternalError("levityd failed over this request; its log says more"))
 
     def find(self, client: Client, right: Right, params: JsonObject) -> str:

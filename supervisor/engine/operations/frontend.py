@@ -22,7 +22,7 @@ from supervisor.engine.access.authenticator import Authenticator, WrongUserError
 from supervisor.engine.access.tickets import Client
 from supervisor.engine.operations.request import EngineRequest
 from supervisor.engine.storage.lending import lend
-from supervisor.log import say
+from supervisor.log import log
 from supervisor.security.principal import Right
 from supervisor.spool.records import JsonObject
 
@@ -79,7 +79,7 @@ class FrontendOperations:
         except LevityError:
             raise
         except Exception as error:  # noqa: BLE001 The outermost boundary of a request: it must not end the engine.
-            say(f"levityd: engine: {request.method}: {type(error).__name__}: {error}")
+            log(f"levityd: engine: {request.method}: {type(error).__name__}: {error}")
             raise InternalError("levityd failed over this request; its log says more") from None
         finally:
             if fd >= 0:
@@ -166,7 +166,7 @@ class FrontendOperations:
             return {"version": version}, os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             # No client is let in by a certificate that may be revoked.
-            say(f"levityd: {path} cannot be read ({error.strerror}); nobody can connect until it can")
+            log(f"levityd: {path} cannot be read ({error.strerror}); nobody can connect until it can")
             raise HostError("levityd cannot read its list of revoked certificates; its log says more") from None
 
 

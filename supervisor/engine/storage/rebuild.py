@@ -4,7 +4,7 @@ import os
 
 from supervisor.engine.storage import task_directory as directory
 from supervisor.engine.storage.registry import Registry, RegistryCorruptError, RegistryUnusableError, Row, set_aside
-from supervisor.log import say
+from supervisor.log import log
 from supervisor.spool.files import load_record, open_task
 from supervisor.spool.layout import EXIT, LOCK, TASKS
 from supervisor.spool.records import ExitRecord, RecordVersionError, Spec
@@ -27,14 +27,14 @@ def open_registry() -> Registry:
         return _complete(Registry(_REGISTRY))
     except RegistryUnusableError as error:
         # No space, no permission, or another program's lock. Nothing is lost: the directories are the truth.
-        say(f"levityd: {_REGISTRY} cannot be used ({error}): it is kept in memory until levityd is started again")
+        log(f"levityd: {_REGISTRY} cannot be used ({error}): it is kept in memory until levityd is started again")
         return _complete(Registry(":memory:"))
 
 
 def quarantine_registry(error: RegistryCorruptError) -> None:
     """Move a damaged registry aside; the next `open_registry` makes it anew."""
     aside = set_aside(_REGISTRY)
-    say(f"levityd: {_REGISTRY} was damaged ({error}): moved to {aside}, made anew from {TASKS}/")
+    log(f"levityd: {_REGISTRY} was damaged ({error}): moved to {aside}, made anew from {TASKS}/")
 
 
 def _complete(registry: Registry) -> Registry:
@@ -45,7 +45,7 @@ def _complete(registry: Registry) -> Registry:
             # Counted: the exit record does not know of output that was removed later.
             logs_bytes = directory.stored_bytes(task_id) if row is not None and row.outcome is not None else 0
         except (RecordVersionError, OSError) as error:
-            say(f"levityd: task {task_id} cannot be read and is left alone: {error}")
+            log(f"levityd: task {task_id} cannot be read and is left alone: {error}")
             continue
         if row is None:
             directory.remove(task_id)  # Half made: no client was given this id.

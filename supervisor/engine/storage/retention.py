@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from supervisor.engine.loop import Loop, Timer
 from supervisor.engine.storage import task_directory as directory
 from supervisor.engine.storage.registry import Logs, Registry, RegistryUnusableError
-from supervisor.log import say
+from supervisor.log import log
 from supervisor.settings import Keeping
 
 __all__ = ["Disk", "Limits", "Retention", "must_go"]
@@ -138,7 +138,7 @@ class Retention:
         try:
             goes_on = must_go(self._registry.logs_bytes, self._freed, self._disk, self.limits) and self._remove_oldest()
         except RegistryUnusableError as error:
-            say(f"levityd: {error}: what tasks have written cannot be swept now")
+            log(f"levityd: {error}: what tasks have written cannot be swept now")
             return
         if goes_on:
             self._call_later(0.0, self._sweep)
@@ -158,7 +158,7 @@ class Retention:
         except OSError as error:
             # Read-only, say, or immutable. It must not keep all others from being removed for ever.
             then = "the next sweep tries it again after all others"
-            say(f"levityd: the output of task {oldest.id} cannot be removed: {error.strerror}; {then}")
+            log(f"levityd: the output of task {oldest.id} cannot be removed: {error.strerror}; {then}")
             self._registry.put_off_logs(oldest, self._time_ns())
             return False
         self._freed += freed
@@ -181,4 +181,4 @@ class Retention:
         """Tell the operator that output is gone."""
         tasks = f"{self._removed} task{'s' * (self._removed != 1)}"
         limits = f"--log-quota is {self.limits.quota} bytes, --min-free {self.limits.min_free}"
-        say(f"levityd: removed the output of {tasks} that ended first, {self._freed} bytes: {limits}")
+        log(f"levityd: removed the output of {tasks} that ended first, {self._freed} bytes: {limits}")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from supervisor.engine.loop import Loop
-from supervisor.log import say
+from supervisor.log import log
 from supervisor.spool.zygote_messages import PACKET_LIMIT, VERBS, Gone, fork_packet, parse_gone
 
 __all__ = ["ShimSpawner"]
@@ -116,7 +116,7 @@ class ShimSpawner:
             self._spawn()
         except OSError as error:
             # Out of processes, memory or descriptors: perhaps because of a task, so it may pass.
-            say(f"levityd: the zygote cannot be started now: {error.strerror}")
+            log(f"levityd: the zygote cannot be started now: {error.strerror}")
             self._loop.later(_LAST_RESTART_S, self._restart)
         else:
             self._on_restart()

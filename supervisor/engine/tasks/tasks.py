@@ -33,7 +33,7 @@ from supervisor.engine.tasks.phase import STEPS, WATCHING, Phase, Step, lost
 from supervisor.engine.tasks.shim_control import send_command
 from supervisor.engine.tasks.shim_watch import ShimWatch
 from supervisor.engine.tasks.start_errors import host_error, start_error
-from supervisor.log import say
+from supervisor.log import log
 from supervisor.spool.commands import SIGNAL
 from supervisor.spool.layout import NO_SPACE_BYTE
 from supervisor.spool.records import ExitRecord, JsonObject, RecordVersionError, ShimRecord, Spec
@@ -173,7 +173,7 @@ class Tasks:
             return
         except (OSError, RecordVersionError) as error:
             # Out of descriptors, say, or a newer levity wrote the directory. The task goes on all the same.
-            say(f"levityd: task {task.id} cannot be looked at now: {error}")
+            log(f"levityd: task {task.id} cannot be looked at now: {error}")
             self._loop.later(_LOOK_RETRY_S, lambda: self.look(task.id))
             return
         step = STEPS[task.phase][classify(seen)]

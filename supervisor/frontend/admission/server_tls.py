@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from levity.errors import HostError, ProtocolError
 from supervisor.frontend.engine_client import EngineClient
-from supervisor.log import say
+from supervisor.log import log
 from supervisor.settings import Tls
 from supervisor.spool.records import JsonObject
 
@@ -88,7 +88,7 @@ class ServerTls:
         with self._lock:
             was_broken, self._is_broken = self._is_broken, True
         if not was_broken:
-            say(f"levityd: the list of revoked certificates is no good ({error}): nobody can connect until it is")
+            log(f"levityd: the list of revoked certificates is no good ({error}): nobody can connect until it is")
 
 
 def _read_whole(fd: int) -> bytes:
