@@ -1,41 +1,13 @@
-"""Users, their roles, and the rights of each role. Runs in: arbiter, engine. Owns: nothing. Never: does I/O."""
+"""Users, and whether one may do something with a task. Runs in: arbiter, engine. Owns: nothing. Never: does I/O."""
 
 import re
 from dataclasses import dataclass
-from enum import StrEnum
 
-__all__ = ["Principal", "Right", "Role", "is_user_name", "local_user"]
+from supervisor.security.roles import TO_OTHERS_TASKS, TO_OWN_TASKS, Right, Role
+
+__all__ = ["Principal", "is_user_name", "local_user"]
 
 _USER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
-
-
-class Role(StrEnum):
-    """A viewer may see all tasks, a user may do everything with its own, an admin everything with all."""
-
-    VIEWER = "viewer"
-    USER = "user"
-    ADMIN = "admin"
-
-
-class Right(StrEnum):
-    """What an operation needs: to look at tasks, to start tasks, to act on existing ones."""
-
-    SEE = "see"
-    START = "start"
-    ACT = "act"
-
-
-# The rights of each role to its user's own tasks, and to the tasks of others.
-_OWN = {
-    Role.VIEWER: frozenset({Right.SEE}),
-    Role.USER: frozenset(Right),
-    Role.ADMIN: frozenset(Right),
-}
-_OTHERS = {
-    Role.VIEWER: frozenset({Right.SEE}),
-    Role.USER: frozenset[Right](),
-    Role.ADMIN: frozenset(Right),
-}
 
 
 @dataclass(frozen=True)
@@ -50,16 +22,16 @@ class Principal:
 
     def may(self, right: Right) -> bool:
         """Whether this user has that right to any task at all."""
-        return right in _OWN[self.role]
+        return right in TO_OWN_TASKS[self.role]
 
     def may_with(self, right: Right, owner: str) -> bool:
         """Whether this user has that right to a task of `owner`."""
-        return right in (_OWN if owner == self.user else _OTHERS)[self.role]
+        return right in (TO_OWN_TASKS if owner == self.user else TO_OTHERS_TASKS)[self.role]
 
     @property
     def sees_all(self) -> bool:
         """Whether no task is hidden from this user."""
-        return Right.SEE in _OTHERS[self.role]
+        return Right.SEE in TO_OTHERS_TASKS[self.role]
 
 
 def is_user_name(name: str) -> bool:

@@ -18,8 +18,9 @@ from levity.protocol.token_proof import KEY_BYTES, format_token, is_nonce_of, pa
 from supervisor.hostos.files import sync_path
 from supervisor.log import log
 from supervisor.security import private_files as private
-from supervisor.security.principal import Role, is_user_name, local_user
+from supervisor.security.principal import is_user_name, local_user
 from supervisor.security.private_files import NotPrivateError
+from supervisor.security.roles import Role
 
 __all__ = ["TOKENS_LIMIT", "Token", "TokenStore", "check_user_name", "own_name"]
 

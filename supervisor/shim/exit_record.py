@@ -5,6 +5,7 @@ import signal
 
 from levity.states import State
 from supervisor.shim.monitor import Monitor
+from supervisor.shim.reaper import reap_rest
 from supervisor.spool.files import insist, write_record
 from supervisor.spool.layout import EXIT, OUTPUT_MODE
 from supervisor.spool.records import ExitRecord
@@ -16,7 +17,7 @@ def exit_record(monitor: Monitor) -> ExitRecord:
     """Return how the task of a monitor ended that has returned, and reap all that is left of the task."""
     info, end, facts, writer = monitor.exit_info, monitor.termination, monitor.facts(), monitor.output.writer
     assert info is not None
-    _reap(monitor.leader)
+    reap_rest(monitor.leader)
     state, exit_code, name, reason = verdict(
         info.si_code, info.si_status, signalled=end.was_signalled, killed=end.killed_leader, grace_s=facts.grace_s
     )
@@ -62,15 +63,6 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"SIGRTMIN+{number - signal.SIGRTMIN}"
-
-
-def _reap(leader: int) -> None:
-    os.waitpid(leader, 0)
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        pass
 
 
 def sync_spool(monitor: Monitor, record: ExitRecord) -> None:

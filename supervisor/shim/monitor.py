@@ -10,13 +10,13 @@ from supervisor.hostos.descriptors import drain
 from supervisor.shim.control import ControlReader
 from supervisor.shim.hint import Hint
 from supervisor.shim.output_pump import OutputPump
+from supervisor.shim.reaper import has_living_children, reap_all_but
+from supervisor.shim.shim_record import load_shim_record, write_signalled
 from supervisor.shim.stdin_pump import StdinPump
 from supervisor.shim.termination import Action, Event, Termination
-from supervisor.shim.tree import has_living_children, kill_tree, reap_all_but, signal_group, signal_tree
+from supervisor.shim.tree import kill_tree, signal_group, signal_tree
 from supervisor.spool.commands import STDIN
-from supervisor.spool.files import insist, load_record, write_record
-from supervisor.spool.layout import SHIM
-from supervisor.spool.records import DEFAULT_GRACE_S, ShimRecord
+from supervisor.spool.records import ShimRecord
 
 __all__ = ["Monitor"]
 
@@ -98,8 +98,7 @@ class Monitor:
     def facts(self) -> ShimRecord:
         """Return what shim.json says. Read when needed, not kept: most tasks are never signalled, memory is dear."""
         if self._facts is None:
-            loaded = insist(self._directory_fd, lambda: load_record(self._directory_fd, SHIM))
-            self._facts = ShimRecord.from_json(loaded) or ShimRecord(os.getpid(), DEFAULT_GRACE_S, task_pid=self.leader)
+            self._facts = load_shim_record(self._directory_fd, self.leader)
         return self._facts
 
     def _timeout_ms(self) -> float | None:
@@ -163,7 +162,7 @@ class Monitor:
     def _tell(self) -> None:
         """Store the facts and have the engine look at them. A full disk must not hinder the task: try again later."""
         try:
-            write_record(self._directory_fd, SHIM, self.facts().to_json(), durable=False)
+            write_signalled(self._directory_fd, self.facts())
         except OSError:
             self._tell_at = self._clock() + _DISK_RETRY_S
             return

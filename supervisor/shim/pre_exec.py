@@ -7,18 +7,16 @@ to stays its own for as long as the task lives.
 import errno
 import os
 import signal
-import time
 from collections.abc import Callable
 
 from supervisor.hostos.files import sync_path
 from supervisor.hostos.kernel import request_parent_death_signal
 from supervisor.hostos.locks import lock_holder, open_lock, wait_for_lock
-from supervisor.hostos.procfs import start_ticks
 from supervisor.shim.command import Command, Surroundings
-from supervisor.spool.commands import COMMANDS_VERSION
-from supervisor.spool.files import load_record, write_record
-from supervisor.spool.layout import LOCK, SHIM, SPEC, START_BYTE, STARTED, TASKS, WATCH_BYTE
-from supervisor.spool.records import ShimRecord, Spec
+from supervisor.shim.shim_record import prepare_start
+from supervisor.spool.files import load_record
+from supervisor.spool.layout import LOCK, SPEC, START_BYTE, TASKS, WATCH_BYTE
+from supervisor.spool.records import Spec
 
 __all__ = ["STEPS", "MakePreExec", "PreExec"]
 
@@ -60,17 +58,7 @@ class PreExec:
             # The engine wrote one; nothing is made up for what is missing in it, above all not whom the task runs as.
             raise OSError(errno.EINVAL, "the spec is not whole")
         self.command = Command(spec, self._surroundings)
-        record = ShimRecord(
-            self._shim,
-            spec.options.grace_s,
-            log_cap=spec.options.log_cap,
-            start_ticks=start_ticks(self._shim),
-            boot_id=self._surroundings.boot_id,
-            commands=COMMANDS_VERSION,
-        )
-        write_record(self._directory_fd, SHIM, record.to_json(), durable=False)
-        record.task_pid, record.started_ns = os.getpid(), time.time_ns()
-        write_record(self._directory_fd, STARTED, record.to_json(), durable=False)
+        prepare_start(self._directory_fd, spec, self._shim, self._surroundings.boot_id)
 
     def sync(self) -> None:
         """Put the spec on the disk before the task runs: the engine tells the client the id next.

@@ -1,7 +1,7 @@
 """Signal a task's tree, and no other process. Runs in: shim. Owns: nothing.
 
-The leader is not reaped before its tree is gone, so no other process or group can get its pid. Every other process is
-signalled through a pidfd that is opened first and proven by the start time afterwards.
+The leader is not reaped before its tree is gone (supervisor/shim/reaper.py), so no other process or group can get its
+pid. Every other process is signalled through a pidfd that is opened first and proven by the start time afterwards.
 """
 
 import os
@@ -9,38 +9,11 @@ import signal
 
 from supervisor.hostos.procfs import children, descendants, start_ticks
 
-__all__ = ["has_living_children", "kill_tree", "reap_all_but", "signal_group", "signal_tree"]
+__all__ = ["kill_tree", "signal_group", "signal_tree"]
 
 
 # A fork bomb that forks faster than the shim sweeps must not keep it from its other work.
 _SWEEPS_LIMIT = 1000
-
-
-def has_living_children() -> bool:
-    """Whether any child, adopted ones included, is not a zombie. Without one a subreaper has no descendants.
-
-    waitid(2) without WEXITED does not look at zombies and fails with ECHILD when there is nothing else.
-    """
-    try:
-        os.waitid(os.P_ALL, 0, os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
-
-
-def reap_all_but(leader: int) -> os.waitid_result | None:
-    """Reap adopted children that are over; return how the leader ended, unreaped, once it has.
-
-    From then on nothing more is reaped here: waitid(2) shows the leader, the oldest child, first.
-    """
-    while True:
-        try:
-            info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return None
-        if info is None or info.si_pid == leader:
-            return info
-        os.waitpid(info.si_pid, 0)
 
 
 def signal_group(leader: int, numbers: tuple[int, ...]) -> None:

@@ -13,7 +13,7 @@ from levity import Client
 from levity.channel_binding import endpoint_binding
 from levity.protocol.token_proof import parse_token
 from levity.tls import certificate_binding
-from supervisor.security.principal import Role
+from supervisor.security.roles import Role
 from supervisor.security.tokens import TokenStore, own_name
 from tests.support.attack import Watch
 from tests.support.certificates import Authority, Certificate, make_ca

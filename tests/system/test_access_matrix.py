@@ -11,7 +11,7 @@ import pytest
 from levity.protocol.frames import UNAUTHENTICATED_FRAME_LIMIT, json_frame
 from levity.protocol.messages import request_frame
 from levity.protocol.token_proof import make_nonce
-from supervisor.security.principal import Role
+from supervisor.security.roles import Role
 from tests.support.attack import (
     INNER,
     OPERATIONS,

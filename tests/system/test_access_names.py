@@ -13,7 +13,7 @@ from levity.channel_binding import endpoint_binding
 from levity.errors import Forbidden
 from levity.protocol.messages import request_frame
 from levity.states import State
-from supervisor.security.principal import Role
+from supervisor.security.roles import Role
 from supervisor.security.tokens import TokenStore
 from tests.support.attack import check_refusal, connect, enter, read_all, read_one, request, secure
 from tests.support.crowd import WireUser

@@ -8,7 +8,7 @@ import pytest
 
 from levity.errors import Forbidden, UnknownMethod, UnknownTask
 from levity.protocol.messages import request_frame
-from supervisor.security.principal import Role
+from supervisor.security.roles import Role
 from tests.support.attack import (
     INNER,
     OPERATIONS,

@@ -13,7 +13,7 @@ import pytest
 
 from levity import Client
 from levity.protocol.messages import request_frame
-from supervisor.security.principal import Role
+from supervisor.security.roles import Role
 from tests.support.attack import INNER, connect, enter, read_one, secure
 from tests.support.crowd import Asker, LocalUser, WireUser, socket_place
 from tests.support.daemon import Daemon

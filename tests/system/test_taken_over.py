@@ -19,7 +19,8 @@ import pytest
 from levity.errors import Forbidden, UnknownTask
 from levity.protocol.token_proof import client_proof, make_nonce, parse_token
 from supervisor.engine.access.tickets import Ticket
-from supervisor.security.principal import Principal, Role
+from supervisor.security.principal import Principal
+from supervisor.security.roles import Role
 from supervisor.settings import Known
 from tests.support.daemon import Daemon
 from tests.support.impostor import Impostor, taken_over, weak_command

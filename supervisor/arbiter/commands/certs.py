@@ -12,7 +12,7 @@ from supervisor.arbiter.certificates.ca_directory import DIRECTORY, CaDirectory,
 from supervisor.arbiter.certificates.self_signed import host_name
 from supervisor.arbiter.commands.subcommand import Action, add_role
 from supervisor.log import log
-from supervisor.security.principal import Role
+from supervisor.security.roles import Role
 from supervisor.security.tokens import TokenStore, check_user_name, own_name
 
 __all__ = ["ABOUT", "ACTIONS"]

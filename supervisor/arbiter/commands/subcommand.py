@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from supervisor.security.principal import Role
+from supervisor.security.roles import Role
 
 __all__ = ["Action", "add_role", "print_line"]
 

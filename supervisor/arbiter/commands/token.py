@@ -7,7 +7,7 @@ import time
 from levity.errors import LevityError
 from supervisor.arbiter.commands.subcommand import Action, add_role, print_line
 from supervisor.log import log
-from supervisor.security.principal import Role
+from supervisor.security.roles import Role
 from supervisor.security.tokens import TokenStore, check_user_name, own_name
 
 __all__ = ["ABOUT", "ACTIONS"]

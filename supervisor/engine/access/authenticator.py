@@ -18,7 +18,8 @@ from supervisor.engine.access.accounts import user_name
 from supervisor.engine.access.tickets import STALE, Client, Ticket, open_ticket, sign_ticket
 from supervisor.hostos.peers import has_left, is_accepted, peer_credentials
 from supervisor.log import log
-from supervisor.security.principal import Principal, Role, is_user_name
+from supervisor.security.principal import Principal, is_user_name
+from supervisor.security.roles import Role
 from supervisor.security.tokens import Token, TokenStore
 from supervisor.settings import Access, Known
 from supervisor.spool.records import JsonObject

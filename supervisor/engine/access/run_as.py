@@ -8,7 +8,8 @@ import os
 
 from levity.errors import Forbidden, InvalidRequest
 from supervisor.engine.access.accounts import of_peer, resolve
-from supervisor.security.principal import Principal, Role
+from supervisor.security.principal import Principal
+from supervisor.security.roles import Role
 from supervisor.spool.records import RunAs
 
 __all__ = ["run_as"]

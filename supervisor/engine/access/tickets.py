@@ -15,7 +15,8 @@ from levity.errors import AuthenticationError
 from levity.protocol.token_proof import is_same
 from supervisor.log import log
 from supervisor.security import private_files as private
-from supervisor.security.principal import Principal, Role
+from supervisor.security.principal import Principal
+from supervisor.security.roles import Role
 from supervisor.settings import TICKET_KEY, Known
 
 __all__ = ["STALE", "Client", "Ticket", "open_ticket", "sign_ticket", "ticket_key"]

@@ -10,7 +10,7 @@ from supervisor.engine.storage.registry import Registry
 from supervisor.engine.storage.retention import Limits
 from supervisor.engine.tasks.tasks import Tasks
 from supervisor.engine.tasks.waits import Wait
-from supervisor.security.principal import Right
+from supervisor.security.roles import Right
 from supervisor.spool.records import JsonObject
 
 __all__ = ["Context"]

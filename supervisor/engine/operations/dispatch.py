@@ -34,7 +34,8 @@ from supervisor.engine.operations.wait import wait
 from supervisor.engine.storage.registry import RegistryCorruptError, RegistryUnusableError
 from supervisor.engine.tasks.live_task import Answer
 from supervisor.log import log
-from supervisor.security.principal import Principal, Right
+from supervisor.security.principal import Principal
+from supervisor.security.roles import Right
 from supervisor.spool.records import JsonObject
 
 __all__ = ["Operations"]

@@ -23,7 +23,7 @@ from supervisor.engine.access.tickets import Client
 from supervisor.engine.operations.request import EngineRequest
 from supervisor.engine.storage.lending import lend
 from supervisor.log import log
-from supervisor.security.principal import Right
+from supervisor.security.roles import Right
 from supervisor.spool.records import JsonObject
 
 __all__ = ["FrontendOperations", "Lookup"]

@@ -7,7 +7,7 @@ from levity.version import __version__
 from supervisor.engine.access.tickets import Client
 from supervisor.engine.operations.context import Context
 from supervisor.engine.tasks.live_task import Answer
-from supervisor.security.principal import Role
+from supervisor.security.roles import Role
 from supervisor.spool.records import JsonObject
 
 __all__ = ["info"]

@@ -12,7 +12,8 @@ from supervisor.engine.storage.registry import Registry, Row
 from supervisor.engine.tasks.live_task import LiveTask
 from supervisor.engine.tasks.phase import Phase, ended
 from supervisor.engine.tasks.record import make_brief, make_record
-from supervisor.security.principal import Principal, Right
+from supervisor.security.principal import Principal
+from supervisor.security.roles import Right
 from supervisor.spool.records import JsonObject, Spec
 
 __all__ = ["Lookup", "record_of"]

@@ -3,7 +3,7 @@
 from supervisor.engine.access.tickets import Client
 from supervisor.engine.operations.context import Context
 from supervisor.engine.tasks.live_task import Answer
-from supervisor.security.principal import Right
+from supervisor.security.roles import Right
 from supervisor.spool.records import JsonObject
 
 __all__ = ["query"]

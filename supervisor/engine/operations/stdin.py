@@ -8,7 +8,7 @@ from supervisor.engine.storage.stdin_spool import parse_input, store_input
 from supervisor.engine.tasks.live_task import Answer
 from supervisor.engine.tasks.shim_control import send_command
 from supervisor.engine.tasks.start_errors import host_error
-from supervisor.security.principal import Right
+from supervisor.security.roles import Right
 from supervisor.spool.commands import STDIN
 from supervisor.spool.records import JsonObject
 

@@ -6,7 +6,7 @@ from supervisor.engine.operations.context import Context
 from supervisor.engine.operations.params import wait_of
 from supervisor.engine.tasks.live_task import Answer
 from supervisor.engine.tasks.waits import Wait
-from supervisor.security.principal import Right
+from supervisor.security.roles import Right
 from supervisor.spool.records import JsonObject
 
 __all__ = ["wait"]

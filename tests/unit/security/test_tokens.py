@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from levity.errors import Conflict, InvalidRequest, LevityError
 from levity.protocol.token_proof import format_token, make_nonce
 from supervisor.security import private_files as private
-from supervisor.security.principal import Role, local_user
+from supervisor.security.principal import local_user
 from supervisor.security.private_files import NotPrivateError
+from supervisor.security.roles import Role
 from supervisor.security.tokens import TOKENS_LIMIT, TokenStore, own_name
 from tests.support.paths import ROOT
 

@@ -17,7 +17,8 @@ from supervisor.arbiter.access import TlsFiles, access_for
 from supervisor.arbiter.commands.dispatch import run_command
 from supervisor.engine.operations import dispatch
 from supervisor.frontend.admission import limits
-from supervisor.security.principal import Principal, Right, Role
+from supervisor.security.principal import Principal
+from supervisor.security.roles import Right, Role
 from supervisor.settings import Keeping, Known
 from tests.support.attack import OPERATIONS
 from tests.support.certificates import make_ca
@@ -115,7 +116,7 @@ def test_readme_and_help_tell_every_exit_code_of_levityd() -> None:
     assert {int(one.split()[0]) for one in told[1].split("; ")} == levityd_codes()
 
 
-# Roles and rights: supervisor/security/principal.py
+# Roles and rights: supervisor/security/roles.py
 
 
 def own_rights(role: Role) -> set[Right]:

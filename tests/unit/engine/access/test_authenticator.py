@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from levity.errors import AuthenticationError, InvalidRequest, Unavailable
 from levity.protocol.token_proof import client_proof, is_nonce_of, make_nonce, server_proof
 from supervisor.engine.access.authenticator import Authenticator
-from supervisor.security.principal import Principal, Role
+from supervisor.security.principal import Principal
+from supervisor.security.roles import Role
 from supervisor.security.tokens import Token, TokenStore
 from supervisor.settings import Access, Known
 

@@ -6,7 +6,8 @@ import pytest
 
 from levity.errors import Forbidden, InvalidRequest
 from supervisor.engine.access import run_as as identity
-from supervisor.security.principal import Principal, Role
+from supervisor.security.principal import Principal
+from supervisor.security.roles import Role
 from supervisor.spool.records import RunAs
 
 ROOT, ALICE, TOOR = "root", "alice", "toor"

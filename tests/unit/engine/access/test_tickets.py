@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from levity.errors import AuthenticationError
 from supervisor.engine.access.tickets import STALE, Ticket, open_ticket, sign_ticket, ticket_key
 from supervisor.security import private_files as private
-from supervisor.security.principal import Principal, Role
+from supervisor.security.principal import Principal
+from supervisor.security.roles import Role
 from supervisor.settings import Known
 
 KEY = bytes(range(32))
