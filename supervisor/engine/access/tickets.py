@@ -10,6 +10,7 @@ import json
 import os
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
+from functools import lru_cache
 
 from levity.errors import AuthenticationError
 from levity.protocol.token_proof import is_same
@@ -25,6 +26,10 @@ STALE = "what let this client in does not hold any more: connect again"
 
 _VERSION = 2
 _KEY_BYTES = 32
+
+
+# A ticket of a user in thousands of groups is not kept: it may be large.
+_SMALL = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +119,10 @@ def sign_ticket(key: bytes, ticket: Ticket) -> str:
 
 def open_ticket(key: bytes, text: str) -> Ticket:
     """Return the ticket in a text that was signed with `key`; AuthenticationError for any other text."""
+    return _open_again(key, text) if len(text) <= _SMALL else _open(key, text)
+
+
+def _open(key: bytes, text: str) -> Ticket:
     body, _dot, signature = text.partition(".")
     if not is_same(_signature(key, body).encode(), signature.encode("ascii", "replace")):
         raise AuthenticationError("the client is not known")
@@ -122,6 +131,10 @@ def open_ticket(key: bytes, text: str) -> Ticket:
     except ValueError:
         raise AuthenticationError(STALE) from None
     return Ticket.from_json(data)
+
+
+# A client shows its ticket with each request. What opened once opens again; a text that does not open is not kept.
+_open_again = lru_cache(maxsize=1024)(_open)
 
 
 def _signature(key: bytes, body: str) -> str:

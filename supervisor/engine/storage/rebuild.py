@@ -53,7 +53,7 @@ def _complete(registry: Registry) -> Registry:
             rows.append((row, logs_bytes))
     # Lists follow the order in which rows are made.
     for count, (row, logs_bytes) in enumerate(sorted(rows, key=lambda pair: pair[0].spec.accepted_ns or 0), 1):
-        registry.put(row, logs_bytes)
+        registry.put(row, logs_bytes, is_new=True)
         if count % _ROWS_A_COMMIT == 0:
             registry.commit()
     registry.commit()

@@ -62,6 +62,22 @@ _IDS = "SELECT id FROM known_tasks WHERE id >= :first AND id < :end ORDER BY id 
 _OWNERS_IDS = "SELECT id FROM known_tasks WHERE owner = :owner AND id >= :first AND id < :end ORDER BY id LIMIT :limit"
 
 
+# The rows of so many changed tasks stay at hand until the commit. While a disk is full they must not fill the memory.
+_RECENT_LIMIT = 1024
+
+
+class _Recent:
+    """A task that was changed since the last commit: its number, its row, how that is written, its stored output."""
+
+    __slots__ = ("number", "row", "spec_json", "stored_bytes")
+
+    def __init__(self, number: int, row: Row, spec_json: str, stored_bytes: int) -> None:
+        self.number = number
+        self.row = row
+        self.spec_json = spec_json
+        self.stored_bytes = stored_bytes
+
+
 class Registry:
     """The open registry. `logs_bytes` is how much of the output of tasks that are over is stored, all together.
 
@@ -74,6 +90,8 @@ class Registry:
         # All tasks with stored output ended at or after this. On a full disk the file keeps the rows of output that is
         # removed; without this bound, each search for the oldest would pass over all of them again.
         self._oldest_end_ns = 0
+        # A short task is accepted, ends and is asked for within one commit: its row is not read out of JSON for that.
+        self._recent: dict[str, _Recent] = {}
         with ExitStack() as undo:
             self._db = open_file(path)
             undo.callback(self._db.close)
@@ -96,23 +114,35 @@ class Registry:
 
     # Changes
 
-    def put(self, row: Row, logs_bytes: int | None = None) -> None:
+    def put(self, row: Row, logs_bytes: int | None = None, *, is_new: bool = False) -> None:
         """Remember a task; or how it ended, and that its output is stored.
 
-        `logs_bytes` is how much output was counted; without it, the exit record says so.
+        `logs_bytes` is how much output was counted; without it, the exit record says so. `is_new`: the caller knows
+        that there is no task of this id.
         """
-        number, bytes_before = self._number_and_bytes(row.id)
+        recent = self._recent.get(row.id)
+        if recent is not None:
+            number, bytes_before = recent.number, recent.stored_bytes
+        elif is_new:
+            number, bytes_before = self._new_number(), 0
+        else:
+            number, bytes_before = self._number_and_bytes(row.id)
+        columns = pack_row(row, None if recent is None else recent.spec_json)
         with translated():
-            change_task(self._db, number, pack_row(row))
+            change_task(self._db, number, columns)
         self.has_unstored = True
+        logs = None
         if row.outcome is not None:
             logs = logs_of(row.id, row.outcome)
             if logs_bytes is not None:
                 logs = Logs(row.id, logs_bytes, logs.ended_ns)
             self._change_logs(logs, bytes_before)
+        if recent is not None or len(self._recent) < _RECENT_LIMIT:
+            self._recent[row.id] = _Recent(number, row, columns[2], bytes_before if logs is None else logs.stored)
 
     def remove(self, task_id: str) -> None:
         """Forget a task, of which there is no output."""
+        self._recent.pop(task_id, None)
         number, _bytes = self._number_and_bytes(task_id)
         with translated():
             remove_task(self._db, number, task_id)
@@ -124,9 +154,11 @@ class Registry:
         # A file that cannot be read now may have the task under another number: it keeps that number there.
         with suppress(RegistryUnusableError), translated():
             number, stored = self._db.execute(_NUMBER_AND_BYTES, {"id": task_id}).fetchone()
-        if number is None:
-            number = self._last_number = self._last_number + 1
-        return number, stored or 0
+        return self._new_number() if number is None else number, stored or 0
+
+    def _new_number(self) -> int:
+        self._last_number += 1
+        return self._last_number
 
     def drop_logs(self, logs: Logs) -> None:
         """Note that a task's output is removed."""
@@ -137,6 +169,7 @@ class Registry:
         self._change_logs(Logs(logs.id, logs.stored, time_ns), logs.stored)
 
     def _change_logs(self, logs: Logs, bytes_before: int) -> None:
+        self._recent.pop(logs.id, None)  # It says how much is stored.
         with translated():
             change_logs(self._db, logs)
         self.has_unstored = True
@@ -159,6 +192,7 @@ class Registry:
             self._roll_back()
             return False
         self.has_unstored = False
+        self._recent.clear()
         return True
 
     def _roll_back(self) -> None:
@@ -179,6 +213,8 @@ class Registry:
 
     def get(self, task_id: str) -> Row | None:
         """Return a task by its whole id."""
+        if (recent := self._recent.get(task_id)) is not None:
+            return recent.row
         rows = self._select(_BY_ID, (task_id,))
         return rows[0] if rows else None
 
@@ -187,6 +223,9 @@ class Registry:
 
         With an `owner`, only those of that one's tasks.
         """
+        recent = self._recent.get(prefix)
+        if recent is not None and owner in {None, recent.row.owner}:
+            return [prefix]
         # "g" sorts behind every character of an id.
         values: dict[str, str | int] = {"first": prefix, "end": prefix + "g", "limit": limit}
         if owner is not None:

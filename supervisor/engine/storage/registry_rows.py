@@ -56,9 +56,9 @@ def owner_key(owner: str) -> str:
     return json.dumps(owner)[1:-1]
 
 
-def pack_row(row: Row) -> StoredRow:
-    """Return the columns of a row."""
-    over, spec = int(row.outcome is not None), json.dumps(row.spec.to_json())
+def pack_row(row: Row, spec_json: str | None = None) -> StoredRow:
+    """Return the columns of a row; `spec_json` is how its spec was written before, if that is known."""
+    over, spec = int(row.outcome is not None), spec_json or json.dumps(row.spec.to_json())
     outcome = None if row.outcome is None else json.dumps(row.outcome.to_json())
     return row.id, over, spec, outcome, _crc(row.id, over, spec, outcome), owner_key(row.owner)
 

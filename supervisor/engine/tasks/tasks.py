@@ -98,7 +98,7 @@ class Tasks:
             answer(host_error(error.errno or 0, "the task cannot be stored"))
             return
         self.live[spec.id] = LiveTask(spec, Spawning([answer], [], tries=1, outstanding=1))
-        self._registry.put(Row(spec.id, spec, None))
+        self._registry.put(Row(spec.id, spec, None), is_new=True)
         self._ask(spec.id)
         self._on_stored(False)
 
