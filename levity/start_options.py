@@ -1,7 +1,8 @@
 """The options of a task: all that `start` can say about one. Runs in: client, engine, shim. Owns: nothing.
 
 Never: does I/O. StartOptions is the only list of them. Each field knows how an option is written to the wire (client),
-what of the wire is taken (engine), and what it was in specs of older versions.
+what of the wire is taken (engine), and what it was in specs of older versions. Its option on the command line is in
+levity/cli/start.py.
 """
 
 import os

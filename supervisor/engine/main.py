@@ -20,8 +20,8 @@ from supervisor.engine.operations.request import EngineRequest
 from supervisor.engine.storage.rebuild import live_specs, open_registry, quarantine_registry
 from supervisor.engine.storage.registry import NewerRegistryError, Registry, RegistryCorruptError
 from supervisor.engine.storage.retention import Disk, Limits, Retention
+from supervisor.engine.tasks.lifecycle import Tasks
 from supervisor.engine.tasks.spawner import ShimSpawner
-from supervisor.engine.tasks.tasks import Tasks
 from supervisor.ipc.child import be_child, take_lock
 from supervisor.ipc.control_channel import ControlChannel, Message
 from supervisor.log import log

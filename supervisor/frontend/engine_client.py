@@ -1,7 +1,8 @@
 """The front-end's end of the pipe to the engine. Runs in: front-end, all threads. Owns: the pipe and what waits for it.
 
 Requests in flight are kept until they are answered. When the engine dies, they wait for the next one and are sent
-again: every request is idempotent, so that is safe, and no client notices.
+again: every request is idempotent, so that is safe, and no client notices. How the next engine goes on with a start
+that was accepted and not answered is in supervisor/engine/tasks/lifecycle.py.
 
 A whole envelope that is not understood is ignored, with a line in the log. A stream that cannot be read any more ends
 the front-end: only a new front-end is given a new pipe.
@@ -84,7 +85,7 @@ class EngineClient:
         """
         number = next(self._numbers)
         frame = envelope_frame(Envelope("pass", number, message, ticket=ticket))
-        answer = self._exchange_one(number, _Call(lambda: frame, is_clients=True), timeout_s, _wait)[0]
+        answer = self._exchange(number, _Call(lambda: frame, is_clients=True), timeout_s, _wait)[0]
         assert isinstance(answer, bytes)
         return answer
 
@@ -136,11 +137,11 @@ class EngineClient:
 
         frame = make_frame()
         call = _Call(make_frame if callable(params) else lambda: frame, enclosed)
-        result, fd = self._exchange_one(number, call, timeout_s, wait)
+        result, fd = self._exchange(number, call, timeout_s, wait)
         assert isinstance(result, dict)
         return result, fd
 
-    def _exchange_one(self, number: int, call: _Call, timeout_s: float, wait: Wait) -> tuple[Answer, int]:
+    def _exchange(self, number: int, call: _Call, timeout_s: float, wait: Wait) -> tuple[Answer, int]:
         """Send a request and return its answer and descriptor; a refusal is raised."""
         is_answered = False
         try:
@@ -186,13 +187,13 @@ class EngineClient:
             ready = dict(poller.poll())
             if self._wake_read in ready:
                 drain(self._wake_read)
-            if pipe_fd in ready and not self._exchange(decoder):
+            if pipe_fd in ready and not self._move_bytes(decoder):
                 self._disconnect()
             if self._arrivals:
                 decoder = envelope_decoder()
                 self._take_over(self._arrivals.popleft())
 
-    def _exchange(self, decoder: FrameDecoder) -> bool:
+    def _move_bytes(self, decoder: FrameDecoder) -> bool:
         """Read and write what is possible; False when the engine is gone."""
         assert self._pipe is not None
         try:

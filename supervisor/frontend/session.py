@@ -1,7 +1,8 @@
 """One client's connection. Runs in: front-end, a thread each. Owns: the client's socket.
 
-No request is acted on before the client is known, and then only whole frames are. The first bytes of any other protocol
-are a length over the limit, so a stray HTTP or TLS client is dropped at its first four bytes.
+No request is acted on before the client is known, and then only whole frames are. The first bytes of any other
+protocol are a length over the limit, so a stray HTTP or TLS client is dropped at its first four bytes. The engine has
+a table of operations of its own (supervisor/engine/operations/dispatch.py).
 """
 
 import socket

@@ -1,6 +1,7 @@
 """Roles, and the rights of each. Runs in: arbiter, engine. Owns: nothing. Never: does I/O.
 
-Each operation names the right that it needs (supervisor/engine/operations/dispatch.py).
+Each operation names the right that it needs, and the engine checks it (supervisor/engine/operations/dispatch.py); for
+whose task, it asks supervisor/security/principal.py.
 """
 
 from enum import StrEnum

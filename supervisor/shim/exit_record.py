@@ -14,7 +14,7 @@ __all__ = ["exit_record", "signal_name", "store", "sync_spool", "verdict"]
 
 
 def exit_record(monitor: Monitor) -> ExitRecord:
-    """Return how the task of a monitor ended that has returned, and reap all that is left of the task."""
+    """Return how the task ended, once its monitor has returned, and reap all that is left of the task."""
     info, end, facts, writer = monitor.exit_info, monitor.termination, monitor.facts(), monitor.output.writer
     assert info is not None
     reap_rest(monitor.leader)

@@ -1,7 +1,8 @@
-"""The user that a task runs as. Runs in: the task's own process, before execve(2). Owns: nothing.
+"""Become the user that a task runs as. Runs in: the task's own process, before execve(2). Owns: nothing.
 
-The engine has looked up everything and written it into the spec. Here no account is looked up, and a missing value is
-an error: a task that shall run as another user never runs as levityd's instead.
+The engine has decided and looked up everything (supervisor/engine/access/run_as.py), and written it into the spec.
+Here no account is looked up, and a missing value is an error: a task that shall run as another user never runs as
+levityd's instead.
 """
 
 import os

@@ -34,7 +34,7 @@ def prepare_start(directory_fd: int, spec: Spec, shim: int, boot_id: str) -> Non
 
 
 def load_shim_record(directory_fd: int, leader: int) -> ShimRecord:
-    """Read the record of a task whose leader is this process; wait for a disk that cannot be read now."""
+    """Return the record of the task whose leader has this pid; wait for a disk that cannot be read now."""
     loaded = insist(directory_fd, lambda: load_record(directory_fd, SHIM))
     return ShimRecord.from_json(loaded) or ShimRecord(os.getpid(), DEFAULT_GRACE_S, task_pid=leader)
 

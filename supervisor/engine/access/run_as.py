@@ -1,7 +1,8 @@
-"""As which user of the host a task runs. Runs in: engine. Owns: nothing.
+"""Decide as which user of the host a task runs. Runs in: engine. Owns: nothing.
 
 Where levityd is not root, every task runs as levityd's own user. Where it is root, a task runs as the user who starts
-it; only an administrator's task may run as root, or as another user.
+it; only an administrator's task may run as root, or as another user. The task's process becomes that user in
+supervisor/shim/run_as.py.
 """
 
 import os

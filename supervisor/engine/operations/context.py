@@ -8,7 +8,7 @@ from supervisor.engine.operations.lookup import Lookup
 from supervisor.engine.operations.params import prefix_of
 from supervisor.engine.storage.registry import Registry
 from supervisor.engine.storage.retention import Limits
-from supervisor.engine.tasks.tasks import Tasks
+from supervisor.engine.tasks.lifecycle import Tasks
 from supervisor.engine.tasks.waits import Wait
 from supervisor.security.roles import Right
 from supervisor.spool.records import JsonObject

@@ -2,6 +2,9 @@
 
 The client's ticket and its rights are checked first, in one place. Refusals, changes and reads of output are audited
 before they take effect.
+
+An operation has the same name on each floor: a module in levity/cli, a method of levity/client.py, a row of the
+front-end's table in supervisor/frontend/session.py, and a module here (docs/architecture.md, "Adding an operation").
 """
 
 from collections.abc import Callable

@@ -1,7 +1,8 @@
 """The registry: an index over the tasks' directories. Runs in: engine. Owns: the only SQLite connection there is.
 
-The directories are the truth. Changes are kept in memory and stored together; a commit that fails is tried again. A
-file that is damaged is moved aside and made anew from the directories.
+The directories are the truth: a task's shim writes its state there (supervisor/shim/shim_record.py, exit_record.py),
+and the engine only where the shim is gone. Changes are kept in memory and stored together; a commit that fails is
+tried again. A file that is damaged is moved aside and made anew from the directories.
 """
 
 from contextlib import ExitStack, suppress
@@ -165,7 +166,7 @@ class Registry:
         self._change_logs(Logs(logs.id, 0, logs.ended_ns), logs.stored)
 
     def put_off_logs(self, logs: Logs, time_ns: int) -> None:
-        """Have a task's output taken for that of one that ended at `time_ns`: it is not the oldest any more."""
+        """Count a task's output as if the task had ended at `time_ns`, so that it is no longer the oldest."""
         self._change_logs(Logs(logs.id, logs.stored, time_ns), logs.stored)
 
     def _change_logs(self, logs: Logs, bytes_before: int) -> None:

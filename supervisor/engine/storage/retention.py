@@ -151,7 +151,7 @@ class Retention:
     def _remove_oldest(self) -> bool:
         """Remove a bit of the output of the task that ended first; False when there is none, or it cannot be done."""
         oldest = self._registry.oldest_logs()
-        if oldest is None or self._is_young(oldest):
+        if oldest is None or self._must_wait(oldest):
             return False
         try:
             freed, is_all = directory.remove_output(oldest.id, _TURN_BYTES)
@@ -167,8 +167,8 @@ class Retention:
             self._removed += 1
         return True
 
-    def _is_young(self, logs: Logs) -> bool:
-        """Whether a task ended so lately that a client may be reading its output; if so, check again later."""
+    def _must_wait(self, logs: Logs) -> bool:
+        """Check again later, and return True, if a task ended so lately that a client may be reading its output."""
         age_s = (self._time_ns() - logs.ended_ns) / 1e9
         left_s = self.limits.min_age_s - age_s
         # Where the clock was set back, the end lies in the future: such output would stay for as long as the step was.

@@ -15,9 +15,9 @@ from levity.states import State, may_move
 from supervisor.engine.loop import Loop, Timer
 from supervisor.engine.storage.observation import Finding, Observation
 from supervisor.engine.storage.registry import Registry, Row
+from supervisor.engine.tasks.lifecycle import Tasks
 from supervisor.engine.tasks.live_task import Adopted, LiveTask, Running, Spawning, Starting
 from supervisor.engine.tasks.phase import MOVES, STEPS, Phase, Step, ended, lost
-from supervisor.engine.tasks.tasks import Tasks
 from supervisor.spool.layout import NO_SPACE_BYTE
 from supervisor.spool.start_failure import EXEC, StartFailure
 from supervisor.spool.zygote_messages import Gone
@@ -114,7 +114,7 @@ class FakeRegistry:
     def __init__(self) -> None:
         self.rows: dict[str, Row | None] = {}
 
-    def put(self, row: Row) -> None:
+    def put(self, row: Row, *, is_new: bool = False) -> None:  # noqa: ARG002 - the registry's own signature
         self.rows[row.id] = row
 
     def remove(self, task_id: str) -> None:

@@ -1,7 +1,7 @@
 """Every live task's way from "accepted" to "over". Runs in: engine. Owns: the live tasks.
 
-There is one question, `reconcile`: what does the task's directory say now? It is asked after a hint from a shim, when a
-shim is gone, and for every live task when the engine starts. A start only asks the zygote for a shim and reconciles.
+There is one question, `_reconcile`: what does the task's directory say now? It is asked after a hint from a shim, when
+a shim is gone, and for every live task when the engine starts. A start only asks the zygote for a shim and reconciles.
 """
 
 import errno
