@@ -21,12 +21,14 @@ def title(process: psutil.Process) -> str:
 
 def marked(mark: str) -> Iterator[psutil.Process]:
     """Yield every living process that was started with this mark."""
+    entry = f"{MARK}={mark}".encode()
     for pid in psutil.pids():  # Not process_iter: its cache is not meant for the two threads of the race tests.
         try:
-            process = psutil.Process(pid)
-            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == mark:
-                yield process
-        except psutil.Error:
+            # A zombie has no environment. psutil's own look at each process takes five times as long.
+            with open(f"/proc/{pid}/environ", "rb") as environment:
+                if entry in environment.read().split(b"\0"):
+                    yield psutil.Process(pid)
+        except (OSError, psutil.Error):
             continue
 
 

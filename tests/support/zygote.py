@@ -85,13 +85,13 @@ class Zygote:
 
     def _shims(self) -> list[psutil.Process]:
         found = []
-        for process in psutil.process_iter():
+        for pid in psutil.pids():
             try:
-                if title(process).startswith("levityd: ") and process.cwd() == str(self.directory):
-                    found.append(process)
-            except psutil.Error:
+                if os.readlink(f"/proc/{pid}/cwd") == str(self.directory):
+                    found.append(psutil.Process(pid))
+            except (OSError, psutil.Error):
                 continue
-        return found
+        return [process for process in found if title(process).startswith("levityd: ")]
 
     # Asking
 
