@@ -19,9 +19,18 @@ def zygote(tmp_path: Path) -> Iterator[Zygote]:
     assert one.crash_log() == ""
 
 
+@pytest.fixture(scope="module")
+def shared_zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
+    """A zygote for the tests of a module that do it no harm; no shim may have crashed."""
+    one = Zygote(tmp_path_factory.mktemp("zygote"))
+    yield one
+    one.close()
+    assert one.crash_log() == ""
+
+
 @pytest.fixture
 def hasty_zygote(tmp_path: Path) -> Iterator[Zygote]:
-    """One whose shims wait only two seconds for a pipe that a stranger holds."""
+    """A zygote whose shims wait two seconds for a pipe that a process outside the task's tree holds open."""
     one = Zygote(tmp_path, drain_s=2.0)
     yield one
     one.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.support.paths import ROOT
 
-__all__ = ["MODULES", "circle", "name_of", "parsed", "run_time_imports", "typing_imports"]
+__all__ = ["MODULES", "circle", "name_of", "nodes_of", "parsed", "run_time_imports", "typing_imports"]
 
 
 def _dotted(path: Path) -> str:
@@ -31,14 +31,25 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_bytes(), str(path))
 
 
-def run_time_imports(module: str) -> set[str]:
+@cache
+def nodes_of(path: Path) -> list[ast.AST]:
+    """Return every node of a file's syntax tree."""
+    return list(ast.walk(parsed(path)))
+
+
+def run_time_imports(module: str) -> frozenset[str]:
     """Return the modules of ours that `module` imports when it runs, at its top or inside a function."""
-    return set(_imported(module, _nodes(parsed(MODULES[module]), typing=False)))
+    return _imports(module, MODULES[module], typing=False)
 
 
-def typing_imports(module: str) -> set[str]:
+def typing_imports(module: str) -> frozenset[str]:
     """Return the modules of ours that `module` imports for the type checker only."""
-    return set(_imported(module, _nodes(parsed(MODULES[module]), typing=True))) - run_time_imports(module)
+    return _imports(module, MODULES[module], typing=True) - run_time_imports(module)
+
+
+@cache
+def _imports(module: str, path: Path, *, typing: bool) -> frozenset[str]:
+    return frozenset(_imported(module, _nodes(parsed(path), typing=typing)))
 
 
 def _nodes(node: ast.AST, *, typing: bool, inside: bool = False) -> Iterator[ast.AST]:

@@ -33,6 +33,7 @@ from tests.support.documents import (
     tree_of_files,
 )
 from tests.support.paths import ROOT
+from tests.support.source import nodes_of, parsed
 
 README, ARCHITECTURE = page("README.md"), page("docs/architecture.md")
 PROTOCOL, SECURITY = page("docs/protocol.md"), page("docs/security.md")
@@ -291,9 +292,8 @@ def literals() -> set[str]:
     """Return every text in the code that is no docstring."""
     found = set[str]()
     for path in source_files("supervisor"):
-        tree = ast.parse(path.read_bytes())
-        docs = {ast.get_docstring(node, clean=False) for node in ast.walk(tree) if isinstance(node, ast.Module)}
-        texts = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
+        docs = {ast.get_docstring(parsed(path), clean=False)}
+        texts = (node.value for node in nodes_of(path) if isinstance(node, ast.Constant))
         found |= {text for text in texts if isinstance(text, str) and "\n" not in text and text not in docs}
     return found
 

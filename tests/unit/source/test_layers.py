@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.paths import ROOT
-from tests.support.source import MODULES, circle, parsed, run_time_imports, typing_imports
+from tests.support.source import MODULES, circle, nodes_of, run_time_imports, typing_imports
 
 # The rooms from the ground up, and on which others each stands: it may import those, and what they stand on in turn. A
 # module is in the room with the longest name that its own begins with: "levity" has errors, addresses, sizes and so on.
@@ -84,7 +84,7 @@ def roots(path: Path) -> set[str]:
 
 
 def _imported_names(path: Path) -> Iterator[str]:
-    for node in ast.walk(parsed(path)):
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.paths import ROOT
-from tests.support.source import MODULES, name_of, parsed
+from tests.support.source import MODULES, name_of, nodes_of, parsed
 
 MODULE_LINES_LIMIT = 400
 FUNCTION_LINES_LIMIT = 60
@@ -19,8 +19,9 @@ every_file = pytest.mark.parametrize("path", MODULES.values(), ids=name_of)
 
 def everywhere(path: Path) -> Iterator[tuple[str, ast.AST]]:
     """Yield every node of a file with its place."""
-    for node in ast.walk(parsed(path)):
-        yield f"{name_of(path)}:{getattr(node, 'lineno', 0)}", node
+    name = name_of(path)
+    for node in nodes_of(path):
+        yield f"{name}:{getattr(node, 'lineno', 0)}", node
 
 
 def imports(path: Path) -> set[str]:

@@ -15,6 +15,7 @@ from levity.states import State, may_move
 from supervisor.engine.loop import Loop, Timer
 from supervisor.engine.storage.observation import Finding, Observation
 from supervisor.engine.storage.registry import Registry, Row
+from supervisor.engine.tasks import dead_shims
 from supervisor.engine.tasks.lifecycle import Tasks
 from supervisor.engine.tasks.live_task import Adopted, LiveTask, Running, Spawning, Starting
 from supervisor.engine.tasks.phase import MOVES, STEPS, Phase, Step, ended, lost
@@ -179,6 +180,8 @@ REMOVED = FileNotFoundError(2, "No such file or directory")
 def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tasks").mkdir()
+    # No process is in a tree here, and a look at all of the machine takes milliseconds.
+    monkeypatch.setattr(dead_shims, "kill_trees", lambda _mark, _trees: set())
     return House()
 
 
