@@ -73,7 +73,7 @@ def test_without_input_there_is_none(zygote: Zygote) -> None:
 
 
 def test_input_that_came_before_the_shim_is_not_forgotten(zygote: Zygote) -> None:
-    """Nobody listened then, so nobody was told."""
+    """The control FIFO had no reader then, so no command told the shim."""
     task_id = zygote.prepare(["cat"], stdin=True)
     (zygote.path(task_id) / segment_name("stdin", 0)).write_bytes(b"early")
     (zygote.path(task_id) / "stdin.end").touch()

@@ -14,8 +14,8 @@ from supervisor.engine.storage.lending import lend
 from supervisor.engine.tasks.spawner import ShimSpawner
 from supervisor.spool.files import write_record
 from tests.support.deadline import eventually
+from tests.support.other_user import GID, UID, as_other_user, attempts
 from tests.support.records import an_end, spec
-from tests.support.stranger import GID, UID, as_stranger, attempts
 from tests.support.zygote import Zygote
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
@@ -150,7 +150,7 @@ result.append(bool(poller.poll(10000)))
                 os.read(told, 1)
                 (shared.directory / "go").touch()
                 os._exit(0)
-            assert as_stranger(script, pass_fds=[fd, other]) == [True, True]
+            assert as_other_user(script, pass_fds=[fd, other]) == [True, True]
             os.waitpid(pid, 0)
         finally:
             os.close(told)

@@ -104,8 +104,8 @@ def _waits_for_pipe(pid: int) -> bool:
     return False
 
 
-def test_a_pipe_that_a_stranger_holds_is_sealed(hasty_zygote: Zygote) -> None:
-    """A process outside the tree has the pipe open through /proc: nobody may kill it for that."""
+def test_a_pipe_held_open_from_outside_the_tree_is_sealed(hasty_zygote: Zygote) -> None:
+    """A process outside the tree has the pipe open through /proc: the shim must not kill it for that."""
     zygote = hasty_zygote
     task_id = zygote.sh("echo first; while [ ! -e go ]; do sleep 0.01; done; exit 2", cwd=str(zygote.directory))
     pid = zygote.facts(task_id)["task_pid"]
@@ -122,7 +122,7 @@ def test_a_pipe_that_a_stranger_holds_is_sealed(hasty_zygote: Zygote) -> None:
     assert record["stdout_bytes"] == 11
 
 
-def test_nothing_is_cut_where_the_stranger_has_left_by_the_time(hasty_zygote: Zygote) -> None:
+def test_nothing_is_cut_if_the_process_outside_the_tree_leaves_in_time(hasty_zygote: Zygote) -> None:
     zygote = hasty_zygote
     task_id = zygote.sh("while [ ! -e go ]; do sleep 0.01; done", cwd=str(zygote.directory))
     pid, shim = zygote.facts(task_id)["task_pid"], zygote.shim(task_id)
@@ -132,7 +132,7 @@ def test_nothing_is_cut_where_the_stranger_has_left_by_the_time(hasty_zygote: Zy
         time.sleep(0.1)  # For the shim to see that, or the rest is no test, but passes.
         os.kill(shim, signal.SIGSTOP)
         pipe.write(b"late\n")
-    time.sleep(2.1)  # Longer than the shim waits for a stranger.
+    time.sleep(2.1)  # Longer than the shim waits for it.
     os.kill(shim, signal.SIGCONT)
     assert "output cut" not in zygote.exit(task_id)["reason"]
     assert zygote.output(task_id)[0] == b"late\n"
@@ -189,8 +189,8 @@ def test_a_task_that_waits_for_a_full_disk_can_be_signalled(tight_zygote: Zygote
     assert "output cut" not in record["reason"]
 
 
-def test_what_a_stranger_wrote_waits_for_room_and_is_not_cut(tight_zygote: Zygote) -> None:
-    """The time for it is over while more is in its pipe than the disk takes."""
+def test_output_from_outside_the_tree_waits_for_room_and_is_not_cut(tight_zygote: Zygote) -> None:
+    """The shim's wait is over while the pipe holds more than the disk takes."""
     zygote = tight_zygote
     task_id = zygote.sh("while [ ! -e go ]; do sleep 0.01; done", cwd=str(zygote.directory))
     pid, shim = zygote.facts(task_id)["task_pid"], zygote.shim(task_id)
@@ -203,7 +203,7 @@ def test_what_a_stranger_wrote_waits_for_room_and_is_not_cut(tight_zygote: Zygot
         assert pipe.write(b"x" * 400_000) == 400_000
         ballast = fill(zygote)
         os.truncate(ballast, ballast.stat().st_size - 200_000)
-        time.sleep(0.4)  # Longer than the shim waits for a stranger.
+        time.sleep(0.4)  # Longer than the shim waits for it.
         os.kill(shim, signal.SIGCONT)
         eventually(lambda: os.statvfs(zygote.directory).f_bavail == 0, "the disk to be full")
         time.sleep(0.4)

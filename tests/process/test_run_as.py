@@ -22,7 +22,7 @@ from tests.support.zygote import Zygote
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 
-# Nobody's account.
+# No account has these numbers.
 UID, GID, GROUP = 54321, 54322, 54323
 # One that no other test has processes of.
 UNIQUE_UID = 54396
@@ -131,7 +131,7 @@ def test_its_environment_is_clean(
 
 
 def test_keys_of_levityd_s_session_stay_behind(tmp_path: Path) -> None:
-    """A change of user alone leaves the keyring, and whoever possesses that can use the keys in it."""
+    """A change of user alone keeps the keyring, and a process that possesses it can use the keys in it."""
     if not kernel.leave_session_keyring():
         pytest.skip("no keyrings here")
     get_id = "syscall(250 if os.uname().machine == 'x86_64' else 219, 0, -3, 0)"
@@ -223,7 +223,7 @@ def test_merged_it_can_open_both_and_they_are_one(zygote: Zygote) -> None:
 
 @pytest.mark.parametrize("run_as", [NOBODY, None], ids=["another user", "levityd's user"])
 def test_it_gets_its_input_and_can_open_it_again(zygote: Zygote, run_as: dict[str, Any] | None) -> None:
-    """Even when the last of it has been fed, and nobody writes to it any more."""
+    """Even when the last of it has been fed and the pipe has no writer any more."""
     script = "read line && sleep 0.1 && cat /dev/stdin && echo $line"
     task_id = zygote.prepare(["/bin/sh", "-c", script], run_as=run_as, stdin=True)
     (zygote.path(task_id) / "stdin.0000000000000000.log").write_bytes(b"first\nsecond\n")
@@ -340,7 +340,7 @@ def test_with_a_malformed_user_nothing_runs(zygote: Zygote) -> None:
 @pytest.mark.parametrize(
     "prelude",
     [
-        # capabilities(7), SECBIT_NO_SETUID_FIXUP: whoever becomes another user keeps root's powers.
+        # capabilities(7), SECBIT_NO_SETUID_FIXUP: a process that becomes another user keeps root's powers.
         "import ctypes; assert ctypes.CDLL(None).prctl(28, 1 << 2, 0, 0, 0) == 0",
         # A levityd that is not root: it has all that it needs for its own tasks, and nothing for this one.
         "import os, supervisor.shim.zygote; os.setgid(54321); os.setuid(54321)",

@@ -29,7 +29,7 @@ def test_exit_codes(zygote: Zygote) -> None:
 @pytest.mark.parametrize("number", [1, 2, 3, 6, 9, 11, 13, 14, 15, 34, 64])
 def test_a_signal_from_elsewhere_ends_the_task(zygote: Zygote, number: int) -> None:
     record = zygote.run(["/bin/sh", "-c", f"kill -{number} $$"])
-    # SIGKILL by somebody else is no brutal kill: levity did not do it.
+    # SIGKILL by another process is no brutal kill: levity did not send it.
     assert (record["state"], record["exit_code"]) == (State.FINISHED, 128 + number)
     assert record["signal"] in {"SIGRTMIN", "SIGRTMAX"} | {signal.Signals(n).name for n in range(1, 16)}
     assert record["signalled_ns"] is None

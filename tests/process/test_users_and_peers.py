@@ -12,8 +12,8 @@ import pytest
 
 from supervisor.hostos.identity import become
 from supervisor.hostos.peers import peer_credentials
+from tests.support.other_user import GID, UID, as_other_user, attempts
 from tests.support.paths import ROOT
-from tests.support.stranger import GID, UID, as_stranger, attempts
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 
@@ -31,14 +31,14 @@ def listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket
 
 # A connection that is made before the user is changed is the old user's: so it goes through a directory descriptor.
 def connected(listener: socket.socket, tmp_path: Path, uid: int, gid: int, groups: list[int]) -> socket.socket:
-    """Return our end of a connection that somebody else has made and closed."""
+    """Return our end of a connection that another user has made and closed."""
     os.chmod("sock", 0o666)
     tmp_path.chmod(0o711)
     place = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.chmod(".", 0o755)
         code = f"peer = socket.socket(socket.AF_UNIX); peer.connect('/proc/self/fd/{place}/sock'); result = os.getpid()"
-        pid = as_stranger(code, uid=uid, gid=gid, groups=groups, pass_fds=[place])
+        pid = as_other_user(code, uid=uid, gid=gid, groups=groups, pass_fds=[place])
     finally:
         os.close(place)
     ours, _address = listener.accept()
@@ -64,7 +64,7 @@ def test_where_all_ids_are_known_the_overflow_id_is_a_user(listener: socket.sock
         assert peer_credentials(ours)[1:] == (65534, 65534, [65534])
 
 
-# Answers connections in a user namespace that knows root, and nobody else.
+# Answers connections in a user namespace that knows root only.
 _NAMESPACED = """
 import json, socket, sys
 sys.path.insert(0, {root!r})
@@ -81,7 +81,7 @@ while True:
 
 
 def test_in_a_user_namespace_an_unknown_user_is_refused(listener: socket.socket, tmp_path: Path) -> None:
-    """To it, all users that it does not know have one and the same id, which may also be somebody's whom it knows."""
+    """All users that a namespace does not know have the same id there, and a known user may have that id, too."""
     code = _NAMESPACED.format(root=str(ROOT), fd=listener.fileno())
     command = ["unshare", "--user", "--map-root-user", sys.executable, "-I", "-S", "-c", code]
     answering = subprocess.Popen(command, pass_fds=[listener.fileno()], stdout=subprocess.PIPE)
@@ -99,7 +99,7 @@ def test_in_a_user_namespace_an_unknown_user_is_refused(listener: socket.socket,
             (0, GID, [], "refused"),
         ]
         for uid, gid, groups, expected in cases:
-            as_stranger(reach, uid=uid, gid=gid, groups=groups, pass_fds=[place])
+            as_other_user(reach, uid=uid, gid=gid, groups=groups, pass_fds=[place])
             if (line := answering.stdout.readline()) == b"":
                 pytest.skip("no user namespaces")
             assert json.loads(line) == expected
@@ -135,7 +135,7 @@ def flag():
     return [line.split()[1] for line in open('/proc/self/status') if line.startswith('NoNewPrivs')]
 result = [flag(), forbid_privileges(), flag()]
 """
-    assert as_stranger(code) == [["0"], True, ["1"]]
+    assert as_other_user(code) == [["0"], True, ["1"]]
 
 
 def test_root_s_powers_must_not_survive() -> None:

@@ -74,7 +74,7 @@ def request(method: str, task_id: str, marker: Path | str = "/nonexistent/marker
         "auth.begin": {"nonce": os.urandom(32).hex()},
         "auth.finish": {"proof": os.urandom(32).hex()},
         "auth.certificate": {"names": ["root"], "not_after": 2.0**40, "crl": "", "peer": "1.2.3.4:5"},
-        "auth.rejected": {"peer": "nobody", "reason": "made up"},
+        "auth.rejected": {"peer": "none", "reason": "made up"},
         "spool.open": {"id": task_id, "for": "task.logs"},
         "task.unwait": {"token": "0"},
         "tls.crl": {"known": "x"},

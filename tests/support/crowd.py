@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-from tests.support.stranger import as_stranger
+from tests.support.other_user import as_other_user
 
 __all__ = ["Asker", "LocalUser", "WireUser", "read_reply", "socket_place"]
 
@@ -103,7 +103,7 @@ class LocalUser:
 
     def ask(self, frames: Sequence[bytes], times: int = 1) -> Answers:
         code = _CODE.format(path=self._path, frames=list(frames), times=times)
-        replies, took = as_stranger(code, uid=self.uid, gid=self.uid)
+        replies, took = as_other_user(code, uid=self.uid, gid=self.uid)
         return [reply.encode() for reply in replies], took
 
 

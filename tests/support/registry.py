@@ -56,7 +56,7 @@ def walk(registry: Registry, owner: str | None, *, live_only: bool = False, limi
 
 def execute(registry_path: str, statement: str) -> None:
     """Do something to the file as another program."""
-    stranger = sqlite3.connect(registry_path)
-    stranger.execute(statement)
-    stranger.commit()
-    stranger.close()
+    another_program = sqlite3.connect(registry_path)
+    another_program.execute(statement)
+    another_program.commit()
+    another_program.close()

@@ -45,7 +45,7 @@ both = pytest.mark.parametrize("guarded", ["plain", "inside_tls", "mutual"], ind
 
 
 def frames(guarded: Guarded) -> bytes:
-    """Return every request, as somebody who knows the protocol would put them into a body."""
+    """Return every request, as an attacker who knows the protocol would put them into a body."""
     begin = request_frame(0, "auth.begin", {"nonce": make_nonce(os.urandom(32)).hex()})
     return begin + b"".join(request(name, guarded.task_id, guarded.marker) for name in OPERATIONS)
 
@@ -99,12 +99,12 @@ def test_four_bytes_are_enough(guarded: Guarded) -> None:
 
 
 @plain
-def test_the_length_of_what_a_stranger_may_not_say_is_enough(guarded: Guarded) -> None:
+def test_a_length_over_the_unauthenticated_limit_is_refused_before_its_bytes_come(guarded: Guarded) -> None:
     watch = guarded.watch()
     lengths = (UNAUTHENTICATED_FRAME_LIMIT + 1, FRAME_LIMIT, FRAME_LIMIT + 1)
     for length in lengths:
         with connect(guarded.address) as sock:
-            sock.settimeout(5)  # Less than what a stranger has for all that he wants to say.
+            sock.settimeout(5)  # Less than the deadline of an unauthenticated client.
             sock.sendall(length.to_bytes(4, "big"))
             check_refusal(read_all(sock))
     watch.check(len(lengths), guarded.poke)

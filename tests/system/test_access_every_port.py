@@ -1,4 +1,4 @@
-"""No combination of options opens a port off loopback in the clear, or one that strangers get in by: tried for real.
+"""No combination of options opens a port off loopback in the clear, or one that lets unauthenticated clients in.
 
 Each levityd has a network namespace of its own, with an address there. All combinations:
 tests/unit/arbiter/test_access.py.

@@ -69,7 +69,7 @@ def behind_a_wrong_token(guards: Guards, data: bytes) -> list[JsonObject]:
 
 
 def behind_a_wrong_proof(guards: Guards, data: bytes) -> list[JsonObject]:
-    """Bound to something else, as by somebody in between: the server's own proof comes first."""
+    """Bound to another address, as by a man in the middle: the server's own proof comes first."""
     with connect(guards.plain.address) as sock:
         messages = prove(sock, guards.plain.key, b"tcp:127.0.0.1:1", last=data)
         assert set(messages[1]["result"]) == {"proof"}

@@ -1,4 +1,4 @@
-"""Becoming somebody else by a name: in certificates that a careless authority has signed, and of tokens."""
+"""Becoming another user by a name: in certificates that a careless authority has signed, and of tokens."""
 
 import json
 import os
@@ -80,7 +80,7 @@ def test_a_name_that_can_be_nobody_s(guards: Guards, guarded: Guarded, cn: str |
 
 @on_mutual
 @pytest.mark.parametrize("cn", ["Root", "ROOT", "root.", "root-", "0", "daemon", LONGEST])
-def test_a_name_that_is_somebody_else_s(guards: Guards, guarded: Guarded, cn: str) -> None:
+def test_a_name_that_resembles_another_users_is_a_user_of_its_own(guards: Guards, guarded: Guarded, cn: str) -> None:
     watch = guarded.watch()
     with secure(connect(guarded.address), guards.ca.client(cn)) as sock:
         hello = read_one(sock)["params"]

@@ -14,7 +14,7 @@ from levity.protocol.messages import request_frame
 from tests.support.cli import levity
 from tests.support.daemon import Daemon
 from tests.support.deadline import eventually
-from tests.support.stranger import as_stranger, attempts
+from tests.support.other_user import as_other_user, attempts
 from tests.support.tasks import client_of, ended, output, sh
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be other users")
@@ -85,7 +85,7 @@ def test_another_user_at_the_port_is_told_nothing(tcp_daemon: Daemon, secret: st
         ("task.query", {"id": secret}),
         ("task.start", {"id": secret, "argv": ["/usr/bin/touch", str(marker)]}),
     ):
-        came = as_stranger(_ASK.format(port=port, data=request_frame(1, method, params)))
+        came = as_other_user(_ASK.format(port=port, data=request_frame(1, method, params)))
         assert came.count('"jsonrpc"') == 2, came
         assert '"method":"hello"' in came
         assert '"error"' in came
@@ -121,7 +121,7 @@ def listens(port: int) -> bool:
 def test_who_has_taken_the_port_first_gets_a_nonce(tcp_daemon: Daemon) -> None:
     port = free_port()
     with ThreadPoolExecutor(1) as pool:
-        squatter = pool.submit(as_stranger, _SQUAT.format(port=port, answer=_WRONG_PROOF))
+        squatter = pool.submit(as_other_user, _SQUAT.format(port=port, answer=_WRONG_PROOF))
         eventually(lambda: listens(port), "the squatter")
         known = {"LEVITY_TOKEN_FILE": str(tcp_daemon.token_file)}
         done = levity(f"127.0.0.1:{port}", "start", "-D", "PASSWORD=hunter2", "secret-command", env=known)
@@ -162,7 +162,7 @@ def test_nothing_is_passed_on_from_another_port(tcp_daemon: Daemon, tmp_path: Pa
     """Though both ends have the same token, and the relay changes nothing."""
     port, target = free_port(), int(str(tcp_daemon.address).rpartition(":")[2])
     with ThreadPoolExecutor(1) as pool:
-        relay = pool.submit(as_stranger, _RELAY.format(port=port, target=target))
+        relay = pool.submit(as_other_user, _RELAY.format(port=port, target=target))
         eventually(lambda: listens(port), "the relay")
         known = {"LEVITY_TOKEN_FILE": str(tcp_daemon.token_file)}
         done = levity(f"127.0.0.1:{port}", "start", "touch", str(tmp_path / "marker"), env=known)

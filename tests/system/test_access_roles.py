@@ -38,7 +38,7 @@ def let_in(guarded: Guarded, key: bytes) -> socket.socket:
 
 
 def shown(guarded: Guarded, certificate: Certificate) -> socket.socket:
-    """Return a connection on which somebody is known by a certificate."""
+    """Return a connection whose client is known by a certificate."""
     sock = secure(connect(guarded.address), certificate)
     assert read_one(sock)["method"] == "hello"
     return sock

@@ -21,7 +21,7 @@ from tests.support.guarded import Guarded, Guards
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it becomes other users")
 JsonObject = dict[str, Any]
-# Nobody's accounts.
+# No account has these numbers.
 ALICE_UID, BOB_UID = 54331, 54332
 
 

@@ -23,8 +23,8 @@ NO_NUL = bytes(range(1, 256))
 # A program that shows what it was given, byte for byte.
 SHOW = "import os, sys; sys.stdout.buffer.write({})"
 
-# Speaks another protocol to whoever connects.
-STRANGER = """
+# Answers a client in another protocol.
+HTTP_SERVER = """
 import socket
 server = socket.create_server(("127.0.0.1", 0))
 print(server.getsockname()[1], flush=True)
@@ -107,11 +107,11 @@ def test_a_wrong_address() -> None:
 
 
 def test_an_address_where_something_else_listens() -> None:
-    with subprocess.Popen([sys.executable, "-c", STRANGER], stdout=subprocess.PIPE) as stranger:
-        assert stranger.stdout is not None
-        port = stranger.stdout.readline().decode().strip()
+    with subprocess.Popen([sys.executable, "-c", HTTP_SERVER], stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        port = server.stdout.readline().decode().strip()
         assert "no levityd" in complaint(f"127.0.0.1:{port}", "query", "a", code=255)
-        stranger.kill()
+        server.kill()
 
 
 # Commands

@@ -12,7 +12,7 @@ from levity.protocol.token_proof import parse_token
 from tests.support.daemon import Daemon
 from tests.support.deadline import eventually
 from tests.support.impostor import replaced, taken_over, weak_command
-from tests.support.stranger import attempts
+from tests.support.other_user import attempts
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only a root levityd has a front-end of less power")
 

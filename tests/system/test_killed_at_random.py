@@ -89,5 +89,5 @@ def test_random_kills_lose_nothing_and_run_nothing_twice(daemon: Daemon, tmp_pat
             assert (record.state, record.exit_code) == (State.FINISHED, number % 256), record.raw
             assert output(client, task_id) == (b"%d\n" % number, b"e%d\n" % number)
         listed = {record.id for record in client.list(all=True)}
-    assert sorted(map(int, witness.read_text().split())) == sorted(tasks), "a task ran twice, or nobody started it"
+    assert sorted(map(int, witness.read_text().split())) == sorted(tasks), "a task ran twice, or ran without a start"
     assert listed == set(tasks.values())

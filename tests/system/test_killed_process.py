@@ -1,4 +1,4 @@
-"""SIGKILL front-end, engine or zygote: tasks go on, whoever waits is answered, no connection is refused."""
+"""SIGKILL front-end, engine or zygote: tasks go on, waiting clients are answered, no connection is refused."""
 
 import socket
 import threading

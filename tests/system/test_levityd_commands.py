@@ -105,7 +105,7 @@ def test_a_state_directory_that_is_not_ones_own(levityd: Run, place: Path, comma
 
 
 @needs_root
-def test_the_state_directory_of_somebody_else(levityd: Run, place: Path) -> None:
+def test_the_state_directory_of_another_user(levityd: Run, place: Path) -> None:
     place.mkdir(mode=0o700)
     os.chown(place, 54321, 54321)
     assert "belongs to user 54321" in failed(levityd("token", "show"), CONFIGURATION)

@@ -76,7 +76,7 @@ def test_a_second_levityd_on_the_same_unix_socket(busy: Busy, place: Path) -> No
 
 
 def test_many_started_at_once_leave_one(tmp_path: Path) -> None:
-    """Whoever comes first has it; the others are refused, and the state directory is whole."""
+    """The first one has the state directory, the others are refused, and the directory is whole."""
     command = [*levityd_command(), "--state-dir", str(tmp_path / "state")]
     with subprocess.Popen(command, stderr=subprocess.PIPE, env=clean_environment()) as first:
         others = [subprocess.Popen(command, stderr=subprocess.PIPE, env=clean_environment()) for _ in range(4)]
@@ -93,17 +93,17 @@ def test_many_started_at_once_leave_one(tmp_path: Path) -> None:
 
 
 def test_a_port_that_some_other_program_has(place: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as stranger:
-        code, line = refused(place, f"127.0.0.1:{stranger.getsockname()[1]}")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        code, line = refused(place, f"127.0.0.1:{other.getsockname()[1]}")
     assert code == FAILED
     assert f"process {os.getpid()} " in line
 
 
 def test_a_unix_socket_that_some_other_program_listens_on_is_not_taken_from_it(place: Path, tmp_path: Path) -> None:
     path = tmp_path / "socket"
-    with socket.socket(socket.AF_UNIX) as stranger:
-        stranger.bind(str(path))
-        stranger.listen()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
         code, line = refused(place, f"unix:{path}")
         assert code == FAILED
         assert str(path) in line
@@ -179,7 +179,7 @@ def test_a_state_directory_that_is_wrong(tmp_path: Path, make: Callable[[Path], 
 
 
 @needs_root
-def test_a_state_directory_of_somebody_else(place: Path) -> None:
+def test_a_state_directory_of_another_user(place: Path) -> None:
     place.mkdir(mode=0o700)
     os.chown(place, 54321, 54321)
     code, line = refused(place)

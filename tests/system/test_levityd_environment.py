@@ -19,13 +19,13 @@ from tests.support import processes
 from tests.support.daemon import Daemon
 from tests.support.deadline import eventually
 from tests.support.launch import under_shell
+from tests.support.other_user import as_other_user
 from tests.support.paths import ROOT, levityd_command
 from tests.support.raw import Raw
-from tests.support.stranger import as_stranger
 from tests.support.tasks import alive, client_of, ended, output, pid_at, running_in, sh
 
 OTHER_USER = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"]
-# The environment's own interpreter may be in root's home, where nobody else may go.
+# The environment's own interpreter may be in root's home, which no other user may enter.
 INTERPRETERS = (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3")
 CONTAINER = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
 
@@ -55,7 +55,7 @@ def works(daemon: Daemon) -> None:
         pytest.param("trap '' TERM INT HUP PIPE USR1 CHLD;", id="signals are ignored"),
         pytest.param("ulimit -n 256;", id="few descriptors"),
         pytest.param("ulimit -c 0; ulimit -s 1024;", id="a small stack"),
-        pytest.param("cd /proc/self/fd;", id="a working directory that nobody else has"),
+        pytest.param("cd /proc/self/fd;", id="a working directory in its own /proc"),
     ],
 )
 def test_it_serves_whatever_it_inherits(make_daemon: Make, prelude: str) -> None:
@@ -225,7 +225,7 @@ def test_as_an_ordinary_user(make_daemon: Make, home: Path) -> None:
     command = for_others()
     daemon = make_daemon(command=command, state_dir=home / "state", env={"HOME": str(home)}).start()
     code = _OWN_CLIENT.format(root=str(ROOT), address=daemon.address)
-    shown, role, pid, state = as_stranger(code, uid=54321, gid=54321)
+    shown, role, pid, state = as_other_user(code, uid=54321, gid=54321)
     assert (shown, role, state) == (f"54321\n{home}\n", "admin", State.INTERNAL_SERVER_ERROR)
     assert not alive(pid)
     # That user's alone: not even root's. And root's client tells nothing to a socket that is another user's.

@@ -38,7 +38,7 @@ def healthy(tcp_daemon: Daemon) -> Iterator[Daemon]:
     assert "Error" not in tcp_daemon.stderr_text(), tcp_daemon.stderr_text()
 
 
-STRANGERS = {
+OTHER_PROTOCOLS = {
     "http get": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "http post with a frame in it": b"POST / HTTP/1.1\r\nContent-Length: 99\r\n\r\n" + INFO,
     "http put": b"PUT /x HTTP/1.1\r\n\r\n",
@@ -57,11 +57,11 @@ STRANGERS = {
 }
 
 
-@pytest.mark.parametrize("known", [True, False], ids=["known", "stranger"])
-@pytest.mark.parametrize("name", STRANGERS)
+@pytest.mark.parametrize("known", [True, False], ids=["known", "unauthenticated"])
+@pytest.mark.parametrize("name", OTHER_PROTOCOLS)
 def test_another_protocol_is_dropped(healthy: Daemon, name: str, known: bool) -> None:
     with Raw(healthy, known=known) as raw:
-        raw.send(STRANGERS[name])
+        raw.send(OTHER_PROTOCOLS[name])
         raw.check_refused()
 
 

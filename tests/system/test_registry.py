@@ -183,8 +183,8 @@ def test_a_program_that_locks_the_registry_keeps_no_client_waiting(daemon: Daemo
     path = daemon.state_dir / "registry.db"
     with client_of(daemon.address) as client:
         before = [sh(client, "exit 2") for _ in range(3)]
-        with closing(sqlite3.connect(path, isolation_level=None)) as stranger:
-            stranger.execute("BEGIN EXCLUSIVE")
+        with closing(sqlite3.connect(path, isolation_level=None)) as another_program:
+            another_program.execute("BEGIN EXCLUSIVE")
             # Among them are ends of tasks whose start is stored.
             assert [ended(client, task_id).exit_code for task_id in before] == [2, 2, 2]
             tasks = [sh(client, f"exit {number}") for number in range(5)]
@@ -197,11 +197,11 @@ def test_a_program_that_locks_the_registry_keeps_no_client_waiting(daemon: Daemo
                 assert client.query(tasks[-1]).exit_code == 4
                 longest_s = max(longest_s, time.monotonic() - begun)
             assert longest_s < 1.5, "it waited for the lock"
-            stranger.execute("ROLLBACK")
+            another_program.execute("ROLLBACK")
 
         def stored() -> bool:
-            with closing(sqlite3.connect(path)) as stranger:
-                found = stranger.execute("SELECT id FROM tasks WHERE over = 1 ORDER BY rowid").fetchall()
+            with closing(sqlite3.connect(path)) as another_program:
+                found = another_program.execute("SELECT id FROM tasks WHERE over = 1 ORDER BY rowid").fetchall()
             return [task_id for (task_id,) in found] == before + tasks
 
         eventually(stored, "the registry to have all tasks")

@@ -1,4 +1,4 @@
-"""Where root's levityd is when nobody says where: a place that every user of the host knows."""
+"""root's levityd listens by default where every user of the host looks for it."""
 
 import os
 import shutil

@@ -295,7 +295,7 @@ def test_dropped_bytes_are_said(shared_daemon: Daemon) -> None:
 
 
 def test_a_log_that_is_shorter_than_it_was_is_a_failure(daemon: Daemon) -> None:
-    """Whoever cut the file behind levity's back: what is missing is said, and where."""
+    """Another program cut the file: the client tells how much is missing, and where."""
     with client_of(daemon.address) as client:
         task_id = sh(client, "echo 12345")
         ended(client, task_id)

@@ -96,7 +96,7 @@ def test_a_task_that_does_not_read_holds_up_only_who_sends_to_it(daemon: Daemon)
         assert stored <= MIB + 256 * 1024
         assert thread.is_alive()
         client.signal(task_id)
-        # Once the task is over, nobody waits for it any more.
+        # Once the task is over, the sender does not wait for it any more.
         thread.join(20)
         assert not thread.is_alive()
         assert ended(client, task_id).signal == "SIGTERM"

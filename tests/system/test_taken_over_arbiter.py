@@ -1,4 +1,4 @@
-"""A front-end that is somebody else's by now, and the arbiter: no word of it moves that, and it is replaced."""
+"""A front-end that an attacker has taken over: no message of it moves the arbiter, which replaces it."""
 
 import os
 import signal
@@ -49,7 +49,7 @@ def another() -> Iterator[Daemon]:
         one.end()
 
 
-def test_no_word_of_it_moves_the_arbiter(another: Daemon) -> None:
+def test_no_message_of_a_front_end_moves_the_arbiter(another: Daemon) -> None:
     arbiter, engine = another.pid, another.pid_of("engine")
     with taken_over(another) as impostor:
         for word in WORDS:
@@ -80,7 +80,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_one_whose_stream_is_broken_is_replaced(another: Daemon, name: str) -> None:
+def test_a_front_end_whose_stream_is_broken_is_replaced(another: Daemon, name: str) -> None:
     with taken_over(another) as impostor:
         impostor.control.sendall(BROKEN[name])
         replaced(another, impostor)
@@ -95,7 +95,7 @@ def test_half_a_word_keeps_nobody_waiting(another: Daemon, cut: int) -> None:
         assert impostor.pid == another.pid_of("front-end")
 
 
-def test_one_that_leaves_a_child_with_all_it_has_is_replaced(another: Daemon) -> None:
+def test_a_front_end_that_leaves_a_child_with_all_it_has_is_replaced(another: Daemon) -> None:
     with taken_over(another) as impostor:
         impostor.fork()
         eventually(lambda: len(another.pids()["front-end"]) == 2, "a child of it")

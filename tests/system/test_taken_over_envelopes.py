@@ -47,13 +47,13 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
-def test_one_that_breaks_the_stream_is_replaced(unharmed: Daemon, name: str) -> None:
+def test_a_front_end_that_breaks_the_stream_is_replaced(unharmed: Daemon, name: str) -> None:
     with taken_over(unharmed) as impostor:
         impostor.send(UNREADABLE[name])
         replaced(unharmed, impostor)
 
 
-def test_one_that_sends_descriptors_and_no_word_is_replaced(unharmed: Daemon) -> None:
+def test_a_front_end_that_sends_descriptors_but_no_envelope_is_replaced(unharmed: Daemon) -> None:
     engine = psutil.Process(unharmed.pid_of("engine"))
     with taken_over(unharmed) as impostor, open(os.devnull) as null:
         impostor.ticket()  # By then the engine has the new pipe, and not the old one.
@@ -108,7 +108,7 @@ def test_an_envelope_that_makes_no_sense_changes_nothing(unharmed: Daemon, name:
         assert unharmed.pid_of("front-end") == impostor.pid
 
 
-def test_a_flood_of_them_is_a_line_in_the_log(unharmed: Daemon) -> None:
+def test_a_flood_of_ignored_envelopes_is_one_line_in_the_log(unharmed: Daemon) -> None:
     before = unharmed.stderr_text().count("ignored")
     with taken_over(unharmed) as impostor:
         impostor.send(NOT_UNDERSTOOD["no request"] * 10_000)
@@ -116,7 +116,7 @@ def test_a_flood_of_them_is_a_line_in_the_log(unharmed: Daemon) -> None:
     assert unharmed.stderr_text().count("ignored") == before + 1
 
 
-def test_the_descriptor_of_an_envelope_that_makes_no_sense_is_nobody_elses(unharmed: Daemon) -> None:
+def test_the_descriptor_of_an_envelope_that_makes_no_sense_is_closed(unharmed: Daemon) -> None:
     engine = psutil.Process(unharmed.pid_of("engine"))
     with taken_over(unharmed) as impostor, open(os.devnull) as null:
         assert impostor.ticket()
@@ -130,7 +130,7 @@ def test_the_descriptor_of_an_envelope_that_makes_no_sense_is_nobody_elses(unhar
         assert engine.num_fds() <= held
 
 
-def test_what_a_client_wrote_is_nothing_that_only_the_front_end_may_ask(unharmed: Daemon) -> None:
+def test_a_clients_request_cannot_use_a_method_of_the_front_end(unharmed: Daemon) -> None:
     """Even a front-end that passes on whatever clients send opens none of its own ways to them."""
     with taken_over(unharmed) as impostor:
         ticket = impostor.ticket()
@@ -146,7 +146,7 @@ def test_what_a_client_wrote_is_nothing_that_only_the_front_end_may_ask(unharmed
         assert engine.num_fds() <= held
 
 
-def test_no_word_of_a_message_is_taken_for_the_envelopes(unharmed: Daemon) -> None:
+def test_no_key_of_a_message_is_read_as_one_of_the_envelope(unharmed: Daemon) -> None:
     """A client could write them."""
     with taken_over(unharmed) as impostor:
         ticket = impostor.ticket()
@@ -158,7 +158,7 @@ def test_no_word_of_a_message_is_taken_for_the_envelopes(unharmed: Daemon) -> No
 
 
 @pytest.mark.parametrize("cut", [4, 30])
-def test_half_a_request_is_none(unharmed: Daemon, cut: int) -> None:
+def test_half_a_request_does_nothing(unharmed: Daemon, cut: int) -> None:
     message = request_body(1, "task.start", {"id": str(uuid.uuid4()), "argv": ["true"]})
     frame = envelope_frame(Envelope("pass", 1, message))
     with taken_over(unharmed) as impostor:

@@ -1,4 +1,4 @@
-"""Strangers by the hundred that say nothing, or little: who is known notices nothing, who is new gets in."""
+"""Floods of unauthenticated clients that send little or nothing: known clients notice nothing, new ones get in."""
 
 import os
 import resource
@@ -101,7 +101,7 @@ def test_known_clients_are_answered_and_new_ones_get_in_during_a_flood(flooded: 
 
 
 def test_with_few_descriptors_unauthenticated_clients_get_few_of_them(make_daemon: Callable[..., Daemon]) -> None:
-    # Fewer than as many strangers as there may be otherwise.
+    # Room for fewer unauthenticated clients than otherwise.
     daemon = make_daemon("127.0.0.1:0", command=under_shell("ulimit -n 40;")).start()
     frontend = psutil.Process(daemon.pid_of("front-end"))
     with client_of(daemon.address) as client:
@@ -109,7 +109,7 @@ def test_with_few_descriptors_unauthenticated_clients_get_few_of_them(make_daemo
         eventually(lambda: output(client, task_id)[0], "the task's output")
         threads = frontend.num_threads()
         with flood(daemon, 200):
-            # In less time than strangers have.
+            # Sooner than the deadline of unauthenticated clients.
             eventually(lambda: frontend.num_threads() <= threads + 40 // 8, "the flood to be held back", 8)
             before = frontend.cpu_times()
             end = time.monotonic() + 1.0

@@ -208,7 +208,7 @@ def test_a_key_that_others_can_read(made: TlsFiles, tmp_path: Path, mode: int) -
 
 @needs_root
 def test_whose_a_key_may_be(made: TlsFiles, tmp_path: Path) -> None:
-    """Root may let a group read a key; somebody else's key is nobody's to use."""
+    """Root may let a group read its key; a key of another user is refused."""
     assert made.key is not None
     path = tmp_path / "key"
     path.write_bytes(Path(made.key).read_bytes())
@@ -326,7 +326,7 @@ def test_how_a_client_gets_in(made: TlsFiles, tmp_path: Path) -> None:
     assert f"-a {socket.gethostname()}:4321 login" in anywhere
 
 
-def test_the_front_end_of_root_becomes_somebody_else() -> None:
+def test_the_front_end_of_root_becomes_another_user() -> None:
     ids = access_for("127.0.0.1", TlsFiles()).frontend_ids
     if os.geteuid() == 0:
         assert ids is not None

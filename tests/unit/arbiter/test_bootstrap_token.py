@@ -20,7 +20,7 @@ def test_the_own_token_is_made_by_another_process(state: Path, monkeypatch: pyte
     with pytest.raises(StartupError, match="made by") as caught:
         make_bootstrap_token()
     assert caught.value.message.split()[-1] != str(os.getpid())
-    monkeypatch.setattr(bootstrap_token, "_ensure", None)  # It fails in a way that nobody thought of.
+    monkeypatch.setattr(bootstrap_token, "_ensure", None)  # It fails in an unforeseen way.
     with pytest.raises(StartupError, match="could not be made"):
         make_bootstrap_token()
 

@@ -18,7 +18,7 @@ from supervisor.arbiter.frontend_user import frontend_ids
     ],
 )
 def test_which_user_the_front_end_becomes(account: tuple[int, int] | None, expected: tuple[int, int]) -> None:
-    """The account `levity`, else the first number that is nobody's: 61184 is a user's here, and 61185 a group's."""
+    """The account `levity`, else the first free number: 61184 is a user's here, and 61185 a group's."""
 
     def find(name: str) -> pwd.struct_passwd:
         assert name == "levity"

@@ -72,6 +72,6 @@ def test_the_last_descriptors_are_for_those_who_are_in(listener: socket.socket, 
     assert client.recv(1) == b""
 
 
-def test_nobody_to_accept_is_no_reason_to_pause(listener: socket.socket) -> None:
+def test_no_connection_to_accept_is_no_reason_to_pause(listener: socket.socket) -> None:
     with pytest.raises(BlockingIOError):
         Server(listener, SERVICES).get_request()

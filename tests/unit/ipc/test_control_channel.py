@@ -1,4 +1,4 @@
-"""What arbiter and children say to each other: it comes as it was said, and nobody waits for anybody."""
+"""Messages between the arbiter and its children: they arrive as they were sent, and no side blocks the other."""
 
 import multiprocessing
 import os

@@ -145,8 +145,8 @@ def test_by_nonce(store: TokenStore) -> None:
     for _ in range(2):
         assert store.by_nonce(make_nonce(own.key)) == own
         assert store.by_nonce(make_nonce(alice.key)) == alice
-    for stranger in (make_nonce(KEY), b"", bytes(32), make_nonce(alice.key)[:-1], make_nonce(alice.key)[::-1]):
-        assert store.by_nonce(stranger) is None
+    for unknown in (make_nonce(KEY), b"", bytes(32), make_nonce(alice.key)[:-1], make_nonce(alice.key)[::-1]):
+        assert store.by_nonce(unknown) is None
 
 
 def settled(directory: Path, store: TokenStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,7 +308,7 @@ def test_a_file_that_others_can_get_at_is_not_believed(
 
 
 @needs_root
-def test_a_file_of_somebody_else_is_not_believed(
+def test_a_file_of_another_user_is_not_believed(
     store: TokenStore, directory: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     os.chown(write(directory / "token", TOKEN), 54321, 54321)

@@ -108,7 +108,7 @@ def no_such_limit(task: Task) -> None:
     task.surroundings.descriptor_limit = (1 << 40, 1 << 40)
 
 
-def nobody(task: Task) -> None:
+def no_such_user(task: Task) -> None:
     task.write(run_as={"uid": 2**32 - 1, "gid": 0, "groups": [], "home": "/", "name": "", "shell": ""})
 
 
@@ -130,7 +130,7 @@ FAULTS = [
     pytest.param(no_lock, "lock", errno.ENOENT, id="no lock"),
     pytest.param(no_spec, "note", errno.EINVAL, id="no spec"),
     pytest.param(no_place, "note", errno.EISDIR, id="no place for the record"),
-    pytest.param(nobody, "note", errno.EINVAL, id="a user that is none"),
+    pytest.param(no_such_user, "note", errno.EINVAL, id="a user that is none"),
     pytest.param(no_tasks, "sync", errno.ENOENT, id="no state directory"),
     pytest.param(no_pipe, "connect", errno.EBADF, id="no pipe"),
     pytest.param(no_such_limit, "defaults", -1, id="a limit that cannot be"),

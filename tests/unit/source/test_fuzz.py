@@ -1,4 +1,4 @@
-"""Whatever strangers and a front-end that is somebody else's may send: no exception but ours, and nobody gets in."""
+"""Any bytes of an unauthenticated client or of an attacker in the front-end: no unforeseen exception, no way in."""
 
 import os
 import socket
@@ -61,7 +61,7 @@ def test_the_decoder_takes_anything(data: bytes) -> None:
 
 @settings(max_examples=100)
 @given(streams)
-def test_no_stranger_gets_in_by_anything_it_says(data: bytes) -> None:
+def test_no_bytes_let_an_unauthenticated_client_in(data: bytes) -> None:
     assert not handshake(data)
 
 
@@ -105,7 +105,7 @@ def operations(
         audit.write_refused(peer="x", reason="so that its file is open")
 
         def find(*_: object) -> str:
-            raise AssertionError("a task is looked for, and for nobody")
+            raise AssertionError("a task is looked for, though no ticket is valid")
 
         yield FrontendOperations(authenticator, audit, None, find, lambda _token: None)
         audit.close()

@@ -17,9 +17,9 @@ def test_eventually_returns_the_first_true_value() -> None:
 
 def test_eventually_tells_what_was_missing_and_what_was_there_instead() -> None:
     def refuse() -> bool:
-        raise ConnectionRefusedError("nobody there")
+        raise ConnectionRefusedError("no server")
 
-    with pytest.raises(AssertionError, match=r"0\.01 s in vain for a server; last: .*nobody there"):
+    with pytest.raises(AssertionError, match=r"0\.01 s in vain for a server; last: .*no server"):
         eventually(refuse, "a server", 0.01)
 
 

@@ -141,7 +141,7 @@ def test_nothing_gets_lost_between_two_versions(
 ) -> None:
     for kind, record in ((Spec, spec), (ShimRecord, shim), (ExitRecord, end)):
         assert again(kind, record | newer) == record | newer
-        # On the disk it says its version, which whoever writes it adds.
+        # On the disk it has its version, which the writer adds.
         assert again(kind, {"version": 1} | record) == record
 
 

@@ -175,7 +175,7 @@ def test_bytes_without_a_record_are_not_before_any_moment_that_something_came_af
 
 
 def test_a_file_made_after_the_reading_began_is_found(tmp_path: Path) -> None:
-    """Files are made with their first bytes, so stderr's may come while somebody reads stdout's."""
+    """Files are made with their first bytes, so stderr's may come while a reader is in stdout's."""
     with writer_in(tmp_path) as writer:
         writer.write(1, b"one", 1)
         with opened(tmp_path) as reader:

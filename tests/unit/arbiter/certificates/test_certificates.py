@@ -121,7 +121,7 @@ def test_how_long(world: World, name: str, years: int) -> None:
 
 
 def test_a_revocation_list_lasts(world: World) -> None:
-    """One that is past its next update would let nobody in."""
+    """With a list that is past its next update, no client would be let in."""
     at = str(int(time.time()) + 3650 * DAY_S)
     text = openssl("crl", "-in", world["crl"], "-noout", "-nextupdate")
     assert calendar.timegm(time.strptime(text.strip(), "nextUpdate=%b %d %H:%M:%S %Y GMT")) > int(at)

@@ -168,7 +168,7 @@ def wrong_server(ca: Authority, tmp_path: Path, fault: str) -> Certificate:
         return ca.server(expired=True)
     if fault == "a client's":
         return ca.client("alice", names=["127.0.0.1"])
-    assert fault == "of nobody"
+    assert fault == "of no CA"
     return self_signed(tmp_path)
 
 
@@ -178,7 +178,7 @@ def wrong_server(ca: Authority, tmp_path: Path, fault: str) -> Certificate:
     [
         ("another CA", "is not one of the CA in .*ca-0.pem: check"),
         ("a CA of the same name", "is not one of the CA in"),
-        ("of nobody", "is not one of the CA in"),
+        ("of no CA", "is not one of the CA in"),
         ("another name", "is for another name"),
         ("only a common name", "is for another name"),
         ("expired", "has expired"),

@@ -315,7 +315,7 @@ def copy(upstream: socket.socket, peer: Peer) -> None:
 
 def test_errors_in_place_of_a_greeting() -> None:
     def busy(peer: Peer) -> None:
-        peer.send(error_frame(None, Unavailable("too many strangers")))
+        peer.send(error_frame(None, Unavailable("too many unauthenticated clients")))
 
     with FakeServer(busy, answering(record()), host="127.0.0.1") as server:
         ask(server)

@@ -77,7 +77,7 @@ def test_root_is_an_account_of_every_host() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "no such account", "0", "a\0b", "root\0", "\udcff", "x" * 100_000])
-def test_what_is_no_account_has_nobody_to_run_as(name: str) -> None:
+def test_a_name_without_an_account_has_no_user_to_run_as(name: str) -> None:
     assert accounts.resolve(name) is None
 
 
@@ -140,7 +140,7 @@ def test_what_was_found_is_kept_for_a_minute_and_what_was_not_for_seconds(host: 
     assert known.resolve("alice") == run_as(groups=[8, 9])
 
 
-def test_nobody_can_change_what_is_kept(host: Passwd) -> None:
+def test_a_kept_account_cannot_be_changed(host: Passwd) -> None:
     host.add("alice", 7)
     known = Accounts()
     found = known.resolve("alice")

@@ -278,7 +278,7 @@ def test_only_a_connection_that_was_accepted_here_shows_who_it_is(store: TokenSt
         os.close(file)
 
 
-def test_what_was_connected_to_somebody_elses_service_is_not_accepted_here(store: TokenStore, tmp_path: Path) -> None:
+def test_a_connection_to_another_users_service_is_not_accepted(store: TokenStore, tmp_path: Path) -> None:
     """Even if it is bound to our address itself: the far end belongs to the user who runs that service."""
     path = str(tmp_path / "s")
     authenticator = Authenticator(Access(Known.PEER), f"unix:{path}", store, KEY)

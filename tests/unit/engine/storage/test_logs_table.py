@@ -107,13 +107,13 @@ def test_while_nothing_can_be_committed_the_order_holds(registry: Registry, regi
         registry.put(Row(task_id, SPEC, ended(number, stored_bytes=1)))
         if number == 9:
             registry.commit()
-    stranger = sqlite3.connect(registry_path, isolation_level=None)
-    stranger.execute("BEGIN IMMEDIATE")
+    another_program = sqlite3.connect(registry_path, isolation_level=None)
+    another_program.execute("BEGIN IMMEDIATE")
     assert not registry.commit()
     assert [task_id for task_id, _bytes in in_order(registry)] == ids(20)
     assert registry.logs_bytes == 0
-    stranger.execute("ROLLBACK")
-    stranger.close()
+    another_program.execute("ROLLBACK")
+    another_program.close()
     assert registry.commit()
     assert kept(registry_path) == (0, [])
 
@@ -125,8 +125,8 @@ def test_each_removal_costs_the_same_while_nothing_can_be_committed(registry: Re
             registry.put(Row(task_id, SPEC, ended(number, stored_bytes=1)))
             if number == count // 2:
                 assert registry.commit()
-        with closing(sqlite3.connect(registry_path, isolation_level=None)) as stranger:
-            stranger.execute("BEGIN IMMEDIATE")
+        with closing(sqlite3.connect(registry_path, isolation_level=None)) as another_program:
+            another_program.execute("BEGIN IMMEDIATE")
             steps = steps_of(registry, lambda: in_order(registry))
             assert registry.oldest_logs() is None
             assert not registry.commit()
@@ -220,9 +220,9 @@ def test_an_account_that_was_changed_is_found_when_it_is_opened(
     registry.put(Row(ids(1)[0], SPEC, ended(3, stored_bytes=64)))
     registry.commit()
     registry.close()
-    stranger = sqlite3.connect(registry_path)
-    stranger.execute(damage)
-    stranger.commit()
-    stranger.close()
+    another_program = sqlite3.connect(registry_path)
+    another_program.execute(damage)
+    another_program.commit()
+    another_program.close()
     with pytest.raises(RegistryCorruptError):
         Registry(registry_path)

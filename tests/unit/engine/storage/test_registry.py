@@ -118,10 +118,10 @@ def test_a_row_that_was_changed_is_found(registry: Registry, registry_path: str,
     (task_id,) = ids(1)
     registry.put(Row(task_id, SPEC, None))
     registry.commit()
-    stranger = sqlite3.connect(registry_path)
-    stranger.execute(f"UPDATE tasks SET {damage}")
-    stranger.commit()
-    stranger.close()
+    another_program = sqlite3.connect(registry_path)
+    another_program.execute(f"UPDATE tasks SET {damage}")
+    another_program.commit()
+    another_program.close()
     with pytest.raises(RegistryCorruptError):
         registry.get(task_id)
 
@@ -137,15 +137,15 @@ def test_a_place_that_cannot_be_used_is_no_damage(tmp_path: Path) -> None:
         Registry(str(tmp_path / "no" / "such" / "directory"))
 
 
-def test_a_strangers_lock_fails_the_commit_and_keeps_the_queue(registry: Registry, registry_path: str) -> None:
-    stranger = sqlite3.connect(registry_path, isolation_level=None)
-    stranger.execute("BEGIN EXCLUSIVE")
+def test_another_programs_lock_fails_the_commit_and_keeps_the_queue(registry: Registry, registry_path: str) -> None:
+    another_program = sqlite3.connect(registry_path, isolation_level=None)
+    another_program.execute("BEGIN EXCLUSIVE")
     (task_id,) = ids(1)
     registry.put(Row(task_id, SPEC, None))
     assert not registry.commit()
     assert registry.get(task_id) is not None
-    stranger.execute("ROLLBACK")
-    stranger.close()
+    another_program.execute("ROLLBACK")
+    another_program.close()
     assert registry.commit()
 
 
@@ -155,8 +155,8 @@ def full(registry: Registry, registry_path: str) -> Iterator[Registry]:
     for task_id in ids(5):
         registry.put(Row(task_id, SPEC, None))
     assert registry.commit()
-    stranger = sqlite3.connect(registry_path, isolation_level=None)
-    stranger.execute("BEGIN IMMEDIATE")
+    another_program = sqlite3.connect(registry_path, isolation_level=None)
+    another_program.execute("BEGIN IMMEDIATE")
     for task_id in ids(15)[5:]:
         registry.put(Row(task_id, SPEC, None))
     registry.put(Row(ids(5)[0], SPEC, OVER))
@@ -164,8 +164,8 @@ def full(registry: Registry, registry_path: str) -> Iterator[Registry]:
     registry.remove(ids(15)[13])
     assert not registry.commit()
     yield registry
-    stranger.execute("ROLLBACK")
-    stranger.close()
+    another_program.execute("ROLLBACK")
+    another_program.close()
     assert registry.commit()
 
 

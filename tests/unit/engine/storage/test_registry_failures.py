@@ -22,12 +22,12 @@ OWNERS = ["alice", "bob", ""]
 
 
 @contextmanager
-def stranger_writes(_registry: Registry, path: str) -> Iterator[None]:
+def another_program_writes(_registry: Registry, path: str) -> Iterator[None]:
     """The commit fails at its first statement."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as stranger:
-        stranger.execute("BEGIN EXCLUSIVE")
+    with closing(sqlite3.connect(path, isolation_level=None)) as another_program:
+        another_program.execute("BEGIN EXCLUSIVE")
         yield
-        stranger.execute("ROLLBACK")
+        another_program.execute("ROLLBACK")
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def interrupted_at(step: int) -> Fault:
 
 
 FAULTS = {
-    "a stranger's lock": stranger_writes,
+    "another program's lock": another_program_writes,
     "the disk is full": no_page_is_left,
     "an error in write(2)": files_cannot_grow,
     "interrupted at once": interrupted_at(1),
@@ -237,7 +237,7 @@ def test_a_commit_may_fail_at_any_step_of_sqlite(registry: Registry, registry_pa
 def test_a_task_keeps_its_number_when_it_is_stored(registry: Registry, registry_path: str) -> None:
     """So that a client which reads a list goes on where it was."""
     first, removed, second, third = ids(4)
-    with stranger_writes(registry, registry_path):
+    with another_program_writes(registry, registry_path):
         for task_id in (first, removed, second, third):
             registry.put(row_of(task_id, ""))
         registry.remove(removed)
@@ -250,9 +250,9 @@ def test_a_task_keeps_its_number_when_it_is_stored(registry: Registry, registry_
         assert [(number, row.id) for number, row in other.page(0, 9, live_only=False)] == before
 
 
-def test_a_stranger_s_lock_keeps_nobody_waiting(registry: Registry, registry_path: str) -> None:
+def test_another_programs_lock_does_not_block_a_commit(registry: Registry, registry_path: str) -> None:
     """The engine has one thread: while it waits here, no client is answered."""
-    with stranger_writes(registry, registry_path):
+    with another_program_writes(registry, registry_path):
         begun = time.monotonic()
         for task_id in ids(3):
             registry.put(row_of(task_id, ""))
@@ -263,19 +263,19 @@ def test_a_stranger_s_lock_keeps_nobody_waiting(registry: Registry, registry_pat
 
 def test_the_last_commit_waits_for_a_lock(registry: Registry, registry_path: str) -> None:
     registry.put(row_of(ids(1)[0], ""))
-    with stranger_writes(registry, registry_path):
+    with another_program_writes(registry, registry_path):
         begun = time.monotonic()
         assert not registry.commit(wait_s=0.3)
         assert time.monotonic() - begun >= 0.3
     assert registry.commit(wait_s=0.3)
 
 
-def test_a_stranger_reads_and_writes_while_nothing_is_committed(registry: Registry, registry_path: str) -> None:
+def test_another_program_reads_and_writes_while_nothing_is_committed(registry: Registry, registry_path: str) -> None:
     registry.put(row_of(ids(1)[0], ""))
-    with closing(sqlite3.connect(registry_path, isolation_level=None, timeout=0)) as stranger:
-        assert stranger.execute("SELECT count(*) FROM tasks").fetchone() == (0,)
-        stranger.execute("BEGIN EXCLUSIVE")
-        stranger.execute("ROLLBACK")
+    with closing(sqlite3.connect(registry_path, isolation_level=None, timeout=0)) as another_program:
+        assert another_program.execute("SELECT count(*) FROM tasks").fetchone() == (0,)
+        another_program.execute("BEGIN EXCLUSIVE")
+        another_program.execute("ROLLBACK")
     assert registry.commit()
 
 

@@ -27,8 +27,8 @@ def test_each_owner_finds_what_is_ones_own(registry: Registry, registry_path: st
     for task_id, owner in list(zip(order, OWNERS, strict=True))[:stored]:
         registry.put(row_of(task_id, owner))
     assert registry.commit()
-    stranger = sqlite3.connect(registry_path, isolation_level=None)
-    stranger.execute("BEGIN IMMEDIATE")
+    another_program = sqlite3.connect(registry_path, isolation_level=None)
+    another_program.execute("BEGIN IMMEDIATE")
     for task_id, owner in list(zip(order, OWNERS, strict=True))[stored:]:
         registry.put(row_of(task_id, owner))
     assert stored == 8 or not registry.commit()
@@ -42,8 +42,8 @@ def test_each_owner_finds_what_is_ones_own(registry: Registry, registry_path: st
             assert registry.ids_from(task_id[:8], 3, owner) == ([task_id] if task_id in own else [])
     assert walk(registry, None) == order
     assert registry.ids_from("", 8) == sorted(order)
-    stranger.execute("ROLLBACK")
-    stranger.close()
+    another_program.execute("ROLLBACK")
+    another_program.close()
 
 
 def test_one_that_is_over_stays_its_owners_and_leaves_the_live_ones(registry: Registry) -> None:

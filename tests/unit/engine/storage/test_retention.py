@@ -303,7 +303,7 @@ def test_when_the_task_goes_on_nothing_more_goes(places: list[Place], monkeypatc
     assert place.loop.next_due() is None
 
 
-def test_what_cannot_be_removed_stops_nobody_for_ever(
+def test_logs_that_cannot_be_removed_do_not_hold_up_the_others(
     places: list[Place], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     place = make(places, quota=5000)
@@ -335,7 +335,7 @@ def test_what_ended_lately_is_kept_until_it_is_old_enough(places: list[Place]) -
     assert len(place.left()) == 10
     place.run(0.6)
     assert len(place.left()) == 5
-    # Unless somebody waits for the room.
+    # Unless a task waits for the room.
     place.is_awaited = True
     place.retention.limits = replace(place.retention.limits, min_age_s=3600.0, quota=3000)
     place.retention.check_soon(urgent=True)

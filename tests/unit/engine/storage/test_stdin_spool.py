@@ -63,7 +63,7 @@ def test_a_task_that_ends_while_a_piece_is_added(place: int, tmp_path: Path, mon
 
 
 def test_a_task_whose_input_is_being_removed(place: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The FIFO goes first: a client that goes on sending is told that nobody reads it, not that it is wrong."""
+    """The FIFO goes first: a client that goes on sending is told "closed", not that its offset is wrong."""
     _StdinSpool(place).add(piece(0, b"abc"))
     os.unlink(tmp_path / "stdin")
     answer = _StdinSpool(place).add(piece(3, b"def"))

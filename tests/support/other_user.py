@@ -1,4 +1,4 @@
-"""A process of another user's that runs a piece of Python and reports what came of it. Owns: that process."""
+"""A process of another user that runs a piece of Python and reports what came of it. Owns: that process."""
 
 import json
 import subprocess
@@ -8,9 +8,9 @@ from typing import Any
 
 from tests.support.paths import ROOT, clean_environment
 
-__all__ = ["GID", "UID", "as_stranger", "attempts"]
+__all__ = ["GID", "UID", "as_other_user", "attempts"]
 
-# Nobody's account.
+# No account has these numbers.
 UID, GID = 54321, 54322
 
 # All imports first: another user may not be allowed to read this checkout.
@@ -32,7 +32,7 @@ become({uid}, {gid}, {groups})
 """
 
 
-def as_stranger(
+def as_other_user(
     code: str, *, uid: int = UID, gid: int = GID, groups: Sequence[int] = (), pass_fds: Sequence[int] = ()
 ) -> Any:
     """Run `code`, which leaves JSON in `result`, in a process that has become another user by `become`; return that.
@@ -52,8 +52,8 @@ def as_stranger(
 
 
 def attempts(actions: dict[str, str], **options: Any) -> dict[str, Any]:
-    """Return what each expression comes to, or the errno by name, when a stranger evaluates it."""
+    """Return what each expression comes to, or the errno by name, when another user evaluates it."""
     lines = [f"result[{name!r}] = attempt(lambda: {action})" for name, action in actions.items()]
-    found = as_stranger("\n".join(["result = {}", *lines]), **options)
+    found = as_other_user("\n".join(["result = {}", *lines]), **options)
     assert isinstance(found, dict)
     return found
