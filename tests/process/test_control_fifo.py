@@ -32,7 +32,7 @@ def test_a_shim_names_the_version_of_commands_that_it_understands(zygote: Zygote
     zygote.exit(task_id)
 
 
-def test_what_is_no_command_changes_nothing(zygote: Zygote) -> None:
+def test_a_line_that_is_no_command_changes_nothing(zygote: Zygote) -> None:
     task_id = zygote.start(["sleep", "600"])
     facts = zygote.facts(task_id)
     for line in FOREIGN_LINES:

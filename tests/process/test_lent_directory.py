@@ -88,7 +88,7 @@ def test_output_and_end_are_for_the_group_and_all_else_is_not(shared: Zygote) ->
     assert (place.stat().st_gid, stat.S_IMODE(place.stat().st_mode)) == (GID, 0o2750)
 
 
-def test_without_a_group_everything_is_levityd_s_alone(shared: Zygote) -> None:
+def test_without_a_group_only_levityd_can_read(shared: Zygote) -> None:
     shared.exit(shared.sh("exit 0"))  # Both rehearse in the same place, so one after the other.
     with Zygote(shared.directory, listens=False) as private:
         place = run(private, "echo out; echo err >&2", None)
@@ -121,7 +121,7 @@ def test_the_engine_s_zygote_makes_files_as_readable(shared: Zygote, shares: boo
 # What it can do
 
 
-def test_it_reads_the_output_and_the_end(shared: Zygote) -> None:
+def test_a_front_end_reads_the_output_and_the_end(shared: Zygote) -> None:
     run(shared, "echo out; echo err >&2")
     with Lent() as fd:
         found = read(fd, OUTPUT, ERRORS, "exit.json")
@@ -129,7 +129,7 @@ def test_it_reads_the_output_and_the_end(shared: Zygote) -> None:
         assert '"exit_code": 0' in found["exit.json"]
 
 
-def test_it_is_told_of_changes(shared: Zygote) -> None:
+def test_a_front_end_is_told_of_changes(shared: Zygote) -> None:
     place = asked(shared, "while [ ! -e go ]; do sleep 0.01; done; echo out", cwd=str(shared.directory))
     shared.facts(ID)
     code = """
@@ -161,7 +161,7 @@ result.append(bool(poller.poll(10000)))
 # What it cannot do
 
 
-def test_it_reads_nothing_else(shared: Zygote) -> None:
+def test_a_front_end_reads_nothing_else(shared: Zygote) -> None:
     run(shared, "echo out")
     other = shared.prepare(["true"])
     shared.path(other).chmod(0o755)
@@ -173,7 +173,7 @@ def test_it_reads_nothing_else(shared: Zygote) -> None:
         assert read(fd, *closed) == dict.fromkeys(closed, "EACCES")
 
 
-def test_it_changes_nothing(shared: Zygote) -> None:
+def test_a_front_end_changes_nothing(shared: Zygote) -> None:
     place = run(shared, "echo out")
     before = modes(place)
     with Lent() as fd:
@@ -246,7 +246,7 @@ def test_a_directory_whose_shim_is_an_older_levity_s_is_mended_each_time(shared:
     assert stat.S_IMODE(place.stat().st_mode) == 0o2750
 
 
-def test_it_is_mended_for_another_group(shared: Zygote) -> None:
+def test_a_directory_is_mended_for_another_group(shared: Zygote) -> None:
     run(shared, "echo out")
     with Lent(GID + 1) as fd:
         action = {"read": f"os.read(os.open({OUTPUT!r}, os.O_RDONLY, dir_fd={fd}), 9).decode()"}
@@ -278,7 +278,7 @@ def test_a_link_is_not_lent(shared: Zygote) -> None:
         lend(ID, GID)
 
 
-def test_without_a_group_it_is_just_opened(shared: Zygote) -> None:
+def test_without_a_group_a_directory_is_just_opened(shared: Zygote) -> None:
     directory.create(ID, SPEC)
     with Lent(None) as fd:
         assert os.get_inheritable(fd) is False

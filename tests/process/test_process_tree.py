@@ -39,7 +39,7 @@ def test_a_killed_task_takes_an_escaped_child_along(zygote: Zygote) -> None:
     assert not alive(child)
 
 
-def test_what_a_leader_leaves_behind_gets_sigterm_at_once(zygote: Zygote) -> None:
+def test_processes_that_a_leader_leaves_get_sigterm_at_once(zygote: Zygote) -> None:
     began = time.monotonic()
     record = zygote.run(["/bin/sh", "-c", script(zygote, STAY, "exit 4")], grace_s=60)
     assert (record["state"], record["exit_code"], record["signalled_ns"]) == (State.FINISHED, 4, None)
@@ -47,7 +47,7 @@ def test_what_a_leader_leaves_behind_gets_sigterm_at_once(zygote: Zygote) -> Non
     assert time.monotonic() - began < 30
 
 
-def test_what_a_leader_leaves_behind_is_killed_after_the_grace(zygote: Zygote) -> None:
+def test_processes_that_a_leader_leaves_are_killed_after_the_grace(zygote: Zygote) -> None:
     record = zygote.run(["/bin/sh", "-c", script(zygote, IGNORE, "exit 5")], grace_s=0.4)
     # The leader ended by itself: what was killed afterwards does not change its state.
     assert (record["state"], record["exit_code"]) == (State.FINISHED, 5)

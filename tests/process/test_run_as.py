@@ -62,7 +62,7 @@ def failing(zygote: Zygote, argv: list[str], **spec: Any) -> StartFailure:
 # Who it is
 
 
-def test_it_is_that_user_with_these_groups_and_no_capability(zygote: Zygote) -> None:
+def test_a_task_has_its_user_and_groups_and_no_capability(zygote: Zygote) -> None:
     status = sh_output(zygote, "cat /proc/$$/status")[0].decode()
     found = {name: value.split() for name, value in (line.split(":", 1) for line in status.splitlines())}
     assert found["Uid"] == [str(UID)] * 4
@@ -77,7 +77,7 @@ def test_it_is_that_user_with_these_groups_and_no_capability(zygote: Zygote) -> 
     assert found["Umask"] == ["0022"]
 
 
-def test_it_has_no_group_that_was_not_given(zygote: Zygote) -> None:
+def test_a_task_has_no_group_that_was_not_given(zygote: Zygote) -> None:
     assert sh_output(zygote, "id -u; id -g; id -G", run_as=NOBODY | {"groups": []})[0].split() == [
         *(str(UID).encode(), str(GID).encode(), str(GID).encode())
     ]
@@ -159,7 +159,7 @@ def _python() -> str:
 # Where it is
 
 
-def test_it_is_at_home_or_where_it_was_told_from_there(zygote: Zygote, home: Path) -> None:
+def test_a_task_starts_in_its_home_or_in_a_directory_from_there(zygote: Zygote, home: Path) -> None:
     (home / "sub").mkdir(mode=0o755)
     at_home = NOBODY | {"home": str(home)}
     for spec, expected in (
@@ -173,7 +173,7 @@ def test_it_is_at_home_or_where_it_was_told_from_there(zygote: Zygote, home: Pat
         assert sh_output(zygote, "/bin/pwd", **spec)[0].decode() == f"{expected}\n"
 
 
-def test_it_may_enter_and_execute_what_its_user_may(zygote: Zygote, home: Path) -> None:
+def test_a_task_may_enter_and_execute_what_its_user_may(zygote: Zygote, home: Path) -> None:
     closed = home / "closed"
     closed.mkdir(mode=0o700)
     tool = home / "tool"
@@ -211,7 +211,7 @@ def test_the_limit_on_its_user_s_processes_holds(tmp_path: Path) -> None:
 # Its descriptors
 
 
-def test_it_can_open_its_output_again(zygote: Zygote) -> None:
+def test_a_task_can_open_its_output_again(zygote: Zygote) -> None:
     script = "echo out > /dev/stdout && echo err > /dev/stderr && echo more >> /proc/self/fd/1"
     assert sh_output(zygote, script) == (b"out\nmore\n", b"err\n")
 
@@ -222,7 +222,7 @@ def test_merged_it_can_open_both_and_they_are_one(zygote: Zygote) -> None:
 
 
 @pytest.mark.parametrize("run_as", [NOBODY, None], ids=["another user", "levityd's user"])
-def test_it_gets_its_input_and_can_open_it_again(zygote: Zygote, run_as: dict[str, Any] | None) -> None:
+def test_a_task_gets_its_input_and_can_open_it_again(zygote: Zygote, run_as: dict[str, Any] | None) -> None:
     """Even when the last of it has been fed and the pipe has no writer any more."""
     script = "read line && sleep 0.1 && cat /dev/stdin && echo $line"
     task_id = zygote.prepare(["/bin/sh", "-c", script], run_as=run_as, stdin=True)
@@ -234,7 +234,7 @@ def test_it_gets_its_input_and_can_open_it_again(zygote: Zygote, run_as: dict[st
 
 
 @pytest.mark.parametrize("stdin", [False, True], ids=["no input", "input"])
-def test_it_has_exactly_three_descriptors(zygote: Zygote, stdin: bool) -> None:
+def test_a_task_has_exactly_three_descriptors(zygote: Zygote, stdin: bool) -> None:
     task_id = zygote.start(["sleep", "600"], run_as=NOBODY, stdin=stdin)
     pid = zygote.facts(task_id)["task_pid"]
     # While sleep(1) is being loaded it has a library or a locale open for moments.
@@ -261,7 +261,7 @@ def test_a_descriptor_of_levityd_s_is_no_way_into_the_state_directory(zygote: Zy
 # What it cannot do
 
 
-def test_it_cannot_signal_its_shim_nor_read_what_levityd_stores(zygote: Zygote) -> None:
+def test_a_task_cannot_signal_its_shim_nor_read_the_state_directory(zygote: Zygote) -> None:
     place = zygote.path(zygote.start(["sleep", "600"], run_as=NOBODY))
     script = (
         "kill -9 $PPID || echo unharmed; kill -STOP $PPID || echo unstopped; "
@@ -278,7 +278,7 @@ def test_it_cannot_signal_its_shim_nor_read_what_levityd_stores(zygote: Zygote) 
 # Its end
 
 
-def test_it_dies_with_its_shim(zygote: Zygote) -> None:
+def test_a_task_dies_with_its_shim(zygote: Zygote) -> None:
     task_id = zygote.start(["sleep", "30"], run_as=NOBODY)
     pid, shim = zygote.facts(task_id)["task_pid"], zygote.shim(task_id)
     zygote.process.kill()  # It would kill what a shim leaves behind.
@@ -288,7 +288,7 @@ def test_it_dies_with_its_shim(zygote: Zygote) -> None:
     assert zygote.record(task_id, EXIT) is None
 
 
-def test_it_is_signalled_and_killed_with_its_whole_tree(zygote: Zygote) -> None:
+def test_a_task_is_signalled_and_killed_with_its_whole_tree(zygote: Zygote) -> None:
     other = NOBODY | {"uid": UNIQUE_UID}
     task_id = zygote.start(["sleep", "600"], run_as=other)
     zygote.signal(task_id)

@@ -63,7 +63,7 @@ def test_shims_asked_for_at_once_run_the_task_once(zygote: Zygote) -> None:
     assert zygote.output(task_id)[0] == b"once\n"
 
 
-def test_what_a_shim_left_that_was_killed_before_it_started_anything_is_no_hindrance(zygote: Zygote) -> None:
+def test_leftovers_of_a_shim_killed_before_its_start_do_not_hinder_the_next(zygote: Zygote) -> None:
     task_id = zygote.prepare(["/bin/sh", "-c", "exit 3"])
     path = zygote.path(task_id)
     (path / LOCK).touch()

@@ -132,7 +132,7 @@ def _state(pid: int) -> str:
         return file.read().rpartition(")")[2].split()[0]
 
 
-def test_nobody_listens_to_a_task_that_is_over(zygote: Zygote) -> None:
+def test_no_shim_listens_once_a_task_is_over(zygote: Zygote) -> None:
     record = zygote.run(["true"])
     with pytest.raises(OSError, match="No such device or address"):
         zygote.signal(record["id"])

@@ -147,7 +147,7 @@ def executable(path: Path, content: bytes, mode: int = 0o755) -> str:
     return str(path)
 
 
-def test_what_cannot_be_executed(zygote: Zygote) -> None:
+def test_commands_that_cannot_be_executed(zygote: Zygote) -> None:
     here = zygote.directory
     (here / "file").touch()
     missing = executable(here / "script", b"#!/nowhere/sh\n")

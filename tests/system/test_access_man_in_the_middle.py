@@ -155,7 +155,7 @@ def test_a_flipped_bit_ends_the_connection_and_the_task_runs_once(
             assert runs(marker) == 1
 
 
-def test_what_was_recorded_is_of_no_use(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+def test_a_recorded_login_cannot_be_replayed(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
     """Loopback is in the clear: a user who may listen there has every byte of a dialogue."""
     daemon = make_daemon("127.0.0.1:0").start()
     marker = tmp_path / "marker"
@@ -184,7 +184,7 @@ def test_what_was_recorded_is_of_no_use(make_daemon: Callable[..., Daemon], tmp_
 
 
 @pytest.mark.parametrize("end", ["close", "reset", "half"])
-def test_what_is_sent_before_tls_is_never_read_as_if_it_came_after(guarded: Daemon, tmp_path: Path, end: str) -> None:
+def test_bytes_sent_before_tls_are_never_read_as_if_they_came_after(guarded: Daemon, tmp_path: Path, end: str) -> None:
     """CVE-2023-40217."""
     marker = tmp_path / "marker"
     start = {"id": "5f2a9c1e-0b7d-4e55-9a51-2f0c6d1b8e42", "argv": ["/usr/bin/touch", str(marker)]}

@@ -212,7 +212,7 @@ ATTEMPTS: dict[str, list[Attempt]] = {
     indirect=["guarded"],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )
-def test_nobody_gets_in_who_is_not_known(guards: Guards, guarded: Guarded, attempt: Attempt) -> None:
+def test_an_unknown_client_never_gets_in(guards: Guards, guarded: Guarded, attempt: Attempt) -> None:
     watch = guarded.watch()
     for name in NAMES:
         check_refusal(attempt(guards, request(name, guarded.task_id, guarded.marker)))
@@ -220,7 +220,7 @@ def test_nobody_gets_in_who_is_not_known(guards: Guards, guarded: Guarded, attem
 
 
 @pytest.mark.parametrize("guarded", ATTEMPTS, indirect=True)
-def test_who_may_gets_in(guarded: Guarded) -> None:
+def test_a_known_client_gets_in(guarded: Guarded) -> None:
     """Else all the others would prove nothing."""
     with guarded.client() as client:
         assert client.info()["role"] == Role.ADMIN

@@ -118,7 +118,7 @@ def listens(port: int) -> bool:
     )
 
 
-def test_who_has_taken_the_port_first_gets_a_nonce(tcp_daemon: Daemon) -> None:
+def test_a_process_that_took_the_port_first_gets_only_a_nonce(tcp_daemon: Daemon) -> None:
     port = free_port()
     with ThreadPoolExecutor(1) as pool:
         squatter = pool.submit(as_other_user, _SQUAT.format(port=port, answer=_WRONG_PROOF))

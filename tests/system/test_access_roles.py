@@ -145,7 +145,7 @@ def test_a_certificate_that_is_revoked_cuts_off_who_is_connected(guards: Guards,
 
 
 @pytest.mark.parametrize("guarded", ["plain"], indirect=True)
-def test_who_follows_a_log_is_cut_off_too(guarded: Guarded) -> None:
+def test_a_client_that_follows_a_log_is_cut_off_too(guarded: Guarded) -> None:
     """It asks for nothing more, so it is levityd that has to look."""
     key = guarded.add_token("follower", Role.VIEWER)
     with guarded.client() as client, let_in(guarded, key) as sock:

@@ -44,7 +44,7 @@ def test_no_argument_makes_a_line_of_its_own(daemon: Daemon) -> None:
     assert starts[1]["argv_cut"]["bytes"] > 4_000_000
 
 
-def test_no_word_of_a_front_end_makes_a_line_of_its_own(make_daemon: Callable[..., Daemon]) -> None:
+def test_no_text_of_a_front_end_makes_a_line_of_its_own(make_daemon: Callable[..., Daemon]) -> None:
     daemon = make_daemon(command=weak_command()).start()
     with taken_over(daemon) as impostor:
         for text in (NASTY, NASTY * 100_000, "\ud800"):

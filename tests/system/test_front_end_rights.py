@@ -33,7 +33,7 @@ def status_of(pid: int) -> dict[str, list[str]]:
     return {name: value.split() for name, value in (line.split(":", 1) for line in lines)}
 
 
-def test_it_is_nobody_and_can_become_nobody_else(served: Daemon) -> None:
+def test_a_front_end_has_no_rights_and_cannot_become_another_user(served: Daemon) -> None:
     pid = served.pid_of("front-end")
     status = status_of(pid)
     assert len({*status["Uid"], *status["Gid"]}) == 1
@@ -44,7 +44,7 @@ def test_it_is_nobody_and_can_become_nobody_else(served: Daemon) -> None:
     assert Path(f"/proc/{pid}/cwd").readlink() == Path("/")
 
 
-def test_it_holds_what_it_serves_with(served: Daemon) -> None:
+def test_a_front_end_holds_only_what_it_serves_with(served: Daemon) -> None:
     pid = served.pid_of("front-end")
     held = [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()]
     # The pipe to the engine, the control connection, the listener; what wakes its thread; where it complains.
@@ -99,7 +99,7 @@ def test_another_process_of_that_user_gets_at_nothing(served: Daemon) -> None:
     assert set(found.values()) <= {"EACCES", "EPERM"}, found
 
 
-def test_what_it_leaves_behind_keeps_no_lock_that_another_needs() -> None:
+def test_a_child_that_a_front_end_leaves_holds_no_lock() -> None:
     one = Daemon(command=weak_command())
     try:
         with taken_over(one.start()) as impostor:

@@ -227,7 +227,7 @@ def test_an_engine_that_is_killed_while_it_sweeps_has_done_no_harm(make_daemon: 
 # Free space
 
 
-def test_what_shall_stay_free_is_kept_free_by_the_oldest_output(small_disk: Callable[..., Daemon]) -> None:
+def test_the_oldest_output_makes_room_for_what_shall_stay_free(small_disk: Callable[..., Daemon]) -> None:
     daemon = small_disk("32m", "--min-free", "16M")
     with client_of(daemon.address) as client:
         assert client.info()["min_free"] == 16 * MIB

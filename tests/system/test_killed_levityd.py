@@ -106,7 +106,7 @@ def test_killed_one_after_the_other_in_any_order(daemon: Daemon, order: tuple[st
 
 
 @pytest.mark.race
-def test_who_waits_over_the_death_of_everything_is_answered(daemon: Daemon) -> None:
+def test_a_client_that_waits_while_all_is_killed_is_answered(daemon: Daemon) -> None:
     """A client that had a connection asks again until the next levityd is there; its start runs once."""
     results: dict[str, object] = {}
     fresh, witness = str(uuid.uuid4()), daemon.state_dir.parent / "runs"

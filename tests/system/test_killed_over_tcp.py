@@ -31,7 +31,7 @@ class Killing(io.BytesIO):
 
 
 @pytest.mark.parametrize("kind", ["token", "tls"])
-def test_who_waits_follows_or_feeds_over_tcp_notices_no_kill(
+def test_a_client_that_waits_follows_or_feeds_over_tcp_notices_no_kill(
     make_daemon: Callable[..., Daemon], tmp_path: Path, kind: str
 ) -> None:
     command = None

@@ -58,7 +58,7 @@ def works(daemon: Daemon) -> None:
         pytest.param("cd /proc/self/fd;", id="a working directory in its own /proc"),
     ],
 )
-def test_it_serves_whatever_it_inherits(make_daemon: Make, prelude: str) -> None:
+def test_levityd_serves_whatever_it_inherits(make_daemon: Make, prelude: str) -> None:
     daemon = make_daemon(command=under_shell(prelude)).start()
     works(daemon)
     assert daemon.stop() == 0

@@ -67,7 +67,7 @@ def test_signals_until_the_very_end_change_nothing(daemon: Daemon) -> None:
     assert daemon.stop(0) == 0
 
 
-def test_it_says_how_many_it_leaves_and_how_to_find_them(daemon: Daemon) -> None:
+def test_levityd_says_how_many_tasks_it_leaves_and_how_to_find_them(daemon: Daemon) -> None:
     with client_of(daemon.address) as client:
         tasks = [sh(client, "exec sleep 600") for _ in range(2)]
     daemon.stop()
@@ -93,7 +93,7 @@ def test_the_line_counts_one_and_none(daemon: Daemon) -> None:
     assert "no task is left running" in daemon.stderr_text().splitlines()[-1]
 
 
-def test_what_it_says_is_a_line_each_and_no_traceback(daemon: Daemon) -> None:
+def test_levityd_says_a_line_each_and_no_traceback(daemon: Daemon) -> None:
     daemon.stop()
     lines = daemon.stderr_text().splitlines()
     assert len(lines) == 2, lines

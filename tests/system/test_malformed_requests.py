@@ -115,7 +115,7 @@ TOO_LARGE = {
 
 
 @pytest.mark.parametrize("name", TOO_LARGE)
-def test_what_would_grow_beyond_a_frame_is_refused_and_not_done(healthy: Daemon, name: str) -> None:
+def test_a_request_that_would_grow_beyond_a_frame_is_refused_and_not_done(healthy: Daemon, name: str) -> None:
     with Raw(healthy) as raw:
         raw.send(_filled(*TOO_LARGE[name], GROWING) + INFO)
         reply = raw.reply()
@@ -243,7 +243,7 @@ def test_large_requests_cost_memory_only_while_they_last(healthy: Daemon) -> Non
     eventually(lambda: psutil.Process(healthy.pid_of("front-end")).memory_info().rss < 400e6, "memory to be given back")
 
 
-def test_who_says_nothing_or_never_finishes_is_dropped(healthy: Daemon) -> None:
+def test_a_client_that_sends_nothing_or_never_finishes_is_dropped(healthy: Daemon) -> None:
     """Ten seconds for a first request, also where it comes a byte at a time."""
     with Raw(healthy) as silent, Raw(healthy) as slow:
         silent.sock.settimeout(20)

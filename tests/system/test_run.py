@@ -209,7 +209,7 @@ def test_a_reader_that_leaves_is_noticed_though_nothing_is_written(daemon: Daemo
 # Input
 
 
-def test_what_comes_to_run_reaches_the_task(shared_daemon: Daemon, tmp_path: Path) -> None:
+def test_input_of_run_reaches_the_task(shared_daemon: Daemon, tmp_path: Path) -> None:
     data = random.Random(4).randbytes(5_000_000)
     done = run_with(shared_daemon, "-i", "sha256sum", stdin=data)
     assert (done.returncode, done.stdout.split()[0].decode()) == (0, hashlib.sha256(data).hexdigest())

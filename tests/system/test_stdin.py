@@ -65,7 +65,7 @@ def test_the_same_piece_twice_is_stored_once(shared_daemon: Daemon) -> None:
         assert send(client, task_id, b"more", offset=6)["over"]
 
 
-def test_what_cannot_be_stored_is_refused(shared_daemon: Daemon) -> None:
+def test_input_that_cannot_be_stored_is_refused(shared_daemon: Daemon) -> None:
     with client_of(shared_daemon.address) as client:
         task_id = client.start(["sleep", "600"], stdin=True)
         with pytest.raises(InvalidRequest, match="0 bytes of input are stored"):

@@ -65,7 +65,7 @@ def test_no_message_of_a_front_end_moves_the_arbiter(another: Daemon) -> None:
 GARBLED = [json_frame(b'{"x":' + b"[" * 10_000), json_frame(b"\xff"), json_frame(b""), json_frame(b'["fatal"]')]
 
 
-def test_no_garbled_word_of_it_moves_the_arbiter(another: Daemon) -> None:
+def test_no_garbled_message_moves_the_arbiter(another: Daemon) -> None:
     with taken_over(another) as impostor:
         for frame in GARBLED:
             impostor.control.sendall(frame)
@@ -88,7 +88,7 @@ def test_a_front_end_whose_stream_is_broken_is_replaced(another: Daemon, name: s
 
 
 @pytest.mark.parametrize("cut", [1, 6])
-def test_half_a_word_keeps_nobody_waiting(another: Daemon, cut: int) -> None:
+def test_half_a_message_does_not_block_the_arbiter(another: Daemon, cut: int) -> None:
     with taken_over(another) as impostor:
         impostor.control.sendall(json_frame(b'{"do":"pong"}')[:cut])
         goes_on(another)

@@ -242,7 +242,7 @@ def test_children_that_left_the_session_are_gone_with_a_killed_task(client: Clie
     assert not alive(child)
 
 
-def test_what_is_left_of_a_tree_goes_when_its_leader_exits(client: Client, tmp_path: Path) -> None:
+def test_the_rest_of_a_tree_goes_when_its_leader_exits(client: Client, tmp_path: Path) -> None:
     # Not before the child has said who it is: it is sent SIGTERM the moment the leader is gone.
     task_id, child = tree_of(client, tmp_path, f"while [ ! -s {tmp_path}/child ]; do sleep 0.02; done; exit 8")
     record = ended(client, task_id)

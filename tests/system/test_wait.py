@@ -32,7 +32,7 @@ def test_all_and_any(shared_daemon: Daemon) -> None:
         assert client.wait(quick[:13])[0].exit_code == 3
 
 
-def test_who_waits_is_told_at_once(shared_daemon: Daemon) -> None:
+def test_a_client_that_waits_is_told_at_once(shared_daemon: Daemon) -> None:
     """Not by asking now and then: twenty ends in a row take no longer than the tasks."""
     with client_of(shared_daemon.address) as client:
         began = time.monotonic()
@@ -62,7 +62,7 @@ def test_waiting_across_sigkill(daemon: Daemon, role: str) -> None:
         assert found == [143]
 
 
-def test_who_waits_for_long_is_not_given_up(shared_daemon: Daemon) -> None:
+def test_a_client_that_waits_for_long_is_not_given_up(shared_daemon: Daemon) -> None:
     with client_of(shared_daemon.address) as client, client_of(shared_daemon.address, 2) as impatient:
         assert impatient.wait(sh(client, "sleep 4; exit 4"))[0].exit_code == 4
 
@@ -106,7 +106,7 @@ def test_the_time_is_kept_though_the_engine_dies(daemon: Daemon) -> None:
         assert 3 <= took[0] < 10
 
 
-def test_who_leaves_while_waiting_leaves_nothing_in_the_engine(daemon: Daemon) -> None:
+def test_a_client_that_leaves_while_waiting_leaves_nothing_in_the_engine(daemon: Daemon) -> None:
     """A thousand ids each, some hundred times: it would be seen in its memory."""
     with client_of(daemon.address) as client:
         ids = [sh(client, "exec sleep 600") for _ in range(20)] * 50

@@ -27,7 +27,7 @@ def codes(answer: dict[str, Any]) -> list[int | None]:
     return [brief["exit_code"] for brief in answer["tasks"]]
 
 
-def test_it_is_told_when_all_are_over_and_not_before(shared_daemon: Daemon) -> None:
+def test_a_client_is_told_when_all_are_over_and_not_before(shared_daemon: Daemon) -> None:
     with client_of(shared_daemon.address) as client:
         over = sh(client, "exit 1")
         ended(client, over)
@@ -161,6 +161,6 @@ def test_a_task_that_is_to_be_fed_has_a_fifo_and_is_the_same_only_with_it(daemon
         assert client.call("task.start", params | {"log_cap": 0})["log_cap"] == record["log_cap"]
 
 
-def test_what_is_between_front_end_and_engine_is_not_for_clients(shared_daemon: Daemon) -> None:
+def test_clients_cannot_use_methods_between_front_end_and_engine(shared_daemon: Daemon) -> None:
     with client_of(shared_daemon.address) as client, pytest.raises(UnknownMethod):
         client.call("task.unwait", {"token": "0"})

@@ -112,7 +112,7 @@ def test_a_request_is_the_envelopes_and_the_messages(engine: Engine) -> None:
     assert (second.number, second.method, second.is_clients) == (6, "tls.crl", False)
 
 
-def test_no_word_in_a_message_counts_for_the_envelope(engine: Engine) -> None:
+def test_no_key_of_a_message_is_read_as_one_of_the_envelope(engine: Engine) -> None:
     words = {"ticket": "stolen", "auth": "stolen", "number": 9, "do": "ask", "fd": True}
     message = {"jsonrpc": "2.0", "id": 1, "method": "task.list", "params": words, **words}
     engine.send(envelope_frame(Envelope("pass", 5, dump_object(message))))
@@ -156,7 +156,7 @@ def makes_sense(body: bytes) -> bool:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(bodies, max_size=4), st.booleans(), st.integers(1, 60))
-def test_what_is_not_understood_changes_nothing(
+def test_a_message_that_is_not_understood_changes_nothing(
     capfd: pytest.CaptureFixture[str], nonsense: list[bytes], has_fd: bool, piece: int
 ) -> None:
     assume(not any(makes_sense(body) for body in nonsense))

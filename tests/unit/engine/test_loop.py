@@ -101,7 +101,7 @@ def test_a_timer_that_sets_another_does_not_starve_the_loop(loop: Loop) -> None:
     assert len(turns) == 5
 
 
-def test_who_is_forgotten_in_a_turn_is_not_called_in_it(loop: Loop, pipes: tuple[int, int, int, int]) -> None:
+def test_a_descriptor_forgotten_in_a_turn_is_not_called_in_it(loop: Loop, pipes: tuple[int, int, int, int]) -> None:
     """Both are ready at once; whichever comes first forgets the other."""
     seen: list[int] = []
 

@@ -96,7 +96,7 @@ def answers(body: bytes, number: int) -> bool:
 
 
 @given(st.lists(bodies, max_size=4), st.booleans(), st.integers(1, 60))
-def test_what_is_not_understood_changes_nothing(
+def test_a_message_that_is_not_understood_changes_nothing(
     shared: AskingProcess, nonsense: list[bytes], has_fd: bool, piece: int
 ) -> None:
     shared.ask("fetch", "spool.open")

@@ -30,7 +30,7 @@ def test_a_file_is_replaced_by_one_that_was_written_before(directory: int, tmp_p
     assert (tmp_path / "file").stat().st_mode & 0o7777 == 0o600
 
 
-def test_what_an_interrupted_write_left_is_overwritten(directory: int, tmp_path: Path) -> None:
+def test_leftovers_of_an_interrupted_write_are_overwritten(directory: int, tmp_path: Path) -> None:
     (tmp_path / "file.tmp").write_bytes(b"half of something longer")
     files.write_file("file.tmp", directory, b"whole", durable=False)
     assert (tmp_path / "file.tmp").read_bytes() == b"whole"
@@ -55,7 +55,7 @@ def test_a_write_is_told_when_the_disk_is_full(directory: int) -> None:
         os.close(full)
 
 
-def test_what_is_durable_was_synced(directory: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_durable_write_was_synced(directory: int, monkeypatch: pytest.MonkeyPatch) -> None:
     synced = []
     monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}").rpartition("/")[2]))
     files.write_file("a", directory, b"x", durable=False)

@@ -46,7 +46,7 @@ def test_messages_come_as_they_were_sent_with_their_descriptors(ends: tuple[Cont
     assert control.wait() is None
 
 
-def test_what_is_sent_can_be_received(ends: tuple[ControlChannel, socket.socket]) -> None:
+def test_a_message_that_is_sent_can_be_received(ends: tuple[ControlChannel, socket.socket]) -> None:
     ours, theirs = multiprocessing.get_context("fork").Pipe(duplex=True)
     one, other = ControlChannel(ours), ControlChannel(theirs)
     one.send("stopped", live=3)
@@ -125,7 +125,7 @@ def test_the_descriptor_of_a_message_that_is_not_known_is_not_the_next_one_s(
         pytest.param((UNAUTHENTICATED_FRAME_LIMIT + 1).to_bytes(4, "big"), id="a length over the limit"),
     ],
 )
-def test_what_cannot_be_cut_into_frames_is_the_end(ends: tuple[ControlChannel, socket.socket], data: bytes) -> None:
+def test_bytes_that_are_no_frames_end_the_channel(ends: tuple[ControlChannel, socket.socket], data: bytes) -> None:
     control, other = ends
     other.sendall(data)
     with pytest.raises(EOFError):

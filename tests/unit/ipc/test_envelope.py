@@ -52,7 +52,7 @@ def wrapped(head: bytes, body: bytes = b"", flags: int = 0) -> bytes:
     return struct.pack(">BI", flags, len(head)) + head + body
 
 
-def test_what_a_later_levity_adds_is_ignored() -> None:
+def test_keys_of_a_later_levity_are_ignored() -> None:
     head = json.dumps({"do": "ask", "number": 7, "version": 9, "more": {"x": []}}).encode()
     envelope = open_envelope(wrapped(head, b"{}", flags=0xFE))
     assert facts(envelope) == ("ask", 7, "", None, b"{}")

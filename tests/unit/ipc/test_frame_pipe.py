@@ -88,7 +88,7 @@ def test_descriptors_come_with_the_frames_that_speak_of_them(steps: list[tuple[i
     assert open_descriptors() == before
 
 
-def test_what_is_not_sent_or_not_taken_is_closed(ends: Ends) -> None:
+def test_descriptors_that_are_not_sent_or_not_taken_are_closed(ends: Ends) -> None:
     here, there = ends
     before = open_descriptors()
     here.put(b"x", named("sent"))

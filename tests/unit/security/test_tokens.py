@@ -195,7 +195,7 @@ def test_two_changes_within_a_tick_both_count(store: TokenStore, monkeypatch: py
         assert store.by_nonce(make_nonce(one.key)) is None
 
 
-def test_what_has_not_changed_is_not_read_again(
+def test_an_unchanged_file_is_not_read_again(
     store: TokenStore, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alice = store.add("alice", Role.USER)
@@ -333,7 +333,7 @@ def test_no_link_is_followed(store: TokenStore, directory: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
-def test_what_is_no_file_is_passed_over(
+def test_an_entry_that_is_no_file_is_passed_over(
     store: TokenStore, directory: Path, capfd: pytest.CaptureFixture[str], make: Callable[[Path, int], None]
 ) -> None:
     (directory / "tokens").mkdir(mode=0o700)

@@ -146,7 +146,7 @@ def test_of_two_signals_the_earlier_deadline_holds() -> None:
     assert termination.deadline == 103.0
 
 
-def test_what_a_leader_leaves_gets_the_same_grace_but_the_leader_was_not_killed() -> None:
+def test_processes_that_a_leader_leaves_get_the_same_grace_but_the_leader_was_not_killed() -> None:
     termination = Termination()
     assert termination.on(Event.LEADER_GONE, 100.0, 5.0) is Action.TERM_TREE
     assert termination.on(Event.ASKED, 101.0, 0.0) is Action.NOTHING

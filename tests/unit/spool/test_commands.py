@@ -98,7 +98,7 @@ def test_a_line_over_the_limit_is_dropped_to_its_end() -> None:
 
 
 @given(st.lists(st.sampled_from([line for line, _ in OLD_LINES] + [one + b"\n" for one in FOREIGN_LINES])), st.data())
-def test_it_does_not_matter_how_the_bytes_come(lines: list[bytes], data: st.DataObject) -> None:
+def test_commands_may_come_in_any_pieces(lines: list[bytes], data: st.DataObject) -> None:
     stream = b"".join(lines)
     whole = CommandDecoder().feed(stream)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))

@@ -30,7 +30,7 @@ def in_order(records: list[IndexRecord]) -> bool:
 
 
 @given(arrivals)
-def test_what_was_packed_is_unpacked(pieces: Arrivals) -> None:
+def test_packed_arrivals_are_unpacked(pieces: Arrivals) -> None:
     records = records_of(pieces)
     data = packed(records)
     assert len(data) == len(records) * RECORD_SIZE
@@ -39,7 +39,7 @@ def test_what_was_packed_is_unpacked(pieces: Arrivals) -> None:
 
 
 @given(arrivals, st.integers(0, 12))
-def test_it_can_be_read_from_anywhere(pieces: Arrivals, cut: int) -> None:
+def test_an_index_can_be_read_from_anywhere(pieces: Arrivals, cut: int) -> None:
     records = records_of(pieces)
     assert list(good_records(packed(records[cut:]), cut)) == records[cut:]
 
@@ -86,7 +86,7 @@ def test_a_record_of_no_known_stream_is_none() -> None:
     assert list(good_records(pack_record(0, 100, 5, 0, 3), 0)) == []
 
 
-def test_what_cannot_follow() -> None:
+def test_index_records_that_cannot_follow() -> None:
     first: IndexRecord = (0, 100, 5, 0, 1)
     for second in (
         (1, 99, 6, 0, 1),  # earlier than the one before

@@ -128,7 +128,7 @@ def again(kind: type[Spec | ShimRecord | ExitRecord], record: dict[str, Any]) ->
 
 
 @each
-def test_what_levity_0_1_writes_is_read_and_written_as_it_is(
+def test_records_of_levity_0_1_are_read_and_written_as_they_are(
     kind: type[Spec | ShimRecord | ExitRecord], whole: dict[str, Any], name: str
 ) -> None:
     assert again(kind, whole) == whole, name
@@ -146,7 +146,7 @@ def test_nothing_gets_lost_between_two_versions(
 
 
 @given(NEWER)
-def test_what_a_newer_levity_knows_of_an_account_stays(newer: dict[str, Any]) -> None:
+def test_keys_of_a_newer_levity_in_an_account_stay(newer: dict[str, Any]) -> None:
     made = RunAs.from_json(RUN_AS | newer)
     assert made is not None
     assert made.to_json() == RUN_AS | newer

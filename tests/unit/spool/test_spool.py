@@ -33,7 +33,7 @@ def whole(pieces: Pieces, stream: int) -> bytes:
 
 
 @given(pieces_of_output, st.integers(1, 50), st.booleans(), st.booleans())
-def test_what_was_written_is_read_in_the_same_order(pieces: Pieces, limit: int, over: bool, exact: bool) -> None:
+def test_output_is_read_in_the_order_it_was_written(pieces: Pieces, limit: int, over: bool, exact: bool) -> None:
     with scratch() as path:
         write(path, pieces)
         if over:

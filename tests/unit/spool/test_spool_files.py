@@ -23,7 +23,7 @@ def fd(tmp_path: Path) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("durable", [True, False])
-def test_what_was_written_is_loaded(fd: int, tmp_path: Path, *, durable: bool) -> None:
+def test_a_written_record_is_loaded(fd: int, tmp_path: Path, *, durable: bool) -> None:
     write_record(fd, "a.json", {"x": 1, "text": "ü\udcff"}, durable=durable)
     write_record(fd, "a.json", {"x": 2, "text": "ü\udcff"}, durable=durable)
     assert load_record(fd, "a.json") == {"version": 1, "x": 2, "text": "ü\udcff"}
@@ -76,7 +76,7 @@ def test_a_link_is_not_followed(fd: int, tmp_path: Path) -> None:
         load_record(fd, "a.json")
 
 
-def test_what_must_not_fail_is_tried_until_it_works(fd: int) -> None:
+def test_a_write_that_must_not_fail_is_tried_until_it_works(fd: int) -> None:
     refusals = [OSError(28, "full"), *(OSError(5, "broken") for _ in range(5))]
     slept: list[float] = []
 

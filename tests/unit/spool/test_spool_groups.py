@@ -183,7 +183,7 @@ def test_a_long_row_of_the_other_stream_is_not_read(tmp_path: Path, monkeypatch:
     assert read < 15_000
 
 
-def test_who_waits_is_told_while_much_is_looked_at(tmp_path: Path) -> None:
+def test_a_reader_rests_between_many_records(tmp_path: Path) -> None:
     write(tmp_path, [(1 + number % 2, b"x") for number in range(25_000)])
     rests: list[None] = []
     with opened(tmp_path, (1,)) as reader:

@@ -30,7 +30,7 @@ GIVEN = st.fixed_dictionaries(
 
 
 @given(GIVEN)
-def test_what_the_client_sends_is_what_the_engine_takes(given_: dict[str, Any]) -> None:
+def test_the_engine_takes_what_the_client_sends(given_: dict[str, Any]) -> None:
     params = start_params(ID, given_)
     assert [name for name, value in params.items() if value is None] in ([], ["cwd"])
     options = StartOptions.from_request(params, log_cap=7)
@@ -43,7 +43,7 @@ def test_what_the_client_sends_is_what_the_engine_takes(given_: dict[str, Any]) 
     assert stored.to_json() == options.to_json()
 
 
-def test_what_is_not_said_is_not_sent_and_has_a_default() -> None:
+def test_an_option_that_is_left_out_is_not_sent_and_has_a_default() -> None:
     params = start_params(ID, {"argv": ["ls"], "stdin": False, "merged": False, "cwd": None, "env": {}})
     assert params == {"id": ID, "argv": ["ls"], "cwd": None, "env": {}}
     options = StartOptions.from_request(params, log_cap=7)

@@ -101,7 +101,7 @@ def test_a_user_has_one_name(world: World) -> None:
     assert "Alternative" not in openssl("x509", "-in", world["alice"], "-noout", "-text")
 
 
-def test_who_is_revoked(world: World) -> None:
+def test_only_a_revoked_certificate_is_refused(world: World) -> None:
     revocation = ("-crl_check", "-CRLfile")
     assert not is_good(world, "alice", *revocation, world["crl"])
     assert is_good(world, "bob", *revocation, world["crl"])

@@ -29,6 +29,6 @@ from levity.errors import InvalidRequest
         pytest.param({"cursor": "9999/1/2"}, "of another task", id="a cursor of another task"),
     ],
 )
-def test_what_makes_no_sense_is_refused_without_asking(options: dict[str, Any], why: str) -> None:
+def test_params_that_make_no_sense_are_refused_without_asking(options: dict[str, Any], why: str) -> None:
     with pytest.raises(InvalidRequest, match=why):
         Client("127.0.0.1:1").logs("3f2a", **options)

@@ -112,7 +112,7 @@ def test_a_peer_keeps_the_groups_that_its_process_has(host: Passwd) -> None:
 
 
 @pytest.mark.parametrize(("home", "shell"), [("", ""), ("relative", ""), (".", "")])
-def test_what_an_account_leaves_open_is_made_up(host: Passwd, home: str, shell: str) -> None:
+def test_missing_fields_of_an_account_are_filled_in(host: Passwd, home: str, shell: str) -> None:
     host.add("alice", 7, home, shell)
     assert Accounts().resolve("alice") == run_as(home="/", shell="/bin/sh")
 
@@ -123,7 +123,7 @@ def test_a_name_that_could_be_taken_for_another_s_is_none(host: Passwd, name: st
     assert Accounts().user_name(7) == "uid:7"
 
 
-def test_what_was_found_is_kept_for_a_minute_and_what_was_not_for_seconds(host: Passwd) -> None:
+def test_a_found_account_is_kept_for_a_minute_and_a_missing_one_for_seconds(host: Passwd) -> None:
     clock = Clock()
     known = Accounts(clock)
     assert known.resolve("alice") is None
@@ -149,7 +149,7 @@ def test_a_kept_account_cannot_be_changed(host: Passwd) -> None:
     assert known.resolve("alice") == run_as()
 
 
-def test_it_is_not_kept_without_bound(host: Passwd) -> None:
+def test_accounts_are_not_kept_without_bound(host: Passwd) -> None:
     known = Accounts(Clock())
     host.add("alice", 7)
     for uid in range(1000):

@@ -77,7 +77,7 @@ def test_the_newest_number_counts_not_the_highest_file(make_audit: Make) -> None
 # Rotation
 
 
-def test_it_is_rotated_by_size_and_the_oldest_goes(make_audit: Make, audit_place: Path) -> None:
+def test_the_audit_is_rotated_by_size_and_the_oldest_goes(make_audit: Make, audit_place: Path) -> None:
     audit = make_audit(size_limit=1000, keep=3)
     for _ in range(100):
         start(audit)
@@ -97,7 +97,7 @@ def test_a_line_that_is_larger_than_a_file_may_be_is_written(make_audit: Make) -
     assert [seqs(name) for name in ("audit.log.2", "audit.log.1", "audit.log")] == [[1], [2], [3]]
 
 
-def test_what_cannot_be_rotated_grows_and_nothing_old_is_lost(
+def test_an_audit_that_cannot_be_rotated_grows_and_loses_nothing_old(
     make_audit: Make, capfd: pytest.CaptureFixture[str]
 ) -> None:
     audit = make_audit(size_limit=1000, keep=3)
@@ -213,7 +213,7 @@ def test_a_file_taken_away_in_the_middle_of_a_line_has_it_begun_anew(make_audit:
     assert lines()[0]["peer"] == "twice"
 
 
-def test_it_is_not_rotated_in_the_middle_of_a_line(make_audit: Make) -> None:
+def test_the_audit_is_not_rotated_in_the_middle_of_a_line(make_audit: Make) -> None:
     first = make_audit()
     start(first)
     first.close()
@@ -262,7 +262,7 @@ def test_while_its_number_cannot_be_read_nothing_is_written(make_audit: Make, mo
 
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("what", ["link", "directory", "fifo", "device"])
-def test_what_is_no_file_is_not_written_to(make_audit: Make, audit_place: Path, what: str, late: bool) -> None:
+def test_an_audit_that_is_no_file_is_not_written_to(make_audit: Make, audit_place: Path, what: str, late: bool) -> None:
     audit = make_audit()
     if late:
         start(audit)

@@ -179,7 +179,7 @@ def test_a_quiet_day_saves_up_one_burst(make_audit: Make, audit_clock: Clock) ->
     assert len(lines()) == 100
 
 
-def test_what_is_not_refused_is_never_dropped(make_audit: Make) -> None:
+def test_denied_actions_are_never_dropped(make_audit: Make) -> None:
     audit = make_audit()
     for _ in range(300):
         start(audit, decision="denied")

@@ -54,7 +54,7 @@ def talk(authenticator: Authenticator, token: Token) -> dict[str, str]:
     return {name: value.hex() for name, value in fields.items()}
 
 
-def test_who_proves_a_token_is_let_in_and_known_again(store: TokenStore) -> None:
+def test_a_client_that_proves_a_token_is_let_in_and_known_again(store: TokenStore) -> None:
     authenticator, token = by_token(store), store.add("ci", Role.USER)
     said = talk(authenticator, token)
     nonces = bytes.fromhex(said["server_nonce"]), bytes.fromhex(said["client_nonce"])
@@ -223,7 +223,7 @@ def test_certificates_that_are_not_taken(store: TokenStore, shown: dict[str, Any
 
 
 @pytest.mark.parametrize("crl", ["another", None, 1])
-def test_who_was_judged_by_an_earlier_list_has_to_try_again(store: TokenStore, crl: object) -> None:
+def test_a_client_judged_by_an_earlier_list_has_to_try_again(store: TokenStore, crl: object) -> None:
     authenticator = Authenticator(Access(Known.CERTIFICATE), "x", store, KEY)
     with pytest.raises(Unavailable, match="again"):
         authenticator.by_certificate({"names": ["alice"], "not_after": 4e9, "is_clients": True, "crl": crl}, "x")

@@ -72,7 +72,7 @@ def test_only_an_administrators_task_runs_as_another_user(who: Principal, wanted
         run_as(who, wanted, ROOT)
 
 
-def test_who_comes_from_elsewhere_runs_as_the_account_of_that_name() -> None:
+def test_a_remote_client_runs_as_the_account_of_its_name() -> None:
     assert run_as(remote(ALICE), None, ROOT) == account(1000, ALICE)
     with pytest.raises(Forbidden, match=r"no user 'ci'.*--user"):
         run_as(remote("ci"), None, ROOT)

@@ -71,7 +71,7 @@ OLD = {"k": "peer", "u": "root", "r": "admin", "i": 0, "g": 0, "G": [0], "p": "x
 
 
 @given(json_values.map(json.dumps).map(str.encode) | st.binary())
-def test_what_levityd_signed_in_another_form_means_connect_again(body: bytes) -> None:
+def test_a_ticket_signed_in_another_form_means_connect_again(body: bytes) -> None:
     with pytest.raises(AuthenticationError, match="connect again"):
         open_ticket(KEY, signed(body))
 

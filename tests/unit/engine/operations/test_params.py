@@ -44,7 +44,7 @@ def test_a_good_request_becomes_a_spec() -> None:
     assert checked(GOOD).to_json() | {"id": ID} == GOOD | {"grace_s": 2.0}
 
 
-def test_what_is_not_said_has_a_default() -> None:
+def test_a_param_that_is_left_out_has_a_default() -> None:
     for params in (
         {"id": ID, "argv": ["ls"]},
         {"id": ID, "argv": ["ls"], "cwd": None, "grace_s": None, "log_cap": None},

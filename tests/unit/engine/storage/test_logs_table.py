@@ -81,7 +81,7 @@ def test_an_end_that_is_told_twice_counts_once(registry: Registry) -> None:
     assert registry.logs_bytes == 70
 
 
-def test_what_was_counted_is_believed_rather_than_the_record(registry: Registry, registry_path: str) -> None:
+def test_the_counted_bytes_are_believed_rather_than_the_record(registry: Registry, registry_path: str) -> None:
     first, second = ids(2)
     registry.put(Row(first, SPEC, ended(1, stored_bytes=70)), 50)
     registry.put(Row(second, SPEC, ended(2, stored_bytes=70)), 0)
@@ -90,7 +90,7 @@ def test_what_was_counted_is_believed_rather_than_the_record(registry: Registry,
     assert kept(registry_path) == (50, [(first, 50)])
 
 
-def test_what_cannot_be_removed_goes_to_the_end_of_the_row(registry: Registry, registry_path: str) -> None:
+def test_logs_that_cannot_be_removed_go_to_the_end_of_the_row(registry: Registry, registry_path: str) -> None:
     for number, task_id in enumerate(ids(3)):
         registry.put(Row(task_id, SPEC, ended(number, stored_bytes=10)))
     registry.commit()
@@ -136,7 +136,7 @@ def test_each_removal_costs_the_same_while_nothing_can_be_committed(registry: Re
     assert many < 15 * few
 
 
-def test_what_is_put_after_a_search_is_found_though_it_is_older(registry: Registry, registry_path: str) -> None:
+def test_logs_put_after_a_search_are_found_though_they_are_older(registry: Registry, registry_path: str) -> None:
     """A task may be known to have ended long after it has: its shim had stored that while there was no engine."""
     first, second, third, fourth = ids(4)
     registry.put(Row(third, SPEC, ended(30, stored_bytes=1)))

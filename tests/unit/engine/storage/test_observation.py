@@ -35,7 +35,7 @@ ENDED = an_end()
         (Observation(0, None, ENDED), Finding.OVER),
     ],
 )
-def test_what_is_seen_means(seen: Observation, finding: Finding) -> None:
+def test_each_observation_leads_to_its_finding(seen: Observation, finding: Finding) -> None:
     assert classify(seen) is finding
 
 

@@ -24,7 +24,7 @@ def reopened(registry_path: str) -> Registry:
     return Registry(registry_path)
 
 
-def test_what_is_queued_answers_before_and_after_the_commit(registry: Registry, registry_path: str) -> None:
+def test_a_queued_row_is_found_before_and_after_the_commit(registry: Registry, registry_path: str) -> None:
     (task_id,) = ids(1)
     registry.put(Row(task_id, SPEC, None))
     for _ in range(2):
@@ -52,7 +52,7 @@ def test_an_outcome_takes_a_task_out_of_the_live_ones(registry: Registry, regist
     other.close()
 
 
-def test_what_is_removed_is_gone_queued_or_not(registry: Registry) -> None:
+def test_a_removed_row_is_gone_queued_or_not(registry: Registry) -> None:
     first, second = ids(2)
     registry.put(Row(first, SPEC, None))
     registry.commit()

@@ -188,7 +188,7 @@ def file_is_unreadable(registry: Registry) -> Iterator[None]:
 
 @each_fault
 @pytest.mark.parametrize("seed", range(4))
-def test_whatever_changes_while_commits_fail_is_known_and_stored_later(
+def test_changes_while_commits_fail_are_known_and_stored_later(
     registry: Registry, registry_path: str, fault: Fault, seed: int
 ) -> None:
     changes = Changes(registry, seed)
@@ -303,7 +303,7 @@ def test_a_change_needs_no_file_that_can_be_read(registry: Registry) -> None:
     assert [row.id for _number, row in registry.page(0, 9, live_only=False)] == [known, new]
 
 
-def test_what_is_stored_takes_no_memory_any_more(registry: Registry) -> None:
+def test_a_stored_row_takes_no_memory_any_more(registry: Registry) -> None:
     def pages() -> int:
         return int(registry._db.execute("PRAGMA unstored.page_count").fetchone()[0])
 

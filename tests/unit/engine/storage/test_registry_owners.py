@@ -21,7 +21,7 @@ OWNERS = ["alice", "bob", "", None, "bob", "alice", "alice", "bob"]
 
 
 @pytest.mark.parametrize("stored", [0, 4, 8])
-def test_each_owner_finds_what_is_ones_own(registry: Registry, registry_path: str, stored: int) -> None:
+def test_each_owner_finds_its_own_tasks(registry: Registry, registry_path: str, stored: int) -> None:
     """Whether it is stored or queued, or cannot be stored now."""
     order = sorted(ids(8), reverse=True)
     for task_id, owner in list(zip(order, OWNERS, strict=True))[:stored]:
@@ -46,7 +46,7 @@ def test_each_owner_finds_what_is_ones_own(registry: Registry, registry_path: st
     another_program.close()
 
 
-def test_one_that_is_over_stays_its_owners_and_leaves_the_live_ones(registry: Registry) -> None:
+def test_a_task_that_is_over_stays_its_owners_and_leaves_the_live_ones(registry: Registry) -> None:
     first, second, third = ids(3)
     for task_id, owner in ((first, "alice"), (second, "alice"), (third, "bob")):
         registry.put(row_of(task_id, owner))
@@ -58,7 +58,7 @@ def test_one_that_is_over_stays_its_owners_and_leaves_the_live_ones(registry: Re
     assert walk(registry, None, live_only=True) == [second, third]
 
 
-def test_what_is_removed_hides_nothing_else(registry: Registry) -> None:
+def test_a_removed_row_hides_no_other(registry: Registry) -> None:
     """As many ids as are asked for are found though some of those in the file are not there any more."""
     for task_id in ids(9):
         registry.put(row_of(task_id, "alice"))

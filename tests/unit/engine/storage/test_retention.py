@@ -52,7 +52,7 @@ LIMITS = Limits(quota=10 * GIB, min_free=GIB, spared=64 * MIB)
         (GIB, 4 * MIB, replace(ROOMY, is_awaited=True), LIMITS, False),
     ],
 )
-def test_what_must_go(stored: int, freed: int, disk: Disk, limits: Limits, goes: bool) -> None:
+def test_whether_output_must_go(stored: int, freed: int, disk: Disk, limits: Limits, goes: bool) -> None:
     assert must_go(stored, freed, disk, limits) is goes
 
 
@@ -234,7 +234,7 @@ def test_one_task_a_turn(places: list[Place]) -> None:
     assert all(before - after <= 1 for before, after in zip([10, *turns], turns, strict=False))
 
 
-def test_what_takes_long_is_removed_in_several_turns(places: list[Place], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_output_is_removed_in_several_turns(places: list[Place], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "_TURN_BYTES", 500)
     place = make(places, quota=8000)
     seen: list[tuple[int, int]] = []
@@ -327,7 +327,7 @@ def test_logs_that_cannot_be_removed_do_not_hold_up_the_others(
     assert "removed the output of 5 tasks" in summary
 
 
-def test_what_ended_lately_is_kept_until_it_is_old_enough(places: list[Place]) -> None:
+def test_output_of_a_recent_task_is_kept_until_it_is_old_enough(places: list[Place]) -> None:
     place = make(places, quota=5000, first_end_ns=START_NS - 10**8)
     place.retention.limits = replace(place.retention.limits, min_age_s=0.5)
     place.retention.check_soon()

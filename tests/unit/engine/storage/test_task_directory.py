@@ -46,7 +46,7 @@ def test_a_task_has_a_fifo_for_its_input_if_it_is_to_be_fed(place: Path, stdin: 
         assert stat.S_IMODE(found) == 0o600
 
 
-def test_what_cannot_be_made_to_its_end_leaves_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_that_cannot_be_completed_leaves_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -100,7 +100,7 @@ def test_the_index_goes_last(made: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert [name for name in gone if name.startswith("index")] == gone[-2:]
 
 
-def test_it_can_be_removed_bit_by_bit(made: Path) -> None:
+def test_a_directory_can_be_removed_bit_by_bit(made: Path) -> None:
     write(made, OUTPUT)
     found: list[int] = []
     while len(found) < 10:

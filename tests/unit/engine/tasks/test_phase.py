@@ -347,7 +347,7 @@ def test_the_walk_is_over_the_whole_product() -> None:
 
 
 @pytest.mark.parametrize(("phase", "event"), list(itertools.product(LIVE, EVENTS)), ids=str)
-def test_what_follows(house: House, phase: Phase, event: str) -> None:
+def test_each_event_leads_each_phase_to_the_expected_one(house: House, phase: Phase, event: str) -> None:
     enter(house, phase)
     if phase not in LOST:
         block_the_end(house)

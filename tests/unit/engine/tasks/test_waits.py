@@ -71,7 +71,7 @@ def test_all_must_be_over(loop: Loop) -> None:
     assert waiter.is_gone()
 
 
-def test_one_is_enough_if_it_is_to_be(loop: Loop) -> None:
+def test_one_end_is_enough_for_a_wait_for_any(loop: Loop) -> None:
     waiter = Waiter(loop, "abc", one_is_enough=True)
     end(waiter.tasks["b"], 3)
     assert waiter.answer["done"]
@@ -82,7 +82,9 @@ def test_one_is_enough_if_it_is_to_be(loop: Loop) -> None:
 
 
 @pytest.mark.parametrize(("live", "over", "one_is_enough"), [("", "a", False), ("", "ab", True), ("b", "a", True)])
-def test_what_is_so_already_is_answered_at_once(loop: Loop, live: str, over: str, one_is_enough: bool) -> None:
+def test_a_wait_for_tasks_that_are_over_is_answered_at_once(
+    loop: Loop, live: str, over: str, one_is_enough: bool
+) -> None:
     waiter = Waiter(loop, live, over, one_is_enough=one_is_enough)
     assert waiter.answer["done"]
     assert waiter.codes()["a"] == 7
@@ -153,7 +155,7 @@ def test_in_every_order_of_events_there_is_one_answer_and_nothing_left(loop: Loo
         loop._timers.clear()
 
 
-def test_who_has_left_leaves_nothing(loop: Loop) -> None:
+def test_a_client_that_has_left_leaves_nothing(loop: Loop) -> None:
     waiter = Waiter(loop, "ab")
     assert not waiter.is_gone()
     waiter.wait.give_up()

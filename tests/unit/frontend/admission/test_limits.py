@@ -110,7 +110,7 @@ def test_they_can_be_told_to_be_fewer(clock: Clock, limit: int) -> None:
     assert sum(in_ and not connection.is_dropped for connection, in_ in zip(came, is_in, strict=True)) == limit
 
 
-def test_it_may_be_any_of_them_that_is_dropped(limits: AdmissionLimits) -> None:
+def test_any_connection_of_that_source_may_be_dropped(limits: AdmissionLimits) -> None:
     """Neither always the first, nor always the last, nor always the new one."""
     gone: set[int] = set()
     for seed in range(400):
@@ -125,7 +125,7 @@ def test_it_may_be_any_of_them_that_is_dropped(limits: AdmissionLimits) -> None:
     st.integers(0, 2**32),
     st.lists(st.tuples(st.sampled_from(["flood", "come", "know"]), st.integers(1, 100)), max_size=20),
 )
-def test_who_is_few_gets_in_while_another_source_floods(seed: int, steps: list[tuple[str, int]]) -> None:
+def test_a_source_with_few_connections_gets_in_while_another_floods(seed: int, steps: list[tuple[str, int]]) -> None:
     limits = AdmissionLimits(Clock(), random.Random(seed))
     flood(limits, "10.0.0.1", 100)
     waiting: list[Connection] = []

@@ -11,7 +11,7 @@ def in_thread(busy: ActiveSenders, now: float) -> None:
     thread.join()
 
 
-def test_who_sent_lately_counts_and_who_did_not_does_not() -> None:
+def test_only_recent_senders_count() -> None:
     busy = ActiveSenders()
     assert busy.count(1000.0) == 1
     assert busy.count(1000.01) == 1

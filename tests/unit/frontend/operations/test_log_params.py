@@ -72,7 +72,7 @@ def test_everything_asked_for() -> None:
         {"heartbeat_s": None},
     ],
 )
-def test_what_makes_no_sense_is_refused(params: dict[str, Any]) -> None:
+def test_params_that_make_no_sense_are_refused(params: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest):
         parse_log_params(params, NOW)
 

@@ -64,7 +64,7 @@ def test_up_to_a_moment_what_has_no_record_is_there_if_nothing_is_recorded_later
         assert ask(tail=2, until_ns=until_ns) == (b"2\n3\n", told, {"stdout": 8, "stderr": 0, "over": True})
 
 
-def test_who_is_behind_the_end_is_told_though_it_asks_up_to_a_moment(spool: Path) -> None:
+def test_a_reader_behind_the_end_is_told_though_it_asks_up_to_a_moment(spool: Path) -> None:
     """So that a client sees that something is gone that it had."""
     write(spool, [(1, b"abc")])
     finish(spool)
