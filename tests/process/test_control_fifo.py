@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 
 from levity.states import State
+from supervisor.engine.tasks.start_errors import start_error
 from supervisor.spool.layout import SHIM, TASKS
 from supervisor.spool.start_failure import EXEC
 from tests.support.deadline import eventually
+from tests.support.records import spec
+from tests.support.strace import NEEDS_STRACE, injecting
 from tests.support.zygote import Zygote
 from tests.unit.spool.test_commands import FOREIGN_LINES
 
@@ -112,3 +115,14 @@ def test_a_shim_that_cannot_start_its_task_says_which_step_failed(zygote: Zygote
     failure = zygote.failure(task_id)
     # An errno over 63 has no room in an exit status beside the step.
     assert (failure.stage, failure.errno) == (EXEC, errno.ENAMETOOLONG)
+
+
+@NEEDS_STRACE
+def test_a_disk_quota_is_told_as_what_it_is(zygote: Zygote, tmp_path: Path) -> None:
+    zygote.run(["true"])  # The warm-up is over then.
+    task_id = zygote.prepare(["true"])
+    with injecting(zygote, "fsync:error=EDQUOT", tmp_path / "strace"):
+        zygote.ask(task_id)
+        failure = zygote.failure(task_id)
+    assert (failure.stage, failure.errno) == ("sync", errno.EDQUOT)
+    assert "disk quota exceeded" in start_error(failure, spec(id=task_id)).message

@@ -1,44 +1,19 @@
 """Shim and child are killed at each of their system calls in turn: no task runs twice, no record is half, none lies."""
 
 import os
-import shutil
 import signal
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from levity.states import State
 from supervisor.spool.layout import ENGINE_SOCKET, EXIT, SHIM
-from tests.support.deadline import eventually
+from tests.support.strace import NEEDS_STRACE, injecting
 from tests.support.zygote import Zygote
 
 CALLS = "openat,mknodat,write,pwrite64,fsync,fdatasync,rename,renameat,clone,execve,fcntl,unlinkat,waitid,exit_group"
 
-pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
-
-
-@contextmanager
-def killing(zygote: Zygote, number: int, log: Path) -> Iterator[None]:
-    """Kill each process that the zygote forks at its call of this number (counted from 1, by process)."""
-    command = ["strace", "-f", "-qq", "-o", str(log), "-p", str(zygote.process.pid)]
-    inject = ["-e", f"trace={CALLS}", "-e", f"inject={CALLS}:signal=KILL:when={number}"]
-    tracer = subprocess.Popen([*command, *inject], stderr=subprocess.PIPE, text=True)
-    try:
-        eventually(lambda: _is_traced(zygote.process.pid) or tracer.poll() is not None, "strace to attach")
-        if tracer.poll() is not None:
-            pytest.skip(f"strace may not trace here: {tracer.stderr and tracer.stderr.read()}")
-        yield
-    finally:
-        tracer.send_signal(signal.SIGINT)
-        tracer.communicate(timeout=10)
-
-
-def _is_traced(pid: int) -> bool:
-    with open(f"/proc/{pid}/status") as file:
-        return any(line.startswith("TracerPid:") and line.split()[1] != "0" for line in file)
+pytestmark = NEEDS_STRACE
 
 
 @pytest.mark.timeout(180)
@@ -51,7 +26,7 @@ def test_killed_at_any_call(tmp_path: Path, numbers: range) -> None:
         with Zygote(tmp_path) as zygote:
             zygote.run(["true"])  # Its rehearsal is over then.
             task_id = zygote.prepare(["/bin/sh", "-c", f"echo x >> {ran}; echo out"])
-            with killing(zygote, number, tmp_path / "strace"):
+            with injecting(zygote, f"{CALLS}:signal=KILL:when={number}", tmp_path / "strace"):
                 zygote.ask(task_id)
                 try:
                     status = zygote.status(task_id)
