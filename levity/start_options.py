@@ -52,13 +52,13 @@ else:
 class Field(_Typed["Value"]):
     """One option of a task, named by its attribute of StartOptions.
 
-    `unsaid` is what a missing key stands for in a request, `older` in a spec that was written before there was this
+    `if_missing` is what a missing key stands for in a request, `older` in a spec that was written before there was this
     option. `identifies`: a second start with the same id and another value asks for another task. `is_stored`: it is a
     key of spec.json.
     """
 
     name: str
-    unsaid: object = None
+    if_missing: object = None
     older: object = None
     identifies = True
     is_stored = True
@@ -94,7 +94,7 @@ FIELDS: "dict[str, Field[Any]]" = {}
 class Flag(Field[bool]):
     """Yes or no, and no if nothing is said."""
 
-    unsaid = older = False
+    if_missing = older = False
 
     def to_wire(self, given: object) -> object:
         return True if given else None
@@ -142,7 +142,7 @@ class _Directory(Field["str | None"]):
 
 
 class _Environment(Field["dict[str, str]"]):
-    unsaid: object = {}
+    if_missing: object = {}
 
     def to_wire(self, given: "Environment | None") -> object:
         if not hasattr(given or {}, "items"):
@@ -254,12 +254,12 @@ class StartOptions:
         return f"<StartOptions {self.values['argv']}>"
 
     @classmethod
-    def from_request(cls, params: "JsonObject", **unsaid: object) -> "StartOptions":
-        """Check what a request asks for; InvalidRequest says what is wrong. `unsaid` are defaults of this levityd's."""
+    def from_request(cls, params: "JsonObject", **defaults: object) -> "StartOptions":
+        """Check what a request asks for; InvalidRequest says what is wrong. `defaults` are this levityd's."""
         values = {}
         for name, field in FIELDS.items():
-            value = field.from_wire(params.get(name, field.unsaid))
-            values[name] = unsaid.get(name) if value is None else value
+            value = field.from_wire(params.get(name, field.if_missing))
+            values[name] = defaults.get(name) if value is None else value
         return cls(values)
 
     @classmethod

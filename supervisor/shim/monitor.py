@@ -1,4 +1,4 @@
-"""Watch one running task to its end. Runs in: shim. Owns: its task's exit, the control FIFO and the kill timer."""
+"""Watch one running task to its end. Runs in: shim. Owns: its task's exit and the control FIFO."""
 
 import os
 import select

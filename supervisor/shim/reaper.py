@@ -1,6 +1,7 @@
 """Reap a task's processes: all that are adopted at once, the leader last. Runs in: shim. Owns: nothing.
 
 As the subreaper of its task, the shim is the parent of every orphan in the task's tree (prctl(2)).
+supervisor/shim/monitor.py calls it when a child has ended.
 """
 
 import os

@@ -16,9 +16,9 @@ __all__ = ["load_shim_record", "prepare_start", "write_signalled"]
 
 
 def prepare_start(directory_fd: int, spec: Spec, shim: int, boot_id: str) -> None:
-    """Write which shim watches the task, and beside it that this process is the task's: for the shim to rename.
+    """Write two records: SHIM says which shim watches the task, STARTED also that this process is the task's.
 
-    The shim renames the second record over the first as soon as the command is executed (start.py).
+    As soon as the command is executed, the shim renames STARTED over SHIM (supervisor/shim/start.py).
     """
     record = ShimRecord(
         shim,

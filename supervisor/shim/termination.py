@@ -1,7 +1,8 @@
 """How a task is brought to its end: one total table of state x event. Runs in: shim. Never: reads a clock itself.
 
 Pure: `on` and `tick` take the monotonic time and return what the shim shall do to its task now. `deadline` is when to
-call `tick` next.
+call `tick` next; supervisor/shim/monitor.py does. The grace period comes from the task's options
+(levity/start_options.py) or its last signal (supervisor/shim/shim_record.py).
 """
 
 from enum import Enum
@@ -26,7 +27,7 @@ class State(Enum):
     SWEEPING = "the leader is gone, what it left gets SIGKILL, in rounds"
     DRAINING = "no process of the tree lives; an outsider may hold a pipe open, and has DRAIN_S"
     SEALED = "DRAIN_S is over, and what the pipes held has been read"
-    CUT = "an outsider held a pipe open at that moment; what it writes later is lost"
+    CUT = "as SEALED, but an outsider still held a pipe open then; what it writes later is lost"
 
 
 class Event(Enum):
@@ -56,7 +57,7 @@ class Timer(Enum):
     """What becomes of the deadline."""
 
     KEEP = "it stays as it is"
-    GRACE = "the end of the grace period, or as it is if that is earlier"
+    GRACE = "now and the grace period, unless the deadline that is set already is earlier"
     ROUND = "the next round of SIGKILL"
     DRAIN = "the time for outsiders begins, or begins anew"
     NONE = "there is none"

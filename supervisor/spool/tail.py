@@ -1,4 +1,7 @@
-"""Find where the last lines of a spool begin, reading backward. Runs in: front-end. Owns: nothing."""
+"""Find where the last lines of a spool begin, reading backward. Runs in: front-end. Owns: nothing.
+
+supervisor/frontend/operations/logs.py calls it for `levity logs -n`.
+"""
 
 from collections.abc import Callable
 

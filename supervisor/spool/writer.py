@@ -5,7 +5,7 @@ so a full disk leaves neither a hole nor a doubled byte. Meanwhile the caller re
 
 The spool is a row of groups: an index file and the bytes that it is about, in one file a stream. Once a group is large
 enough, the next one begins, after the end of a line if there is one. Once all groups together are too large, the oldest
-but the first is removed whole.
+of them is removed whole; the first always stays.
 """
 
 import os

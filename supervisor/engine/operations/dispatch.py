@@ -3,8 +3,10 @@
 The client's ticket and its rights are checked first, in one place. Refusals, changes and reads of output are audited
 before they take effect.
 
-An operation has the same name on each floor: a module in levity/cli, a method of levity/client.py, a row of the
-front-end's table in supervisor/frontend/session.py, and a module here (docs/architecture.md, "Adding an operation").
+To add an operation, touch: COMMANDS in levity/cli/main.py, and a module in levity/cli; a method of levity/client.py
+(with a module in levity/operations if it takes more than one request); a row in supervisor/frontend/session.py (with a
+module in supervisor/frontend/operations if the front-end sends output or waits); a row and a module here. All have its
+name (docs/architecture.md, "Adding an operation").
 """
 
 from collections.abc import Callable
@@ -53,7 +55,7 @@ Call = Callable[[Context, Client, JsonObject, Answer], None]
 
 
 class Operation(NamedTuple):
-    """`right` is what the user needs at all; whether the user has it to this task is checked when the task is found.
+    """`right` is checked twice: here, whether the user has it to any task; in `Context.find`, whether to this one.
 
     `is_repeated`: its answer, and that of each later query, repeats the request.
     """

@@ -1,7 +1,8 @@
 """Keep what tasks have written within bounds: the oldest ended task's output goes first, its result stays.
 
 Runs in: engine. Owns: nothing. It checks when there may be more on the disk than before, at most about once a second,
-and never by itself: an idle levityd sleeps. A live task is bounded by its own cap, in its shim.
+and never by itself: an idle levityd sleeps. In a live task's shim
+supervisor/spool/writer.py removes output over the task's own cap.
 """
 
 import os

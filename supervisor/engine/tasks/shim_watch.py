@@ -1,4 +1,8 @@
-"""Have the kernel tell when a task's shim is gone. Runs in: engine. Owns: the pidfds of shims."""
+"""Have the kernel tell when a task's shim is gone. Runs in: engine. Owns: the pidfds of shims.
+
+What follows is in supervisor/engine/tasks/lifecycle.py and, for a task without an exit record, in dead_shims.py beside
+it. The zygote reports a shim that leaves before its task runs (`Tasks.shim_gone`).
+"""
 
 import errno
 import os
@@ -30,7 +34,7 @@ class ShimWatch:
     def watch(self, task_id: str, shim: int) -> None:
         """Watch the task's shim, if it is not watched already.
 
-        The pidfd is proven by the lock that the shim still holds once the pidfd is open.
+        After the pidfd is open, this pid must still hold the task's lock: else it may be another process's by now.
         """
         if task_id in self._pidfds:
             return
@@ -39,7 +43,7 @@ class ShimWatch:
         except OSError as error:
             self._look_later(task_id, _GONE_RETRY_S if error.errno == errno.ESRCH else _HOST_RETRY_S)
             return
-        if not _has_task(shim, task_id):
+        if not _holds_lock(shim, task_id):
             os.close(pidfd)
             self._look_later(task_id, _GONE_RETRY_S)
             return
@@ -70,7 +74,7 @@ class ShimWatch:
         self._loop.later(delay_s, lambda: self._look(task_id))
 
 
-def _has_task(shim: int, task_id: str) -> bool:
+def _holds_lock(shim: int, task_id: str) -> bool:
     try:
         return shim_of(task_id) == shim
     except OSError:

@@ -1,6 +1,7 @@
 """How many connections get in, and which sources have to wait. Runs in: front-end. Owns: nothing. Never: does I/O.
 
-A connection is unauthenticated until it is known whose it is.
+A connection is unauthenticated until the client has shown who it is, for which
+supervisor/frontend/admission/handshake.py gives it ten seconds.
 """
 
 import random
@@ -26,7 +27,7 @@ _FAILURES_REMEMBERED = _FREE_FAILURES + 7
 
 class _Connection(Protocol):
     def drop(self) -> None:
-        """Hang up, from any thread; the connection's own thread then calls `leave`. It may be called once too late."""
+        """Hang up, from any thread; the connection's own thread then calls `leave`. It may have done so already."""
 
 
 def source_of(address: object) -> str | None:
@@ -59,8 +60,8 @@ class AdmissionLimits:
     A source whose authentications fail is refused for a while. This host is not (source None): all local users share
     its one address, so an attacker could lock out the others with wrong tokens.
 
-    Users cannot take the room of unauthenticated connections. Exempt users can: an administrator has to get in when
-    everybody else is too many.
+    Ordinary users' connections have a limit of their own. An administrator's have none, so that one gets in when all
+    others are too many: over that limit, each takes the place of an unauthenticated connection.
     """
 
     def __init__(
