@@ -202,18 +202,14 @@ class Daemon:
 
     def _kill_everything(self) -> bool:
         """SIGKILL every process, tasks before their shims; return whether there was none."""
-        found = list(processes.marked(self.mark))
-        families = {process.pid: process for one in found for process in (one, *_descendants(one))}
-        for pid in sorted(families, key=lambda pid: processes.title(families[pid]).startswith("levityd:")):
+        found = {process.pid: process for process in processes.marked(self.mark)}
+        if not found:
+            return True
+        # A descendant that is not marked is of a task that has changed its environment.
+        ours = {process.pid for process in found.values() if processes.title(process).startswith("levityd:")}
+        for pid in [*(processes.descendants(found) | set(found)) - ours, *ours]:
             _kill(pid)
-        return not found
-
-
-def _descendants(process: psutil.Process) -> list[psutil.Process]:
-    try:
-        return process.children(recursive=True)
-    except psutil.Error:
-        return []
+        return False
 
 
 def _kill(pid: int) -> None:

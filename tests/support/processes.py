@@ -1,10 +1,10 @@
 """Find the processes of one levityd by the mark in their environment. Owns: nothing."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import psutil
 
-__all__ = ["MARK", "marked", "roles", "title"]
+__all__ = ["MARK", "descendants", "marked", "roles", "title"]
 
 # Not LEVITY_*: levityd takes those out of its zygote's environment, and this one shall reach shims and tasks too.
 MARK = "TEST_LEVITYD_MARK"
@@ -30,6 +30,26 @@ def marked(mark: str) -> Iterator[psutil.Process]:
                     yield psutil.Process(pid)
         except (OSError, psutil.Error):
             continue
+
+
+def descendants(pids: Iterable[int]) -> set[int]:
+    """Return the children of these processes, theirs, and so on."""
+    children: dict[int, list[int]] = {}
+    for pid in psutil.pids():
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                # proc_pid_stat(5): the name, in brackets, may hold anything; behind it are the state and the parent.
+                parent = int(file.read().rpartition(b")")[2].split()[1])
+        except OSError:
+            continue
+        children.setdefault(parent, []).append(pid)
+    found: set[int] = set()
+    left = list(pids)
+    while left:
+        below = children.get(left.pop(), [])
+        left += [pid for pid in below if pid not in found]
+        found.update(below)
+    return found
 
 
 def roles(mark: str) -> dict[str, list[int]]:

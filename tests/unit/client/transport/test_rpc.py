@@ -301,7 +301,7 @@ def frame(text: str) -> bytes:
         pytest.param(
             answers(b"\0\0\0\x0a\1" + bytes(9)),
             ProtocolError,
-            "output that was not asked for",
+            "output that nobody asked for",
             id="output in place of an answer",
         ),
         pytest.param(
