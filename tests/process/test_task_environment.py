@@ -203,7 +203,7 @@ def test_a_directory_that_is_gone_is_an_answer(zygote: Zygote) -> None:
     assert zygote.failure(task_id) == StartFailure(HOST, errno.ENOENT)
 
 
-def test_files_are_nobody_elses_business(zygote: Zygote) -> None:
+def test_only_levityd_can_read_the_files_of_a_task(zygote: Zygote) -> None:
     record = zygote.run(["/bin/sh", "-c", "echo out; echo err >&2"])
     for path in zygote.path(record["id"]).iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path

@@ -26,7 +26,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: tasks run
 on_mutual = pytest.mark.parametrize("guarded", ["mutual"], indirect=True)
 LONGEST = "x" * 64
 
-NOBODYS: list[str | list[str]] = [
+UNUSABLE: list[str | list[str]] = [
     *(
         "",
         " ",
@@ -65,8 +65,8 @@ NOBODYS: list[str | list[str]] = [
 
 @on_mutual
 @pytest.mark.filterwarnings("ignore:Attribute's length")
-@pytest.mark.parametrize("cn", NOBODYS, ids=ascii)
-def test_a_name_that_can_be_nobody_s(guards: Guards, guarded: Guarded, cn: str | list[str]) -> None:
+@pytest.mark.parametrize("cn", UNUSABLE, ids=ascii)
+def test_a_certificate_without_one_usable_name(guards: Guards, guarded: Guarded, cn: str | list[str]) -> None:
     watch = guarded.watch()
     certificate = guards.ca.client(cn)
     with secure(connect(guarded.address), certificate) as sock:

@@ -126,7 +126,7 @@ def check_cut_off(guarded: Guarded, sockets: dict[str, socket.socket]) -> None:
 
 
 @pytest.mark.parametrize("guarded", ["plain", "inside_tls"], indirect=True)
-def test_a_token_that_is_revoked_cuts_off_who_is_connected(guarded: Guarded) -> None:
+def test_a_revoked_token_cuts_off_its_connected_clients(guarded: Guarded) -> None:
     key = guarded.add_token("fired", Role.ADMIN)
     with ExitStack() as stack:
         sockets = {name: stack.enter_context(let_in(guarded, key)) for name in OPERATIONS}
@@ -135,7 +135,7 @@ def test_a_token_that_is_revoked_cuts_off_who_is_connected(guarded: Guarded) -> 
 
 
 @pytest.mark.parametrize("guarded", ["mutual"], indirect=True)
-def test_a_certificate_that_is_revoked_cuts_off_who_is_connected(guards: Guards, guarded: Guarded) -> None:
+def test_a_revoked_certificate_cuts_off_its_connected_clients(guards: Guards, guarded: Guarded) -> None:
     guarded.set_role("fired", Role.ADMIN)
     fired, other = guards.ca.client("fired"), guards.ca.client("other")
     with ExitStack() as stack:

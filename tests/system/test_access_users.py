@@ -121,7 +121,7 @@ def masked(reply: bytes, task_id: str) -> bytes:
 
 
 @everyone
-def test_another_s_task_reads_as_one_that_is_not_there(pair: Pair) -> None:
+def test_a_task_of_another_user_reads_as_one_that_is_not_there(pair: Pair) -> None:
     theirs, ours, absent = (str(uuid.uuid4()) for _ in range(3))
     pair.start("alice", theirs)
     pair.start("bob", ours)

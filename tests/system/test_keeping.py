@@ -124,7 +124,7 @@ def test_over_the_quota_the_oldest_output_goes_and_results_stay(make_daemon: Mak
         assert kept(daemon, tasks) == [4, 5]
 
 
-def test_the_output_of_a_live_task_is_nobody_s_to_remove(make_daemon: Make) -> None:
+def test_the_output_of_a_live_task_is_never_removed(make_daemon: Make) -> None:
     daemon = make_daemon(command=with_options("--log-quota", "1M")).start()
     with client_of(daemon.address) as client:
         live = sh(client, f"{writer(3 * MIB)}; echo done >&2; exec sleep 600")

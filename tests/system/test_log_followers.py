@@ -91,7 +91,7 @@ def test_a_removed_directory_ends_the_following(daemon: Daemon) -> None:
         remover.join()
 
 
-def test_a_stopped_client_delays_nobody(daemon: Daemon) -> None:
+def test_a_stopped_client_delays_no_other(daemon: Daemon) -> None:
     with client_of(daemon.address) as client:
         task_id = client.start(["seq", "3000000"])
         # A client that asks and never reads.

@@ -80,7 +80,7 @@ def test_input_that_cannot_be_stored_is_refused(shared_daemon: Daemon) -> None:
         client.signal(other)
 
 
-def test_a_task_that_does_not_read_holds_up_only_who_sends_to_it(daemon: Daemon) -> None:
+def test_a_task_that_does_not_read_holds_up_only_its_own_sender(daemon: Daemon) -> None:
     with client_of(daemon.address) as client, client_of(daemon.address) as sender:
         task_id = sh(client, "echo here; exec sleep 600", stdin=True)
         done: list[int] = []
@@ -113,7 +113,7 @@ def test_room_is_made_as_the_task_reads(daemon: Daemon) -> None:
         assert output(client, task_id)[0].split()[0].decode() == hashlib.sha256(data).hexdigest()
 
 
-def test_a_task_that_stops_reading_tells_who_sends(shared_daemon: Daemon) -> None:
+def test_a_client_that_sends_is_told_when_a_task_stops_reading(shared_daemon: Daemon) -> None:
     with client_of(shared_daemon.address) as client:
         task_id = sh(client, "head -c 3; exec 0<&-; exec sleep 600", stdin=True)
         began = time.monotonic()

@@ -136,7 +136,7 @@ def test_the_ticket_of_a_revoked_token_is_none(by_token: Daemon) -> None:
         assert impostor.ask("auth.begin", talk)["error"]["code"] == NOT_KNOWN
 
 
-def test_for_who_may_only_look_it_is_lent_nothing_to_feed(by_token: Daemon) -> None:
+def test_for_a_viewer_a_front_end_is_lent_no_directory_to_feed(by_token: Daemon) -> None:
     keys = {role: add_token(by_token, f"a-{role}", "--role", role) for role in ("viewer", "user")}
     with client_of(by_token.address) as client:
         task_id = sh(client, "exec sleep 600", stdin=True)

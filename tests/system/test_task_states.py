@@ -195,7 +195,7 @@ def test_signalling_an_ended_task_succeeds_and_changes_nothing(client: Client, s
 
 
 @pytest.mark.race
-def test_many_who_signal_a_task_at_its_end_see_one_outcome(shared_daemon: Daemon) -> None:
+def test_many_clients_that_signal_a_task_at_its_end_see_one_outcome(shared_daemon: Daemon) -> None:
     with client_of(shared_daemon.address) as client:
         task_id = sh(client, "trap 'exit 6' TERM; echo ready; sleep 0.1 & wait; exit 6")
         ready(client, task_id)

@@ -113,7 +113,9 @@ def test_a_message_that_is_not_understood_changes_nothing(
     assume(not assume_none)
 
 
-def test_notifications_and_answers_to_nobody_are_ignored_and_their_descriptors_closed(shared: AskingProcess) -> None:
+def test_notifications_and_answers_to_no_request_are_ignored_and_their_descriptors_closed(
+    shared: AskingProcess,
+) -> None:
     shared.ask("call", "auth.nonce")
     number = shared.request().number
     for do in ("notify", "ask", "pass", ""):  # With the very number that is waited for.

@@ -82,7 +82,7 @@ def test_links_are_not_followed(directory: int, tmp_path: Path) -> None:
             refused("link", directory)
 
 
-def test_a_fifo_keeps_nobody_waiting(directory: int, tmp_path: Path) -> None:
+def test_a_fifo_in_place_of_a_file_does_not_block(directory: int, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     os.close(files.open_to_read("fifo", directory))
 

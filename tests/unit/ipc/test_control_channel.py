@@ -153,7 +153,7 @@ class Process:
         self.is_killed = True
 
 
-def test_a_child_that_does_not_listen_is_ended_and_keeps_nobody_waiting(
+def test_a_child_that_does_not_listen_is_ended_and_blocks_no_other(
     ends: tuple[ControlChannel, socket.socket],
 ) -> None:
     child, process = Child("deaf", lambda _control, _pipe: None), Process()

@@ -376,7 +376,7 @@ def test_roles(store: TokenStore, directory: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"a":"root"}', '{"a":null}', '{"../a":"user"}', '{"a":"user"', "null"])
-def test_damaged_roles_make_nobody_more_than_they_are(store: TokenStore, directory: Path, content: str) -> None:
+def test_damaged_roles_give_no_user_more_rights(store: TokenStore, directory: Path, content: str) -> None:
     write(directory / "roles.json", content)
     with pytest.raises(LevityError, match="json is damaged"):
         store.roles()

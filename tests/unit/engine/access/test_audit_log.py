@@ -43,7 +43,7 @@ def test_a_line_says_all_there_is_to_say(make_audit: Make, audit_clock: Clock) -
     assert stat.S_IMODE(Path("audit.log").stat().st_mode) == 0o600
 
 
-def test_the_file_is_for_nobody_else_whatever_it_was(make_audit: Make) -> None:
+def test_only_levityd_can_read_the_audit_whatever_its_mode_was(make_audit: Make) -> None:
     Path("audit.log").touch()
     Path("audit.log").chmod(0o644)
     start(make_audit())
@@ -119,7 +119,9 @@ def test_a_byte_that_is_no_text_is_one_byte(make_audit: Make) -> None:
     assert line["argv_cut"] == {"words": 1, "bytes": 5000 - len(line["argv"][0]) + 4}
 
 
-def test_a_new_file_is_nobody_elses_from_the_first_moment(make_audit: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_levityd_can_read_a_new_audit_from_the_first_moment(
+    make_audit: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_args: Any) -> None:
         raise AssertionError("it was open to others")
 

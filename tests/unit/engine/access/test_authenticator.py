@@ -242,7 +242,7 @@ def test_a_certificates_ticket_ends_with_the_list_of_those_revoked(store: TokenS
         authenticator.recognise(ticket)
 
 
-def test_without_roles_nobody_gets_in_by_a_certificate(store: TokenStore, state: Path) -> None:
+def test_without_roles_no_client_gets_in_by_a_certificate(store: TokenStore, state: Path) -> None:
     """A viewer would be a user otherwise."""
     (state / "roles.json").write_text("{")
     authenticator = Authenticator(Access(Known.CERTIFICATE), "x", store, KEY)

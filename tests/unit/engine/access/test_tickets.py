@@ -103,7 +103,7 @@ def test_the_key_of_tickets_is_made_once_and_for_us_alone(state: Path) -> None:
     assert len(ticket_key()) == 32
 
 
-def test_a_disk_that_takes_no_key_keeps_nobody_out(
+def test_a_disk_that_takes_no_key_keeps_no_client_out(
     state: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def full(*_arguments: object) -> None:

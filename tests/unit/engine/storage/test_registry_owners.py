@@ -82,7 +82,7 @@ def test_an_owner_may_have_any_name(registry: Registry, registry_path: str, owne
 
 
 @pytest.mark.parametrize("odd", [None, 7, ["alice"], {}, True])
-def test_an_owner_that_is_no_text_is_nobody(registry: Registry, odd: object) -> None:
+def test_an_owner_that_is_no_text_counts_as_none(registry: Registry, odd: object) -> None:
     registry.put(Row(ids(1)[0], spec(owner=odd), None))
     assert registry.commit()
     assert walk(registry, "") == ids(1)

@@ -87,9 +87,7 @@ def test_no_more_goes_than_is_needed(
         (0, GIB, 0),
     ],
 )
-def test_the_minimum_of_free_space_follows_the_disk_if_nobody_gave_one(
-    given: int | None, total: int, min_free: int
-) -> None:
+def test_the_minimum_of_free_space_follows_the_disk_by_default(given: int | None, total: int, min_free: int) -> None:
     assert Limits.of(Keeping(min_free=given), Disk(total, 0)).min_free == min_free
 
 
