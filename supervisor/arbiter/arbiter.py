@@ -174,12 +174,14 @@ class Arbiter:
 
     def _restart(self, role: str) -> None:
         child, other = self._children if role == self.engine.role else self._children[::-1]
-        for_child, for_other = new_pipe()
+        for_other = None
         try:
+            for_child, for_other = new_pipe()
             self._start(child, for_child)
         except OSError as error:
-            # Out of processes or memory. It may pass: a task may be the cause.
-            for_other.close()
+            # Out of processes, memory or descriptors. It may pass: a task may be the cause.
+            if for_other is not None:
+                for_other.close()
             log(f"levityd: the {role} cannot be started now: {error.strerror}")
             heapq.heappush(self._restarts, (self._now() + _FORK_RETRY_S, role))
             return

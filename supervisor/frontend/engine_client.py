@@ -118,7 +118,7 @@ class EngineClient:
         """Send the engine a request, if there is an engine that takes it, and do not wait for the answer."""
         with self._lock:
             if self._pipe is not None and self._pipe.outbox_bytes < _TOLD_LIMIT:
-                self._put(_own_frame(next(self._numbers), method, params))
+                self._put(_own_frame(next(self._numbers), request_body(None, method, params)))
 
     def _ask(
         self,
@@ -131,12 +131,18 @@ class EngineClient:
     ) -> tuple[JsonObject, int]:
         number = next(self._numbers)
 
-        def make_frame() -> bytes:
-            its = params() if callable(params) else params
-            return _own_frame(number, method, its, ticket, has_fd=enclosed >= 0)
+        def make_message() -> bytes:
+            return request_body(None, method, params() if callable(params) else params)
 
-        frame = make_frame()
-        call = _Call(make_frame if callable(params) else lambda: frame, enclosed)
+        message = make_message()
+        # Once: parameters that are made anew for the next engine may be a few bytes longer, for which there is room.
+        if len(message) > FRAME_LIMIT:
+            raise InvalidRequest(f"a request of {len(message)} bytes is too long; the limit is {FRAME_LIMIT}")
+
+        def make_frame() -> bytes:
+            return _own_frame(number, make_message() if callable(params) else message, ticket, has_fd=enclosed >= 0)
+
+        call = _Call(make_frame, enclosed)
         result, fd = self._exchange(number, call, timeout_s, wait)
         assert isinstance(result, dict)
         return result, fd
@@ -288,11 +294,8 @@ class EngineClient:
             pass
 
 
-def _own_frame(number: int, method: str, params: JsonObject, ticket: str = "", *, has_fd: bool = False) -> bytes:
-    """Return the frame of a request of our own; InvalidRequest where a client's parameters make it too long."""
-    message = request_body(None, method, params)
-    if len(message) > FRAME_LIMIT:
-        raise InvalidRequest(f"a request of {len(message)} bytes is too long; the limit is {FRAME_LIMIT}")
+def _own_frame(number: int, message: bytes, ticket: str = "", *, has_fd: bool = False) -> bytes:
+    """Return the frame of a request of the front-end's own."""
     return envelope_frame(Envelope("ask", number, message, ticket=ticket), has_fd=has_fd)
 
 

@@ -81,16 +81,17 @@ class ControlChannel:
 
         EOFError when the other side is gone, or the stream can no longer be cut into frames.
         """
+        messages: list[Message] = []
         try:
             data = self._pipe.receive()
             self._decoder.feed(data)
-            messages = []
             while isinstance(frame := self._decoder.next_frame(), Frame):
                 if (message := self._parse(frame)) is not None:
                     messages.append(message)
         except BlockingIOError:
             return []
         except (OSError, ProtocolError):
+            self.dispatch(messages, {})  # Their descriptors belong to no one else any more.
             raise EOFError from None
         if not data:
             raise EOFError

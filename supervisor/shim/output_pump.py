@@ -108,8 +108,9 @@ class OutputPump:
         for fd in list(self._streams):
             left = self._available(fd)
             while left > 0 and not self.writer.is_blocked:
-                self._read(fd, min(left, self._read_size[fd]))
-                left -= self._read_size[fd]
+                amount = min(left, self._read_size[fd])  # Reading may raise that size.
+                self._read(fd, amount)
+                left -= amount
             self._read(fd, 1)  # Its end, if no process has it open.
         if self.writer.is_blocked:
             return

@@ -58,4 +58,4 @@ def _become(pre_exec: MakePreExec, directory_fd: int, streams: tuple[int, int, i
     except OSError as error:
         os.write(report, StartFailure(stage, error.errno or errno.EIO).to_text().encode())
     except Exception:  # noqa: BLE001 - a bug of ours must not pass for a started command
-        os.write(report, StartFailure(stage, errno.EIO).to_text().encode())
+        os.write(report, StartFailure(HOST, errno.EIO).to_text().encode())

@@ -152,10 +152,11 @@ class Spec(_Record):
         )
 
     @classmethod
-    def damaged(cls, id: str) -> "Spec":
-        """Return what stands for the spec of a task whose own cannot be read."""
+    def damaged(cls, id: str, record: object = None) -> "Spec":
+        """Return what stands for a spec that cannot be read; with the owner of its `record`, if that names one."""
         spec = cls.from_json({"id": id, "argv": [], "cwd": None, "env": {}, "grace_s": 0.0, "accepted_ns": 0})
         assert spec is not None
+        spec.owner = _text(record, "owner") if isinstance(record, dict) else None
         return spec
 
     def to_json(self) -> JsonObject:

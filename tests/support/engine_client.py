@@ -19,9 +19,11 @@ __all__ = ["AskingProcess"]
 LIMIT_S = 15.0
 # Each line that it reads is a request; the answer to it is a line, too.
 _CODE = """
-import json, os, socket, sys, threading
+import itertools, json, os, socket, sys, threading
 sys.path.insert(0, {root!r})
 from levity.errors import LevityError
+from levity.protocol.frames import FRAME_LIMIT
+from levity.protocol.messages import request_body
 from supervisor.frontend.engine_client import EngineClient
 link = socket.socket(fileno=int(sys.argv[1]))
 engine = EngineClient()
@@ -42,6 +44,9 @@ for line in sys.stdin:
             found, fd = engine.fetch(text, {{}}, 10)
             answer = [found, os.pread(fd, 100, 0).decode() if fd >= 0 else ""]
             if fd >= 0: os.close(fd)
+        elif how == "grow":
+            sizes = itertools.count(FRAME_LIMIT - len(request_body(None, text, {{"a": ""}})) - 1)
+            answer = engine.call(text, lambda: {{"a": "x" * next(sizes)}}, 10)
         else:
             answer = engine.call(text, {{}}, 10)
     except LevityError as error:
@@ -82,7 +87,7 @@ class AskingProcess:
         return self.process.communicate()[1]
 
     def ask(self, how: str, text: str) -> None:
-        """Have it ask: `pass` on a message, `call` or `fetch` a method."""
+        """Have it ask: `pass` on a message, `call` or `fetch` a method; `grow`: with ever more bytes of parameters."""
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps([how, text]) + "\n")
         self.process.stdin.flush()

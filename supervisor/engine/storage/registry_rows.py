@@ -71,11 +71,15 @@ def unpack_row(task_id: str, over: int, spec: str, outcome: str | None, crc: int
     try:
         if _crc(task_id, over, spec, outcome) != crc:
             raise RegistryCorruptError(f"task {task_id}: the checksum is wrong")
-        asked, end = Spec.from_json(json.loads(spec)), ExitRecord.from_json(json.loads(outcome or "null"))
+        record = json.loads(spec)
+        asked, end = Spec.from_json(record), ExitRecord.from_json(json.loads(outcome or "null"))
     except ValueError as error:
         raise RegistryCorruptError(f"task {task_id}: {error}") from error
-    if asked is None or (end is None) != (outcome is None):
-        raise RegistryCorruptError(f"task {task_id}: a record is not whole")
+    if (end is None) != (outcome is None):
+        raise RegistryCorruptError(f"task {task_id}: an exit record is not whole")
+    if asked is None:
+        # It is as it was written, so by another version of levity: the others of the registry are none the worse.
+        asked = Spec.damaged(task_id, record)
     row = Row(task_id, asked, end)
     if owner is not None and owner != owner_key(row.owner):
         raise RegistryCorruptError(f"task {task_id}: its owner is not the one its spec says")

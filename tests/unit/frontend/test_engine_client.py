@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from levity.errors import AuthenticationError, Forbidden, LevityError
-from levity.protocol.frames import json_frame
+from levity.protocol.frames import FRAME_LIMIT, json_frame
 from levity.protocol.messages import error_body, parse_reply, result_body
 from supervisor.ipc.envelope import Envelope, envelope_frame, open_envelope
 from tests.support.engine_client import AskingProcess
@@ -176,3 +176,15 @@ def test_descriptors_that_nothing_claims_end_the_process(asking: AskingProcess) 
         pass  # It has ended.
     assert asking.process.wait(15) == 1
     assert "nothing is said of" in asking.close()
+
+
+def test_a_request_that_is_longer_when_it_is_sent_again_ends_nothing(asking: AskingProcess) -> None:
+    """Parameters that say how much time is left are made anew for the next engine."""
+    asking.ask("grow", "task.wait")
+    first = len(asking.request().body)
+    asking.pipe.close()
+    asking.connect()
+    again = asking.request()
+    assert len(again.body) > first >= FRAME_LIMIT - 1
+    asking.reply(again.number, {})
+    assert asking.answer() == {}

@@ -143,6 +143,22 @@ def test_a_hail_of_descriptors_is_the_end_and_they_are_closed(ends: tuple[Contro
         take_all()
 
 
+def test_the_descriptors_before_a_break_of_the_stream_are_closed(ends: tuple[ControlChannel, socket.socket]) -> None:
+    control, other = ends
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        socket.send_fds(other, [json_frame(b'{"do":"peer","fd":true}')], [other.fileno()])
+    other.sendall(b"\xff" * 5)
+
+    def receive_all() -> None:
+        while True:
+            control.dispatch(control.receive(), {})
+
+    with pytest.raises(EOFError):
+        receive_all()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 class Process:
     """What is started, as far as Child ends it."""
 

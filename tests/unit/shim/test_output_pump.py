@@ -1,5 +1,6 @@
 """From the pipes to the spool: the order, a disk that refuses, the last bytes. With a clock that the test turns."""
 
+import fcntl
 import os
 import resource
 import select
@@ -232,3 +233,12 @@ def test_a_directory_that_is_gone_ends_the_shim(bench: Bench) -> None:
     os.write(bench.out[1], b"out")
     with pytest.raises(FileNotFoundError):
         bench.pump.read(bench.ready())
+
+
+def test_a_pipe_that_its_task_has_made_larger_is_read_whole(bench: Bench) -> None:
+    """Reading a full pipe raises the size of later reads, meanwhile."""
+    fcntl.fcntl(bench.out[1], fcntl.F_SETPIPE_SZ, MIB)
+    os.set_blocking(bench.out[1], False)
+    assert os.write(bench.out[1], b"x" * MIB) == MIB
+    sealed(bench)
+    assert bench.pump.writer.ends[1] == MIB

@@ -14,7 +14,7 @@ from supervisor.shim.spawn import LaunchError, launch
 from supervisor.spool.files import load_record, write_record
 from supervisor.spool.layout import LOCK, SHIM, SPEC, STARTED, TASKS, WATCH_BYTE
 from supervisor.spool.records import JsonObject
-from supervisor.spool.start_failure import StartFailure
+from supervisor.spool.start_failure import HOST, StartFailure
 
 SPECIFICATION: JsonObject = {"id": "id", "argv": ["/bin/true"], "cwd": None, "env": {}, "grace_s": 5.0}
 
@@ -151,7 +151,7 @@ def test_a_shim_hears_of_each_failure(task: Task, fault: Callable[[Task], None],
     fault(task)
     with pytest.raises(LaunchError) as caught:
         task.launch()
-    assert caught.value.failure == StartFailure(name, errno.EIO if number < 0 else number)
+    assert caught.value.failure == StartFailure(HOST if number < 0 else name, errno.EIO if number < 0 else number)
 
 
 def test_a_task_that_is_executed_has_been_noted(task: Task) -> None:

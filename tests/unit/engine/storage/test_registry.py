@@ -1,6 +1,8 @@
 """The registry: rows queued and stored, found by prefix, listed in pages; damage and newer versions told apart."""
 
+import json
 import sqlite3
+from binascii import crc32
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -124,6 +126,26 @@ def test_a_row_that_was_changed_is_found(registry: Registry, registry_path: str,
     another_program.close()
     with pytest.raises(RegistryCorruptError):
         registry.get(task_id)
+
+
+def test_a_spec_that_another_version_wrote_costs_no_other_task_its_place(
+    registry: Registry, registry_path: str
+) -> None:
+    """Its checksum is right, so it is no damage: only this task's own spec is not understood."""
+    strange, other = ids(2)
+    registry.put(Row(strange, spec(id=strange, owner="alice"), None))
+    registry.put(Row(other, SPEC, None))
+    registry.commit()
+    text = json.dumps({**spec(id=strange, owner="alice").to_json(), "grace_s": None})
+    another_program = sqlite3.connect(registry_path)
+    crc = crc32(f"{strange} 0 {text} None".encode())
+    another_program.execute("UPDATE tasks SET spec = ?, crc = ? WHERE id = ?", (text, crc, strange))
+    another_program.commit()
+    another_program.close()
+    row = registry.get(strange)
+    assert row is not None
+    assert (row.owner, row.spec.options.argv) == ("alice", [])
+    assert registry.get(other) is not None
 
 
 def test_noise_is_damage(registry_path: str) -> None:
