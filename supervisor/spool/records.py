@@ -357,12 +357,12 @@ def _others(record: JsonObject, known: "AbstractSet[str]") -> JsonObject:
 
 def _number(record: JsonObject, key: str) -> int | None:
     value = record.get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return value if type(value) is int else None  # A bool is no number.
 
 
 def _seconds(record: JsonObject) -> float | None:
     value = record.get("grace_s")
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return value if type(value) is float or type(value) is int else None
 
 
 def _text(record: JsonObject, key: str) -> str | None:

@@ -16,7 +16,8 @@ __all__ = ["Finding", "Observation", "classify", "observe", "shim_of"]
 class Observation:
     """What a task's directory says: the pid of the shim that holds its lock (0: none), and the records that exist.
 
-    `blocked` is the byte by which the shim says why it cannot store output, 0 while it can.
+    `blocked` is the byte by which the shim says why it cannot store output, 0 while it can. Beside an exit record
+    nothing else is looked for: `holder` is 0 then, `shim` None.
     """
 
     holder: int
@@ -48,12 +49,15 @@ def classify(seen: Observation) -> Finding:
 def observe(task_id: str) -> Observation:
     """Look at a task's directory; FileNotFoundError if it is gone.
 
-    The order matters, since a shim may come or go meanwhile. A shim writes and removes SHIM only under the lock. So it
-    is gone for good only if SHIM named it before the lock was found free, and still does afterwards. It writes the exit
-    record before it lets go of the lock, so that is read last.
+    An exit record says all, and nothing else is read beside it. Where there is none the order matters, since a shim may
+    come or go meanwhile. A shim writes and removes SHIM only under the lock. So it is gone for good only if SHIM named
+    it before the lock was found free, and still does afterwards. It writes the exit record before it lets go of the
+    lock, so that is looked for again, last.
     """
     directory_fd = open_task(task_id)
     try:
+        if (over := ExitRecord.from_json(load_record(directory_fd, EXIT))) is not None:
+            return Observation(0, None, over)
         shim = ShimRecord.from_json(load_record(directory_fd, SHIM))
         holder, blocked = _holder(directory_fd)
         if not holder:
