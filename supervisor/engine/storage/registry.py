@@ -19,7 +19,7 @@ from supervisor.engine.storage.registry_rows import (
     unpack_row,
 )
 from supervisor.engine.storage.registry_schema import NewerRegistryError, RegistryUnusableError, translated
-from supervisor.engine.storage.registry_unstored import attach, change_logs, change_task, remove_task, store
+from supervisor.engine.storage.registry_unstored import Unstored
 
 __all__ = [
     "Logs",
@@ -82,28 +82,33 @@ class _Recent:
 class Registry:
     """The open registry. `logs_bytes` is how much of the output of tasks that are over is stored, all together.
 
-    `has_unstored`: whether there are changes to commit. A question may raise RegistryUnusableError: ask again later.
-    Any method may raise RegistryCorruptError: set the file aside and make it anew.
+    A question may raise RegistryUnusableError: ask again later. Any method may raise RegistryCorruptError: set the file
+    aside and make it anew.
     """
 
     def __init__(self, path: str) -> None:
-        self.has_unstored = False
         # All tasks with stored output ended at or after this. On a full disk the file keeps the rows of output that is
         # removed; without this bound, each search for the oldest would pass over all of them again.
         self._oldest_end_ns = 0
         # A short task is accepted, ends and is asked for within one commit: its row is not read out of JSON for that.
         self._recent: dict[str, _Recent] = {}
+        self._lock_wait_s: float | None = None
         with ExitStack() as undo:
             self._db = open_file(path)
             undo.callback(self._db.close)
             with translated():
-                attach(self._db)
+                self._unstored = Unstored(self._db)
                 self._last_number = int(self._db.execute("SELECT coalesce(max(rowid), 0) FROM tasks").fetchone()[0])
             self.logs_bytes = self._sum_logs()
             undo.pop_all()
 
     def __repr__(self) -> str:
         return f"<Registry {self._last_number} tasks accepted{', some unstored' if self.has_unstored else ''}>"
+
+    @property
+    def has_unstored(self) -> bool:
+        """Whether there are changes to commit."""
+        return bool(self._unstored)
 
     def _sum_logs(self) -> int:
         with translated():
@@ -130,8 +135,7 @@ class Registry:
             number, bytes_before = self._number_and_bytes(row.id)
         columns = pack_row(row, None if recent is None else recent.spec_json)
         with translated():
-            change_task(self._db, number, columns)
-        self.has_unstored = True
+            self._unstored.change_task(number, columns)
         logs = None
         if row.outcome is not None:
             logs = logs_of(row.id, row.outcome)
@@ -146,8 +150,7 @@ class Registry:
         self._recent.pop(task_id, None)
         number, _bytes = self._number_and_bytes(task_id)
         with translated():
-            remove_task(self._db, number, task_id)
-        self.has_unstored = True
+            self._unstored.remove_task(number, task_id)
 
     def _number_and_bytes(self, task_id: str) -> tuple[int, int]:
         """Return the number of a task, a new one for a new task; and how much of its output is stored so far."""
@@ -172,8 +175,7 @@ class Registry:
     def _change_logs(self, logs: Logs, bytes_before: int) -> None:
         self._recent.pop(logs.id, None)  # It says how much is stored.
         with translated():
-            change_logs(self._db, logs)
-        self.has_unstored = True
+            self._unstored.change_logs(logs)
         self.logs_bytes += logs.stored - bytes_before
         if logs.stored:
             self._oldest_end_ns = min(self._oldest_end_ns, logs.ended_ns)
@@ -187,14 +189,18 @@ class Registry:
             return True
         try:
             with translated():
-                self._db.execute(f"PRAGMA busy_timeout={round(wait_s * 1000)}")
-                store(self._db)
+                self._wait_for_lock(wait_s)
+                self._unstored.store()
         except RegistryUnusableError:
             self._roll_back()
             return False
-        self.has_unstored = False
         self._recent.clear()
         return True
+
+    def _wait_for_lock(self, wait_s: float) -> None:
+        if wait_s != self._lock_wait_s:
+            self._db.execute(f"PRAGMA busy_timeout={round(wait_s * 1000)}")
+            self._lock_wait_s = wait_s
 
     def _roll_back(self) -> None:
         # If even this fails, the next commit fails to begin and rolls back then.
