@@ -20,6 +20,7 @@ __all__ = [
 
 # The soft limit that levityd was started with, for its own processes; tasks do not get the variable.
 _LIMIT_VARIABLE = "LEVITY_DESCRIPTOR_LIMIT"
+_DRAIN_SIZE = 4096
 
 
 def normalise_standard_streams() -> None:
@@ -79,7 +80,7 @@ def signal_pipe() -> tuple[int, int]:
 def drain(fd: int) -> None:
     """Throw away what is in a pipe that does not block."""
     try:
-        while os.read(fd, 4096):
+        while len(os.read(fd, _DRAIN_SIZE)) == _DRAIN_SIZE:
             pass
     except BlockingIOError:
         pass

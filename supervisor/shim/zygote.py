@@ -142,7 +142,8 @@ class _Zygote:
                 task_id, status = self._shims.pop(ended[0], None), os.waitstatus_to_exitcode(ended[1])
                 orphans |= task_id is None or status < 0
                 if task_id:
-                    self._take_reports()  # Its own is there by now.
+                    if status:
+                        self._take_reports()  # Its own is there by now.
                     self._send(Gone(task_id, status, self._failures.pop(task_id, None)))
         except ChildProcessError:
             pass

@@ -8,7 +8,7 @@ Times are nanoseconds since the epoch. On the disk each record has a `version` a
 
 from levity.errors import InvalidRequest
 from levity.protocol.text import text_to_bytes
-from levity.start_options import DEFAULT_GRACE_S, StartOptions
+from levity.start_options import DEFAULT_GRACE_S, FIELDS, StartOptions
 from levity.states import ENDS, State
 
 __all__ = [
@@ -148,7 +148,7 @@ class Spec(_Record):
             run_as=run_as,
             accepted_ns=_number(record, "accepted_ns"),
             boot_id=_text(record, "boot_id"),
-            more=_others(record, _SPEC_KEYS | options.to_json().keys()),
+            more=_others(record, _SPEC_KEYS),
         )
 
     @classmethod
@@ -162,10 +162,13 @@ class Spec(_Record):
     def to_json(self) -> JsonObject:
         record = {"id": self.id, **self.options.to_json()}
         record["run_as"] = None if self.run_as is None else self.run_as.to_json()
-        return record | _said(self, ("owner", "accepted_ns", "boot_id")) | self.more
+        found = {"owner": self.owner, "accepted_ns": self.accepted_ns, "boot_id": self.boot_id}
+        return record | _said(found) | self.more
 
 
-_SPEC_KEYS = frozenset({"version", "id", "owner", "run_as", "accepted_ns", "boot_id"})
+_SPEC_KEYS = frozenset({"version", "id", "owner", "run_as", "accepted_ns", "boot_id"}).union(
+    name for name, field in FIELDS.items() if field.is_stored
+)
 
 
 class ShimRecord(_Record):
@@ -239,11 +242,18 @@ class ShimRecord(_Record):
         )
 
     def to_json(self) -> JsonObject:
-        record: JsonObject = {"pid": self.shim_pid, **_said(self, ("start_ticks", "boot_id"))}
-        record.update(grace_s=self.grace_s, log_cap=self.log_cap)
-        if self.commands:
-            record["commands"] = self.commands
-        return record | _said(self, ("task_pid", "started_ns", "signalled_ns")) | self.more
+        record = {
+            "pid": self.shim_pid,
+            "start_ticks": self.start_ticks,
+            "boot_id": self.boot_id,
+            "grace_s": self.grace_s,
+            "log_cap": self.log_cap,
+            "commands": self.commands or None,
+            "task_pid": self.task_pid,
+            "started_ns": self.started_ns,
+            "signalled_ns": self.signalled_ns,
+        }
+        return _said(record) | self.more
 
 
 _SHIM_KEYS = frozenset(
@@ -331,24 +341,31 @@ class ExitRecord(_Record):
         return made
 
     def to_json(self) -> JsonObject:
-        record: JsonObject = {key: getattr(self, key) for key in ("state", "exit_code", "signal", "reason")}
-        record |= {} if self.shim_pid is None else {"pid": self.shim_pid}
-        record |= _said(self, ("task_pid", "started_ns"))
-        record["signalled_ns"] = self.signalled_ns
-        record |= _said(self, ("grace_s",))
-        return record | {key: getattr(self, key) for key in _SIZE_KEYS} | self.more
+        record = {
+            "state": self.state,
+            "exit_code": self.exit_code,
+            "signal": self.signal,
+            "reason": self.reason,
+            "signalled_ns": self.signalled_ns,
+            "ended_ns": self.ended_ns,
+            "stdout_bytes": self.stdout_bytes,
+            "stderr_bytes": self.stderr_bytes,
+            "stored_bytes": self.stored_bytes,
+        }
+        shim = {"pid": self.shim_pid, "task_pid": self.task_pid, "started_ns": self.started_ns, "grace_s": self.grace_s}
+        return record | _said(shim) | self.more
 
 
-_SIZE_KEYS = ("ended_ns", "stdout_bytes", "stderr_bytes", "stored_bytes")
-_EXIT_KEYS = frozenset(_SIZE_KEYS).union(
-    "version state exit_code signal reason pid task_pid started_ns signalled_ns grace_s".split()  # noqa: SIM905
+_EXIT_KEYS = frozenset(
+    "version state exit_code signal reason pid task_pid started_ns signalled_ns grace_s ended_ns "  # noqa: SIM905
+    "stdout_bytes stderr_bytes stored_bytes".split()
 )
 _END_NAMES = [str(state) for state in ENDS]
 
 
-def _said(record: object, names: tuple[str, ...]) -> JsonObject:
-    """Return those attributes that are not None."""
-    return {name: value for name in names if (value := getattr(record, name)) is not None}
+def _said(record: JsonObject) -> JsonObject:
+    """Return what of this is not None."""
+    return {key: value for key, value in record.items() if value is not None}
 
 
 def _others(record: JsonObject, known: "AbstractSet[str]") -> JsonObject:
