@@ -125,7 +125,7 @@ class _Argv(Field["list[str]"]):
         return value
 
     def is_value(self, value: object) -> bool:
-        return isinstance(value, list) and all(isinstance(word, str) for word in value)
+        return isinstance(value, list) and set(map(type, value)) <= {str}
 
 
 class _Directory(Field["str | None"]):
@@ -166,7 +166,7 @@ class _Environment(Field["dict[str, str]"]):
         return value or {}
 
     def is_value(self, value: object) -> bool:
-        return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+        return isinstance(value, dict) and set(map(type, value.values())) <= {str}
 
 
 class _Grace(Field[float]):
@@ -265,8 +265,12 @@ class StartOptions:
     @classmethod
     def from_json(cls, spec: "JsonObject") -> "StartOptions | None":
         """Read the options in a spec, also one of an older version; None if one is missing or no value."""
-        values = {name: spec.get(name, field.older) if field.is_stored else None for name, field in FIELDS.items()}
-        return cls(values) if all(field.is_value(values[name]) for name, field in FIELDS.items()) else None
+        values = {}
+        for name, field in FIELDS.items():
+            value = values[name] = spec.get(name, field.older) if field.is_stored else None
+            if not field.is_value(value):
+                return None
+        return cls(values)
 
     def to_json(self) -> "JsonObject":
         """Return the keys of a spec."""

@@ -78,10 +78,12 @@ class Command:
         except OSError:
             pass  # No /proc: the score was not changed either.
 
-    def change_user(self) -> None:
-        """Become the user that the task runs as, unless that is levityd's: the next steps have that user's rights."""
-        if self._user is not None:
-            self._user.become((0, 1, 2) if self._has_input else (1, 2))
+    def change_user(self) -> bool:
+        """Become the user that the task runs as: the next steps have that user's rights. False if that is levityd's."""
+        if self._user is None:
+            return False
+        self._user.become((0, 1, 2) if self._has_input else (1, 2))
+        return True
 
     def enter(self) -> None:
         """Go to the home of the task's user, or / where that cannot be; from there to the directory of the spec."""

@@ -80,9 +80,9 @@ class PreExec:
 
     def change_user(self) -> None:
         """Become the user that the task runs as."""
-        self.command.change_user()
-        # Asked again: the kernel forgets it when the user changes.
-        self._die_with_shim()
+        if self.command.change_user():
+            # Asked again: the kernel forgets it when the user changes.
+            self._die_with_shim()
 
     def _die_with_shim(self) -> None:
         request_parent_death_signal(signal.SIGKILL)

@@ -6,10 +6,8 @@ each shim: 270 KiB less while it waits, 1 ms less for start and end. Nothing els
 """
 
 import os
-import shutil
 import sys
 from types import CodeType, FunctionType, ModuleType
-from typing import NoReturn
 
 from supervisor.hostos import kernel, locks, titles
 from supervisor.shim import control, hint, main, spawn, start, stdin_pump
@@ -20,6 +18,10 @@ from supervisor.spool.layout import EXIT, SPEC, TASKS
 from supervisor.spool.records import DEFAULT_GRACE_S
 
 __all__ = ["warm_up"]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 # What a shim runs before it waits.
 _RUN_BY_ALL = (kernel, locks, titles, control, hint, main, spawn, start, stdin_pump)
@@ -38,14 +40,22 @@ def warm_up(context: ShimContext) -> None:
     """Start, watch and record tasks that end before they execute anything; leaves descriptors open."""
     _crowd_functions(_RUN_BY_ALL)
     path = f"{TASKS}/{_NAME}"
-    shutil.rmtree(path, ignore_errors=True)
     try:
+        _remove(path)
         os.mkdir(path, 0o700)
         for _ in range(_ROUNDS):
             _play(path, context)
+        _remove(path)
     except OSError:
         pass  # A full disk, say: then shims need more memory, and nothing else changes.
-    shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove(path: str) -> None:
+    # shutil would stay in the zygote, and each fork copies the zygote's page tables.
+    if os.path.exists(path):
+        for name in os.listdir(path):
+            os.unlink(f"{path}/{name}")
+        os.rmdir(path)
 
 
 def _crowd_functions(modules: tuple[ModuleType, ...]) -> None:
@@ -88,7 +98,7 @@ def _play(path: str, context: ShimContext) -> None:
     start.undo(directory_fd)
 
 
-def _end_at_once(_directory_fd: int, streams: tuple[int, int, int], _shim: int) -> NoReturn:
+def _end_at_once(_directory_fd: int, streams: tuple[int, int, int], _shim: int) -> "NoReturn":
     os.write(streams[1], b"out")
     os.write(streams[2], b"err")
     os._exit(0)

@@ -3,8 +3,6 @@
 import json
 import os
 import time
-from collections.abc import Callable
-from typing import TypeVar
 
 from supervisor.hostos.files import open_directory, open_to_read, put_in_place, write_file
 from supervisor.spool.layout import PRIVATE_MODE, task_path
@@ -18,7 +16,15 @@ _SIZE_LIMIT = 32 * 1024 * 1024
 # A full disk stays full for a while, and a record is small: the first free block is enough for it.
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 1.0
 
-Value = TypeVar("Value")
+# What json.loads does, less what guesses an encoding: each page that a shim touches is its own.
+_decode = json.JSONDecoder().raw_decode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    Value = TypeVar("Value")
 
 
 def open_task(task_id: str) -> int:
@@ -52,8 +58,11 @@ def load_record(directory_fd: int, name: str) -> JsonObject | None:
     finally:
         os.close(fd)
     try:
-        record = json.loads(data)
+        text = data.decode("utf-8").strip()
+        record, end = _decode(text)
     except (ValueError, RecursionError):
+        return None
+    if end < len(text):
         return None
     if not isinstance(record, dict) or not isinstance(record.get("version"), int):
         return None
@@ -76,7 +85,7 @@ def is_removed(directory_fd: int) -> bool:
     return os.fstat(directory_fd).st_nlink == 0
 
 
-def insist(directory_fd: int, action: Callable[[], Value], sleep: Callable[[float], None] = time.sleep) -> Value:
+def insist(directory_fd: int, action: "Callable[[], Value]", sleep: "Callable[[float], None]" = time.sleep) -> "Value":
     """Repeat `action` until it succeeds, and return what it returns: for what must not fail, and may wait.
 
     OSError only once the directory that it works in is removed.
